@@ -1,0 +1,138 @@
+"""Equation 10 for one linear layer: storage, exact forward, and merge.
+
+Paper: GLoRA, arXiv 2306.07967, equation 10, appendix E for the shapes. With W0 of shape (d2, d1), `*` elementwise
+with broadcasting:
+
+    W = W0 * (1 + A) + B          b = b0 * (1 + D) + E + W0 c          y = W x + b
+
+One set of tensors is stored at the largest rank; a smaller rank uses the leading columns and rows, "vector" is the
+first column, "scalar" the first entry (weight entanglement).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glora.options import NONE, LayerConfig, Option
+
+IDENTITY = LayerConfig()
+
+
+class GLoRALinear(nn.Module):
+    """A frozen `nn.Linear` with the support tensors A to E.
+
+    Args:
+        base: the linear layer to adapt. Its tensors are kept as they are and frozen.
+        max_rank: the largest rank of the search space (columns stored for A, B and C).
+
+    `config` says which option each tensor takes; it starts as none everywhere, the pre-trained function. All "down"
+    tensors, D and E start at zero and all "up" tensors at Xavier-uniform, so every configuration starts there too.
+    """
+
+    def __init__(self, base: nn.Linear, max_rank: int) -> None:
+        super().__init__()
+        d_out, d_in = base.weight.shape
+        self.in_features, self.out_features, self.max_rank = d_in, d_out, max_rank
+        self.weight = nn.Parameter(base.weight.detach(), requires_grad=False)
+        self.bias = None if base.bias is None else nn.Parameter(base.bias.detach(), requires_grad=False)
+        device, dtype = base.weight.device, torch.promote_types(base.weight.dtype, torch.float32)
+
+        def zeros(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.zeros(shape, device=device, dtype=dtype))
+
+        self.Ad, self.Au = zeros(d_out, max_rank), zeros(max_rank, d_in)
+        self.Bd, self.Bu = zeros(d_out, max_rank), zeros(max_rank, d_in)
+        self.Cd, self.Cu = zeros(d_in, max_rank), zeros(max_rank, 1)
+        # D multiplies the bias: a layer without one would store a tensor that can never have an effect.
+        self.D = zeros(d_out) if base.bias is not None else None
+        self.E = zeros(d_out)
+        for up in (self.Au, self.Bu, self.Cu):
+            nn.init.xavier_uniform_(up)
+        self.config = IDENTITY
+
+    def adapter_parameters(self) -> dict[str, nn.Parameter]:
+        """The trainable tensors by name, Ad, Au, Bd, Bu, Cd, Cu, D (only with a bias), E."""
+        named = {n: getattr(self, n) for n in ("Ad", "Au", "Bd", "Bu", "Cd", "Cu", "D", "E")}
+        return {n: p for n, p in named.items() if p is not None}
+
+    def _matrix(self, down: Tensor, up: Tensor, option: Option) -> Tensor:
+        """A or B: (d2, d1), (d2, 1) or (1, 1), ready to broadcast."""
+        if option.kind == "lora":
+            return down[:, : option.rank] @ up[: option.rank]
+        return down[:, :1] if option.kind == "vector" else down[:1, :1]
+
+    def _prompt(self, option: Option) -> Tensor:
+        """C as a vector of length d1."""
+        if option.kind == "lora":
+            return self.Cd[:, : option.rank] @ self.Cu[: option.rank, 0]
+        return self.Cd[:, 0]
+
+    def merged_bias(self, config: LayerConfig) -> Tensor | None:
+        """The bias b of equation 10, shape (d2,), or None where neither the base nor C, D, E give one."""
+        bias: Tensor | None = self.bias
+        if bias is not None and self.D is not None and config.D != NONE:
+            bias = bias * (1 + (self.D if config.D.kind == "vector" else self.D[0]))
+        if config.E != NONE:
+            shift = self.E if config.E.kind == "vector" else self.E[:1].expand(self.out_features)
+            bias = shift if bias is None else bias + shift
+        if config.C != NONE:
+            pushed = self.weight.to(self.Cd.dtype) @ self._prompt(config.C)
+            bias = pushed if bias is None else bias + pushed
+        return bias
+
+    def merged_weight(self, config: LayerConfig) -> Tensor:
+        """The weight W of equation 10, shape (d2, d1), formed in float32 or wider."""
+        weight: Tensor = self.weight
+        if config.A != NONE:
+            weight = weight * (1 + self._matrix(self.Ad, self.Au, config.A))
+        if config.B != NONE:
+            weight = weight + self._matrix(self.Bd, self.Bu, config.B)
+        return weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d1) to (..., d2) under `self.config`.
+
+        Only A=LoRA needs the dense weight gradient, so only it materialises W; every other option acts on
+        activations, where autograd keeps the cheap forms.
+        """
+        config = self.config
+        bias = self.merged_bias(config)
+        if config.A.kind == "lora":
+            weight = self.merged_weight(config)
+            return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
+        if config.A == NONE and config.B == NONE:
+            return F.linear(x, self.weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
+        y = F.linear(x, self.weight.to(x.dtype))
+        if config.A != NONE:
+            y = y * (1 + self._matrix(self.Ad, self.Au, config.A)).squeeze(-1).to(y.dtype)
+        if config.B.kind == "lora":
+            rank = config.B.rank
+            y = y + F.linear(F.linear(x, self.Bu[:rank].to(x.dtype)), self.Bd[:, :rank].to(x.dtype))
+        elif config.B != NONE:
+            down = self.Bd[:, 0] if config.B.kind == "vector" else self.Bd[0, :1]
+            y = y + x.sum(-1, keepdim=True) * down.to(x.dtype)
+        return y if bias is None else y + bias.to(y.dtype)
+
+    @torch.no_grad()
+    def merge(self, config: LayerConfig | None = None) -> nn.Linear:
+        """A new plain `nn.Linear` that computes the same function; it has a bias only if equation 10 gives one."""
+        config = self.config if config is None else config
+        weight, bias = self.merged_weight(config), self.merged_bias(config)
+        plain = nn.Linear(
+            self.in_features,
+            self.out_features,
+            bias=bias is not None,
+            device=self.weight.device,
+            dtype=self.weight.dtype,
+        )
+        plain.weight.copy_(weight)
+        if bias is not None:
+            plain.bias.copy_(bias)
+        return plain
+
+    def extra_repr(self) -> str:
+        """Shapes and the current configuration, for `print(model)`."""
+        words = ", ".join(f"{t}={o}" for t, o in zip("ABCDE", self.config, strict=True))
+        return f"{self.in_features}, {self.out_features}, max_rank={self.max_rank}, {words}"

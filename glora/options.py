@@ -1,0 +1,114 @@
+"""The options of one adapted layer: what each support tensor A to E may be, and what it costs.
+
+Paper section 3.2 and appendix E. A and B may be LoRA of a rank in the list, vector, scalar or none; C has no
+scalar; D and E have no LoRA.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+Kind = Literal["lora", "vector", "scalar", "none"]
+TENSORS = ("A", "B", "C", "D", "E")
+
+
+@dataclass(frozen=True, order=True)
+class Option:
+    """One choice for one support tensor; `rank` is 0 unless `kind` is "lora"."""
+
+    kind: Kind
+    rank: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("lora", "vector", "scalar", "none"):
+            raise ValueError(f"option kind {self.kind!r} is not one of lora, vector, scalar, none")
+        if (self.kind == "lora") != (self.rank > 0):
+            raise ValueError(f"a rank belongs to lora and to nothing else, got {self.kind!r} with rank {self.rank}")
+
+    def __str__(self) -> str:
+        return f"lora_{self.rank}" if self.kind == "lora" else self.kind
+
+    @classmethod
+    def parse(cls, text: str) -> Option:
+        """Read "lora_8", "vector", "scalar" or "none". Raises ValueError on anything else."""
+        kind, _, rank = text.partition("_")
+        if kind == "lora" and rank.isdecimal():
+            return cls("lora", int(rank))
+        if rank == "" and kind in ("vector", "scalar", "none"):
+            return cls(kind)  # type: ignore[arg-type]
+        raise ValueError(f"{text!r} is not an option; allowed: lora_<rank>, vector, scalar, none")
+
+
+VECTOR, SCALAR, NONE = Option("vector"), Option("scalar"), Option("none")
+
+
+@dataclass(frozen=True, order=True)
+class LayerConfig:
+    """The five choices of one layer, in the order of equation 10."""
+
+    A: Option = NONE
+    B: Option = NONE
+    C: Option = NONE
+    D: Option = NONE
+    E: Option = NONE
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter((self.A, self.B, self.C, self.D, self.E))
+
+    @classmethod
+    def parse(cls, texts: Sequence[str]) -> LayerConfig:
+        """Read five option words in the order A, B, C, D, E."""
+        if len(texts) != len(TENSORS):
+            raise ValueError(f"a layer has {len(TENSORS)} options (A, B, C, D, E), got {len(texts)}")
+        return cls(*(Option.parse(t) for t in texts))
+
+
+def check_ranks(ranks: Sequence[int]) -> tuple[int, ...]:
+    """Validate a rank list such as [8, 4]; returns it as a tuple.
+
+    Raises:
+        ValueError: if it is empty, not strictly descending, or holds something that is not a positive integer.
+    """
+    checked = tuple(ranks)
+    if not checked or any(isinstance(r, bool) or not isinstance(r, int) or r < 1 for r in checked):
+        raise ValueError(f"ranks must be positive integers such as [8,4], got {list(ranks)}")
+    if any(a <= b for a, b in itertools.pairwise(checked)):
+        raise ValueError(f"ranks must be strictly descending, write {sorted(set(checked), reverse=True)}")
+    return checked
+
+
+@cache
+def layer_options(ranks: tuple[int, ...], bias: bool = True) -> tuple[tuple[Option, ...], ...]:
+    """Options per tensor, in the order A to E.
+
+    Without a bias in the base layer D has no effect (D * b0), so it is fixed to none.
+    """
+    lora = tuple(Option("lora", r) for r in ranks)
+    small = (VECTOR, SCALAR, NONE)
+    return ((*lora, *small), (*lora, *small), (*lora, VECTOR, NONE), small if bias else (NONE,), small)
+
+
+@cache
+def all_configs(ranks: tuple[int, ...], bias: bool = True) -> tuple[LayerConfig, ...]:
+    """Every configuration of a layer: 432 for one rank, 900 for two (144 and 300 without bias)."""
+    return tuple(LayerConfig(*choice) for choice in itertools.product(*layer_options(ranks, bias)))
+
+
+def tensor_params(tensor: str, option: Option, d_in: int, d_out: int) -> int:
+    """Parameters of one support tensor under one option (methods: A and B k(d1+d2), C k(d1+1))."""
+    if option.kind == "none":
+        return 0
+    if option.kind == "scalar":
+        return 1
+    if option.kind == "vector":
+        return d_in if tensor == "C" else d_out
+    return option.rank * (d_in + (1 if tensor == "C" else d_out))
+
+
+def config_params(config: LayerConfig, d_in: int, d_out: int) -> int:
+    """Parameters of one layer configuration; d_in and d_out are the layer's input and output widths."""
+    return sum(tensor_params(t, o, d_in, d_out) for t, o in zip(TENSORS, config, strict=True))

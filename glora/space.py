@@ -1,0 +1,145 @@
+"""The search space of a whole model and its members, the subnets."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from glora.options import LayerConfig, all_configs, check_ranks, config_params, layer_options, tensor_params
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """One adapted layer: its module name, input width d1, output width d2, and whether it has a bias."""
+
+    name: str
+    d_in: int
+    d_out: int
+    bias: bool = True
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """One configuration per layer, in layer order. Immutable and hashable."""
+
+    layers: tuple[LayerConfig, ...]
+
+    def to_json(self, names: Sequence[str]) -> str:
+        """Readable JSON: layer name to its five option words."""
+        if len(names) != len(self.layers):
+            raise ValueError(f"{len(names)} names for {len(self.layers)} layers")
+        rows = [
+            f"  {json.dumps(n)}: {json.dumps([str(o) for o in c])}" for n, c in zip(names, self.layers, strict=True)
+        ]
+        return "{\n" + ",\n".join(rows) + "\n}\n"
+
+    @classmethod
+    def from_json(cls, text: str, names: Sequence[str]) -> Subnet:
+        """Inverse of `to_json`. Raises ValueError if the layers are not exactly `names`."""
+        raw = json.loads(text)
+        if not isinstance(raw, dict) or list(raw) != list(names):
+            odd = sorted(set(raw) ^ set(names)) if isinstance(raw, dict) else raw
+            raise ValueError(f"the subnet's layers are not the model's; differing or out of order: {str(odd)[:200]}")
+        return cls(tuple(LayerConfig.parse(raw[n]) for n in names))
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """All subnets over `layers` with LoRA ranks `ranks` (descending)."""
+
+    layers: tuple[LayerSpec, ...]
+    ranks: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ranks", check_ranks(self.ranks))
+        if not self.layers:
+            raise ValueError("a search space needs at least one layer")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Layer names in order."""
+        return tuple(layer.name for layer in self.layers)
+
+    @cached_property
+    def genes(self) -> tuple[tuple[int, str], ...]:
+        """(layer index, tensor) for each gene; five a layer."""
+        return tuple((i, t) for i in range(len(self.layers)) for t in "ABCDE")
+
+    def options_per_layer(self, index: int) -> int:
+        """Configurations of one layer: 432 for one rank, 900 for two."""
+        return math.prod(len(o) for o in layer_options(self.ranks, self.layers[index].bias))
+
+    @property
+    def pairs(self) -> int:
+        """Number of (layer, configuration) pairs: 20,736 for ViT-B and one rank."""
+        return sum(self.options_per_layer(i) for i in range(len(self.layers)))
+
+    def describe(self) -> str:
+        """One line: options per layer, pairs, and the joint size as a power."""
+        sizes: dict[int, int] = {}
+        for i in range(len(self.layers)):
+            sizes[self.options_per_layer(i)] = sizes.get(self.options_per_layer(i), 0) + 1
+        power = " x ".join(f"{size}^{count}" for size, count in sizes.items())
+        digits = sum(count * math.log10(size) for size, count in sizes.items())
+        ranks = ",".join(map(str, self.ranks))
+        return (
+            f"{len(self.layers)} layers, ranks [{ranks}], {'/'.join(map(str, sizes))} options per layer, "
+            f"{self.pairs:,} (layer, option) pairs, {power} = 10^{digits:.1f} subnets"
+        )
+
+    def sample(self, rng: random.Random) -> Subnet:
+        """A subnet whose every gene is uniform over its options, independently."""
+        return Subnet(
+            tuple(
+                LayerConfig(*(rng.choice(options) for options in layer_options(self.ranks, layer.bias)))
+                for layer in self.layers
+            )
+        )
+
+    def params(self, subnet: Subnet) -> int:
+        """Trainable parameters of a subnet, head not counted."""
+        return sum(config_params(c, s.d_in, s.d_out) for c, s in zip(subnet.layers, self.layers, strict=True))
+
+    def check(self, subnet: Subnet) -> None:
+        """Raise ValueError unless every choice of `subnet` is in this space."""
+        if len(subnet.layers) != len(self.layers):
+            raise ValueError(f"subnet has {len(subnet.layers)} layers, the space {len(self.layers)}")
+        for config, spec in zip(subnet.layers, self.layers, strict=True):
+            for tensor, option, allowed in zip("ABCDE", config, layer_options(self.ranks, spec.bias), strict=True):
+                if option not in allowed:
+                    words = ", ".join(map(str, allowed))
+                    raise ValueError(f"{spec.name}: {tensor}={option} is not in the space (allowed: {words})")
+
+    def _extreme(self, largest: bool) -> Subnet:
+        pick = max if largest else min
+        chosen = []
+        for spec in self.layers:
+            genes = []
+            for tensor, options in zip("ABCDE", layer_options(self.ranks, spec.bias), strict=True):
+                sizes = [tensor_params(tensor, o, spec.d_in, spec.d_out) for o in options]
+                genes.append(options[sizes.index(pick(sizes))])
+            chosen.append(LayerConfig(*genes))
+        return Subnet(tuple(chosen))
+
+    @cached_property
+    def largest(self) -> Subnet:
+        """The subnet that uses everything stored."""
+        return self._extreme(True)
+
+    @cached_property
+    def smallest(self) -> Subnet:
+        """None everywhere: the frozen backbone."""
+        return self._extreme(False)
+
+    @property
+    def params_range(self) -> tuple[int, int]:
+        """Parameters of the smallest and the largest subnet."""
+        return self.params(self.smallest), self.params(self.largest)
+
+    def configs(self, index: int) -> tuple[LayerConfig, ...]:
+        """Every configuration of layer `index`."""
+        return all_configs(self.ranks, self.layers[index].bias)

@@ -1,0 +1,183 @@
+"""Training of frozen-backbone methods on a fixed set of images; the GLoRA supernet recipe of the paper.
+
+Every random choice is a function of (seed, epoch) or (seed, step), so a run that resumes at an epoch boundary draws
+what the unbroken run draws.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glora.schedule import cosine_lr
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Optimisation settings; the defaults are the paper's (500 epochs, AdamW, cosine per epoch, no augmentation).
+
+    `unused_grad`: "zero" gives parameters outside the drawn subnet zero gradients (momentum and decay go on, as under
+    the torch release of the published code), "none" skips them.
+    """
+
+    lr: float = 5e-4
+    epochs: int = 500
+    warmup_epochs: int = 10
+    batch_size: int = 64
+    weight_decay: float = 1e-4
+    unused_grad: str = "zero"
+    max_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.unused_grad not in ("zero", "none"):
+            raise ValueError(f"unused_grad is {self.unused_grad!r}; allowed: zero, none")
+        for name in ("lr", "epochs", "batch_size"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """uint8 images to normalised floats on the device; `mean` and `std` are per channel in [0, 1] units."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 to float32."""
+        mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1) * 255
+        std = torch.tensor(self.std, device=images.device).view(3, 1, 1) * 255
+        return (images.float() - mean) / std
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
+    """The image order of one epoch, a function of seed and epoch."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+
+
+def step_rng(seed: int, step: int) -> random.Random:
+    """The generator of the subnet drawn at one step; the same on every process for the same seed and step."""
+    return random.Random(f"{seed}-{step}")
+
+
+class Trainer:
+    """Runs epochs over images held in memory.
+
+    Args:
+        model: the model to train; gradients flow to `parameters` only.
+        parameters: what trains, by name.
+        recipe: the optimisation settings.
+        before_step: called with a `random.Random` before each step (the supernet draws its subnet there).
+        normalize: maps a uint8 batch to model input.
+        seed: drives image order, subnet draws and drop path.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        parameters: dict[str, nn.Parameter],
+        recipe: Recipe,
+        normalize: Callable[[Tensor], Tensor],
+        seed: int = 0,
+        before_step: Callable[[random.Random], object] | None = None,
+    ) -> None:
+        self.model, self.parameters, self.recipe = model, parameters, recipe
+        self.normalize, self.seed, self.before_step = normalize, seed, before_step
+        self.optimizer = torch.optim.AdamW(list(parameters.values()), lr=recipe.lr, weight_decay=recipe.weight_decay)
+        self.epoch = 0
+        self.step = 0
+        if recipe.unused_grad == "zero":
+            for parameter in parameters.values():
+                parameter.grad = torch.zeros_like(parameter)
+
+    def lr(self, epoch: int) -> float:
+        """Learning rate of an epoch."""
+        r = self.recipe
+        return cosine_lr(epoch, r.lr, r.epochs, min(r.warmup_epochs, r.epochs // 2))
+
+    @property
+    def done(self) -> bool:
+        """All epochs, or `max_steps`, are behind us."""
+        limit = self.recipe.max_steps
+        return self.epoch >= self.recipe.epochs or (limit is not None and self.step >= limit)
+
+    def train_epoch(self, images: Tensor, labels: Tensor) -> dict[str, float]:
+        """One epoch over uint8 images (N, 3, H, W), drop_last; returns loss, accuracy and learning rate.
+
+        Raises:
+            ValueError: if fewer images than one batch are given.
+            FloatingPointError: if the loss is not finite, before the weights are touched by it.
+        """
+        r = self.recipe
+        if len(labels) < r.batch_size:
+            raise ValueError(f"{len(labels)} training images are fewer than one batch of {r.batch_size}")
+        torch.manual_seed(self.seed * 1_000_003 + self.epoch)  # drop path draws from the global generator
+        lr = self.lr(self.epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.model.train()
+        loss_sum, hits, seen = 0.0, 0, 0
+        for index in self._batches(len(labels)):
+            if self.before_step is not None:
+                self.before_step(step_rng(self.seed, self.step))
+            x, y = self.normalize(images[index]), labels[index]
+            self.optimizer.zero_grad(set_to_none=r.unused_grad == "none")
+            logits = self.model(x)
+            loss = F.cross_entropy(logits, y)
+            if not torch.isfinite(loss):
+                raise FloatingPointError(
+                    f"the loss is {loss.item()} at step {self.step}: lower optimizer.lr (now {lr:.3g}) "
+                    "or check the backbone's weights"
+                )
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            self.step += 1
+            loss_sum += loss.item() * len(y)
+            hits += int((logits.detach().argmax(1) == y).sum())
+            seen += len(y)
+        self.epoch += 1
+        return {"loss": loss_sum / seen, "train_accuracy": hits / seen, "lr": lr}
+
+    def _batches(self, count: int) -> Iterator[Tensor]:
+        size, limit = self.recipe.batch_size, self.recipe.max_steps
+        order = epoch_order(count, self.seed, self.epoch)
+        for i in range(count // size):
+            if limit is not None and self.step >= limit:
+                return
+            yield order[i * size : (i + 1) * size]
+
+    def state(self) -> dict[str, object]:
+        """Everything a bit-identical continuation needs, tensors and numbers only."""
+        return {
+            "parameters": {n: p.detach().cpu().clone() for n, p in self.parameters.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+        }
+
+    def load_state(self, state: dict) -> None:  # type: ignore[type-arg]
+        """Continue where `state` was taken."""
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(state["parameters"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.step = state["epoch"], state["step"]
+
+
+@torch.no_grad()
+def accuracy(
+    model: nn.Module, images: Tensor, labels: Tensor, normalize: Callable[[Tensor], Tensor], batch: int = 256
+) -> float:
+    """Top-1 accuracy in [0, 1] in eval mode; the model's mode is restored."""
+    was_training = model.training
+    model.eval()
+    hits = 0
+    for i in range(0, len(labels), batch):
+        hits += int((model(normalize(images[i : i + batch])).argmax(1) == labels[i : i + batch]).sum())
+    model.train(was_training)
+    return hits / len(labels)

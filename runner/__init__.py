@@ -1,0 +1,1 @@
+"""What the scripts share: configs, run folders, stages, trackers, tables and plots."""

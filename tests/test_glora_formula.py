@@ -1,0 +1,127 @@
+"""Equation 10 against an independent dense float64 evaluation and against HF PEFT, for every configuration."""
+
+import peft
+import pytest
+import torch
+from torch import nn
+
+from glora.linear import GLoRALinear
+from glora.options import all_configs
+
+D_IN, D_OUT, RANK = 10, 14, 8
+
+
+def filled_layer(max_rank, bias=True, seed=0):
+    torch.manual_seed(seed)
+    layer = GLoRALinear(nn.Linear(D_IN, D_OUT, bias=bias).double(), max_rank)
+    for p in layer.adapter_parameters().values():
+        nn.init.normal_(p, std=0.3)
+    return layer
+
+
+def dense_forward(w0, b0, t, config, x):
+    """Equation 10 entry by entry: every support tensor written out as a full matrix or vector."""
+
+    def matrix(down, up, option):
+        if option.kind == "lora":
+            return torch.einsum("ik,kj->ij", down[:, : option.rank], up[: option.rank, :])
+        full = torch.ones(D_OUT, D_IN, dtype=torch.double)
+        if option.kind == "vector":
+            return torch.einsum("i,ij->ij", down[:, 0], full)
+        return full * down[0, 0] if option.kind == "scalar" else full * 0
+
+    def vector(v, option):
+        ones = torch.ones(D_OUT, dtype=torch.double)
+        return {"vector": lambda: v * ones, "scalar": lambda: v[0] * ones, "none": lambda: 0 * ones}[option.kind]()
+
+    a, b = matrix(t["Ad"], t["Au"], config.A), matrix(t["Bd"], t["Bu"], config.B)
+    if config.C.kind == "lora":
+        c = (t["Cd"][:, : config.C.rank] @ t["Cu"][: config.C.rank]).reshape(-1)
+    else:
+        c = t["Cd"][:, 0] if config.C.kind == "vector" else torch.zeros(D_IN, dtype=torch.double)
+    out = x @ (w0 + w0 * a + b).T + w0 @ c + vector(t["E"], config.E)
+    if b0 is not None:
+        out = out + vector(t["D"], config.D) * b0 + b0
+    return out
+
+
+@pytest.mark.parametrize("ranks", [(8,), (8, 4)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_outputs_and_every_gradient_equal_the_dense_formula(ranks, bias):
+    configs = all_configs(ranks, bias)
+    assert len(configs) == {(1, True): 432, (2, True): 900, (1, False): 144, (2, False): 300}[len(ranks), bias]
+    layer = filled_layer(RANK, bias)
+    named = layer.adapter_parameters()
+    x = torch.randn(15, D_IN, dtype=torch.double, requires_grad=True)
+    probe = torch.randn(15, D_OUT, dtype=torch.double)
+    wanted = [x, *named.values()]
+    for config in configs:
+        layer.config = config
+        y = layer(x)
+        expected = dense_forward(layer.weight, layer.bias, named, config, x)
+        torch.testing.assert_close(y, expected, rtol=0, atol=1e-10)
+        got = torch.autograd.grad(y, wanted, probe, allow_unused=True, materialize_grads=True)
+        want = torch.autograd.grad(expected, wanted, probe, allow_unused=True, materialize_grads=True)
+        for g, w in zip(got, want, strict=True):
+            torch.testing.assert_close(g, w, rtol=0, atol=1e-10)
+        torch.testing.assert_close(layer.merge()(x), y, rtol=0, atol=1e-10)
+
+
+def test_starts_at_the_pretrained_function_for_every_configuration():
+    torch.manual_seed(0)
+    base = nn.Linear(D_IN, D_OUT).double()
+    layer, x = GLoRALinear(base, RANK), torch.randn(3, D_IN, dtype=torch.double)
+    for config in all_configs((8, 4)):
+        layer.config = config
+        torch.testing.assert_close(layer(x), base(x), rtol=0, atol=1e-12)
+
+
+def test_init_bounds_are_xavier_uniform():
+    torch.manual_seed(0)
+    layer = GLoRALinear(nn.Linear(768, 768), 8)
+    for tensor, bound in ((layer.Au, 0.08794), (layer.Bu, 0.08794), (layer.Cu, 0.8165)):
+        assert tensor.abs().max() <= bound + 1e-4
+    assert layer.Au.detach().abs().max() > 0.087 and layer.Au.detach().std() == pytest.approx(
+        0.08794 / 3**0.5, rel=0.03
+    )
+    assert all(not getattr(layer, n).detach().any() for n in ("Ad", "Bd", "Cd", "D", "E"))
+
+
+def peft_layer(base):
+    """A PEFT GLoRA layer with every path at its most general option and the largest rank."""
+    config = peft.GloraConfig(r=RANK, target_modules=["0"], config_A_B="lora", config_C="vector", config_D_E="vector")
+    return peft.get_peft_model(nn.Sequential(base), config).double().eval()
+
+
+@pytest.mark.parametrize("ranks", [(8,), (8, 4)])
+def test_hf_peft_gives_the_same_outputs(ranks):
+    layer = filled_layer(RANK)
+    base = nn.Linear(D_IN, D_OUT).double()
+    base.load_state_dict({"weight": layer.weight, "bias": layer.bias})
+    model = peft_layer(base)
+    paths = {n.split("glora_")[1].replace(".default.X", ""): p for n, p in model.named_parameters() if "glora_" in n}
+    x = torch.randn(5, D_IN, dtype=torch.double)
+    t = layer.adapter_parameters()
+
+    def write(down, up, d, u, option):
+        d.zero_(), u.zero_()
+        if option.kind == "lora":
+            d[:, : option.rank], u[: option.rank] = down[:, : option.rank], up[: option.rank]
+        elif option.kind != "none":
+            d[:, 0] = down[:, 0] if option.kind == "vector" else down[0, 0]
+            u[0] = 1
+
+    def vector(v, option):
+        ones = torch.ones_like(v)
+        return {"vector": v, "scalar": ones * v[0], "none": ones * 0}[option.kind]
+
+    with torch.no_grad():
+        for config in all_configs(ranks):
+            layer.config = config
+            write(t["Ad"], t["Au"], paths["Ad"], paths["Au"], config.A)
+            write(t["Bd"], t["Bu"], paths["Bd"], paths["Bu"], config.B)
+            prompt = torch.zeros(D_IN, dtype=torch.double) if config.C.kind == "none" else layer._prompt(config.C)
+            paths["C"].copy_(prompt.reshape(paths["C"].shape))
+            paths["D"].copy_(vector(t["D"], config.D).reshape(paths["D"].shape))
+            paths["E"].copy_(vector(t["E"], config.E).reshape(paths["E"].shape))
+            torch.testing.assert_close(layer(x), model(x), rtol=0, atol=1e-10)

@@ -1,0 +1,73 @@
+"""Searches: budget, limits, tie rule, resuming, and that evolution finds a known optimum faster than chance."""
+
+import pytest
+from test_supernet import vit_b_space
+
+from glora import EvolutionSearch, LayerSpec, RandomSearch, SearchSpace
+from glora.options import Option
+from glora.search import Candidate, best_first
+from glora.space import Subnet
+
+
+def vectors(subnet: Subnet) -> float:
+    genes = [o for c in subnet.layers for o in c]
+    return sum(o == Option("vector") for o in genes) / len(genes)
+
+
+def small_space() -> SearchSpace:
+    return SearchSpace(tuple(LayerSpec(f"l{i}", 16, 16) for i in range(8)), (4, 2))
+
+
+@pytest.mark.parametrize("kind", [EvolutionSearch, RandomSearch])
+def test_budget_is_met_and_every_subnet_is_new(kind):
+    search = kind(small_space(), vectors, seed=1, generations=6, population=50)
+    while not search.done:
+        assert len(search.step()) == 50
+    assert len({c.subnet for c in search.candidates}) == 300
+
+
+def test_evolution_beats_random_on_a_known_landscape():
+    best = []
+    for kind in (EvolutionSearch, RandomSearch):
+        search = kind(small_space(), vectors, seed=0)
+        while not search.done:
+            search.step()
+        best.append(search.best().accuracy)
+    assert best[0] > best[1] + 0.2
+
+
+def test_resuming_after_any_generation_equals_the_unbroken_search():
+    whole = EvolutionSearch(small_space(), vectors, seed=5, generations=4, population=20)
+    while not whole.done:
+        whole.step()
+    for stop in range(1, 4):
+        first = EvolutionSearch(small_space(), vectors, seed=5, generations=4, population=20)
+        for _ in range(stop):
+            first.step()
+        second = EvolutionSearch(small_space(), vectors, seed=5, generations=4, population=20)
+        second.load_state(first.state())
+        while not second.done:
+            second.step()
+        assert second.candidates == whole.candidates
+
+
+@pytest.mark.parametrize("limit", [1, 1_000, 100_000, 400_000, 1_000_000, 3_041_664])
+def test_any_reachable_limit_yields_candidates(limit):
+    search = EvolutionSearch(vit_b_space((8, 4)), vectors, max_params=limit, generations=2, population=20)
+    for _ in range(2):
+        search.step()
+    assert len(search.candidates) == (40 if limit > 1 else len(search.candidates)) and search.candidates
+    assert max(c.params for c in search.candidates) <= limit
+
+
+def test_unreachable_limits_are_refused_with_the_range():
+    with pytest.raises(ValueError, match="reaches 0 to 3,041,664"):
+        RandomSearch(vit_b_space((8, 4)), vectors, min_params=4_000_000)
+    with pytest.raises(ValueError, match="reaches 0 to 3,041,664"):
+        RandomSearch(vit_b_space((8, 4)), vectors, max_params=-1)
+
+
+def test_ties_go_to_fewer_parameters_then_to_the_earlier():
+    subnet = small_space().smallest
+    rows = [Candidate(subnet, 0.5, 9, 0, 0), Candidate(subnet, 0.5, 7, 1, 0), Candidate(subnet, 0.5, 7, 2, 0)]
+    assert [c.index for c in best_first([*rows, Candidate(subnet, 0.6, 99, 3, 0)])] == [3, 1, 2, 0]

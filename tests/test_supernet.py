@@ -1,0 +1,119 @@
+"""Whole models: which layers are adapted, counts of the published tables, merging, saving."""
+
+import random
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from glora import LayerSpec, MergedEvaluator, SearchSpace, Subnet, Supernet
+
+VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+SWIN = {"img_size": 56, "embed_dim": 16, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 2, 2)}
+SMALL = {"vit": ("vit_tiny_patch16_224", VIT), "swin": ("swin_tiny_patch4_window7_224", SWIN)}
+
+
+def build(kind, seed=0):
+    torch.manual_seed(seed)
+    name, kwargs = SMALL[kind]
+    return timm.create_model(name, num_classes=5, **kwargs).double().eval()
+
+
+def filled(kind, ranks=(8, 4)):
+    supernet = Supernet(build(kind), ranks)
+    for p in supernet.trainable().values():
+        nn.init.normal_(p, std=0.1)
+    return supernet
+
+
+@pytest.mark.parametrize("kind", ["vit", "swin"])
+def test_merged_equals_adapted_and_loads_into_an_untouched_model(kind):
+    supernet, rng = filled(kind), random.Random(0)
+    evaluator, plain = MergedEvaluator(supernet), build(kind, seed=9)
+    x = torch.randn(2, 3, SMALL[kind][1]["img_size"], SMALL[kind][1]["img_size"], dtype=torch.double)
+    reference = build(kind)(x)
+    for _ in range(20):
+        subnet = supernet.sample(rng)
+        adapted = supernet.model(x)
+        assert (adapted - reference).abs().max() > 1e-3
+        plain.load_state_dict(supernet.merge().state_dict(), strict=True)
+        torch.testing.assert_close(plain(x), adapted, rtol=0, atol=1e-9)
+        torch.testing.assert_close(evaluator.write(subnet)(x), adapted, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("model", "layers", "stored"),
+    [
+        ("vit_base_patch16_224", 48, {8: 3_041_664, 4: 1_603_776, 2: 884_832}),
+        ("swin_base_patch4_window7_224", 99, {8: 4_087_832, 4: 2_153_100, 2: 1_185_734}),
+    ],
+)
+def test_layers_and_stored_sizes_of_the_published_backbones(model, layers, stored):
+    with torch.device("meta"):
+        probe = timm.create_model(model, num_classes=10)
+    specs = None
+    for rank, expected in stored.items():
+        head = set(probe.get_classifier().modules())
+        found = [(n, m) for n, m in probe.named_modules() if type(m) is nn.Linear and m not in head]
+        specs = tuple(LayerSpec(n, m.in_features, m.out_features, m.bias is not None) for n, m in found)
+        space = SearchSpace(specs, (rank,))
+        assert len(specs) == layers and space.params(space.largest) == expected
+    assert not any(s.name.startswith("head") for s in specs)
+    assert sum(not s.bias for s in specs) == (3 if layers == 99 else 0)
+
+
+def vit_b_space(ranks):
+    widths = [("attn.qkv", 768, 2304), ("attn.proj", 768, 768), ("mlp.fc1", 768, 3072), ("mlp.fc2", 3072, 768)]
+    return SearchSpace(tuple(LayerSpec(f"blocks.{b}.{n}", i, o) for b in range(12) for n, i, o in widths), ranks)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "mean"), [((8, 4), 1_006_122), ((4, 2), 555_387), ((2,), 308_824), ((8,), 880_312), ((4,), 499_320)]
+)
+def test_mean_size_of_a_uniform_subnet(ranks, mean):
+    space = vit_b_space(ranks)
+    from glora.options import config_params
+
+    exact = sum(
+        sum(config_params(c, s.d_in, s.d_out) for c in space.configs(i)) / len(space.configs(i))
+        for i, s in enumerate(space.layers)
+    )
+    assert round(exact) == mean
+    rng = random.Random(0)
+    assert sum(space.params(space.sample(rng)) for _ in range(300)) / 300 == pytest.approx(exact, rel=0.03)
+
+
+def test_space_describes_itself():
+    assert "432 options per layer, 20,736 (layer, option) pairs, 432^48" in vit_b_space((2,)).describe()
+    assert "900^48" in vit_b_space((8, 4)).describe()
+
+
+def test_subnet_is_hashable_and_survives_json():
+    supernet = filled("vit")
+    subnet = supernet.space.sample(random.Random(3))
+    again = Subnet.from_json(subnet.to_json(supernet.space.names), supernet.space.names)
+    assert again == subnet and len({again, subnet}) == 1
+    with pytest.raises(ValueError, match="not the model's"):
+        Subnet.from_json("{}", supernet.space.names)
+
+
+def test_only_declared_parameters_train_and_state_holds_only_them():
+    supernet = filled("vit")
+    grads = {n for n, p in supernet.model.named_parameters() if p.requires_grad}
+    assert grads == set(supernet.trainable()) == set(supernet.state_dict())
+    assert {"head.weight", "head.bias"} <= grads
+    assert supernet.stored_params() == supernet.space.params_range[1]
+    other = filled("vit")
+    other.load_state_dict(supernet.state_dict())
+    assert all(
+        torch.equal(a, b) for a, b in zip(other.state_dict().values(), supernet.state_dict().values(), strict=True)
+    )
+    with pytest.raises(ValueError, match="check backbone, ranks"):
+        Supernet(build("vit"), [4]).load_state_dict(supernet.state_dict())
+
+
+@pytest.mark.parametrize("ranks", [[], [4, 8], [8, 8], [0], ["a"]])
+def test_bad_ranks_are_refused(ranks):
+    with pytest.raises(ValueError, match="ranks must be"):
+        Supernet(build("vit"), ranks)

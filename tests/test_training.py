@@ -1,0 +1,79 @@
+"""The training recipe: schedule against timm, learning, resuming bit for bit, optimiser semantics."""
+
+import pytest
+import timm
+import torch
+from timm.scheduler import CosineLRScheduler
+
+from glora import Supernet
+from glora.schedule import cosine_lr
+from glora.train import Normalizer, Recipe, Trainer
+
+SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "drop_path_rate": 0.1}
+
+
+def test_schedule_equals_timm_stepped_as_the_published_code_steps_it():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=5e-4)
+    scheduler = CosineLRScheduler(optimizer, t_initial=500, warmup_t=10, warmup_lr_init=1e-6, lr_min=1e-5)
+    for epoch in range(500):
+        assert cosine_lr(epoch, 5e-4, 500, 10) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12), epoch
+        scheduler.step(epoch)
+    values = [cosine_lr(e, 5e-4, 500, 10) for e in (0, 1, 2, 10, 11, 12, 250, 499)]
+    printed = [1e-6, 1e-6, 5.09e-5, 4.501e-4, 4.9952e-4, 4.9942e-4, 2.5654e-4, 1.00193e-5]
+    assert values == pytest.approx(printed, rel=1e-4)
+
+
+def make(unused_grad="zero", epochs=4):
+    torch.manual_seed(0)
+    supernet = Supernet(timm.create_model("vit_tiny_patch16_224", num_classes=4, **SMALL), [4, 2])
+    normalize = Normalizer((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    recipe = Recipe(lr=5e-3, epochs=epochs, warmup_epochs=1, batch_size=16, unused_grad=unused_grad)
+    return supernet, Trainer(supernet.model, supernet.trainable(), recipe, normalize, 7, supernet.sample)
+
+
+def images(count=48):
+    g = torch.Generator().manual_seed(0)
+    labels = torch.arange(count) % 4
+    x = torch.randint(0, 60, (count, 3, 32, 32), generator=g)
+    x[torch.arange(count), :, :8, :] += (labels * 60).view(-1, 1, 1, 1)
+    return x.to(torch.uint8), labels
+
+
+def test_learns_and_leaves_the_backbone_alone():
+    supernet, trainer = make(epochs=40)
+    trainer.before_step = lambda rng: supernet.set(supernet.space.largest)
+    frozen = {n: p.clone() for n, p in supernet.model.named_parameters() if not p.requires_grad}
+    rows = [trainer.train_epoch(*images()) for _ in range(40)]
+    assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
+    assert all(torch.equal(p, frozen[n]) for n, p in supernet.model.named_parameters() if n in frozen)
+
+
+def test_a_resumed_run_is_bit_identical():
+    supernet, trainer = make()
+    for _ in range(4):
+        trainer.train_epoch(*images())
+    _, first = make()
+    first.train_epoch(*images()), first.train_epoch(*images())
+    resumed, second = make()
+    second.load_state(first.state())
+    second.train_epoch(*images()), second.train_epoch(*images())
+    assert all(torch.equal(v, resumed.state_dict()[n]) for n, v in supernet.state_dict().items())
+
+
+def test_zero_semantics_move_unused_tensors_and_none_semantics_do_not():
+    for semantics, moves in (("zero", True), ("none", False)):
+        supernet, trainer = make(semantics)
+        trainer.before_step = lambda rng, s=supernet: s.set(s.space.largest)
+        trainer.train_epoch(*images()), trainer.train_epoch(*images())
+        trainer.before_step = lambda rng, s=supernet: s.set(s.space.smallest)
+        before = supernet.state_dict()
+        trainer.train_epoch(*images())
+        changed = {n for n, p in supernet.state_dict().items() if not torch.equal(p, before[n])}
+        assert any(".Ad" in n for n in changed) is moves and "head.weight" in changed
+
+
+def test_fewer_images_than_a_batch_are_refused():
+    _, trainer = make()
+    with pytest.raises(ValueError, match="fewer than one batch"):
+        trainer.train_epoch(*images(8))
