@@ -1,0 +1,77 @@
+"""The words every part of the data package shares: a task, a split, an error, and the default data root."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+SPLITS: tuple[str, ...] = ("train800", "val200", "train800val200", "test")
+"""The four splits of VTAB-1K, which the mini tasks copy. ``train800val200`` is the other two one after the other."""
+
+STORED_SPLITS: tuple[str, ...] = ("train800", "val200", "test")
+"""The splits that do not follow from others."""
+
+
+class DataError(Exception):
+    """Data is missing, damaged or asked for by a wrong name. The message is complete and meant for the user."""
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """What is fixed about one classification task.
+
+    ``group`` is 'natural', 'specialized' or 'structured'; ``suite`` is 'vtab' or 'mini'; ``split_sizes`` maps each
+    name in ``SPLITS`` to its number of images; ``image_size`` is the side of the stored square images in pixels.
+    """
+
+    id: str
+    title: str
+    group: str
+    suite: str
+    num_classes: int
+    split_sizes: Mapping[str, int]
+    image_size: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split held in memory: ``images`` uint8 (N, 3, H, W) in 0..255, ``labels`` int64 (N,) in [0, classes).
+
+    ``content_hash`` is the sha256 (hex) of the content; two splits with one hash hold the same images and labels in
+    the same order.
+    """
+
+    images: Tensor
+    labels: Tensor
+    content_hash: str
+
+
+def hash_content(images: Tensor, labels: Tensor, salt: str = "") -> str:
+    """sha256 (hex) over the image bytes, then the label bytes, then ``salt`` (the generator's name and version).
+
+    ``images`` uint8 and ``labels`` int64, both on the CPU; the order of examples matters.
+    """
+    digest = hashlib.sha256()
+    digest.update(memoryview(images.contiguous().numpy()).cast("B"))
+    # '<i8' fixes the byte order, so that a hash written down on one machine holds on any other.
+    digest.update(labels.contiguous().numpy().astype("<i8", copy=False).tobytes())
+    digest.update(salt.encode())
+    return digest.hexdigest()
+
+
+def join_splits(first: Split, second: Split, salt: str = "") -> Split:
+    """``first`` followed by ``second`` as one split, hashed anew with ``salt``."""
+    images, labels = torch.cat([first.images, second.images]), torch.cat([first.labels, second.labels])
+    return Split(images, labels, hash_content(images, labels, salt))
+
+
+def default_data_root() -> Path:
+    """Where data lives unless told otherwise: ``$GLORA_DATA`` when set and not empty, else ``~/.cache/glora``."""
+    given = os.environ.get("GLORA_DATA", "").strip()
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "glora"

@@ -1,0 +1,77 @@
+"""The registry: every task by id, every suite by name, and a look-up that helps with misspelt ids."""
+
+from __future__ import annotations
+
+import difflib
+from types import MappingProxyType
+
+from data.base import DataError, TaskInfo
+from data.vtab_table import VTAB_ROWS
+
+MINI_IMAGE_SIZE = 64
+VTAB_IMAGE_SIZE = 224
+
+
+def _sizes(test: int) -> MappingProxyType[str, int]:
+    """Split sizes of VTAB-1K and of the mini tasks, which differ only in ``test``. Read-only, as tasks are shared."""
+    return MappingProxyType({"train800": 800, "val200": 200, "train800val200": 1000, "test": test})
+
+
+def _vtab_tasks() -> list[TaskInfo]:
+    return [TaskInfo(r.id, r.title, r.group, "vtab", r.num_classes, _sizes(r.test_size), VTAB_IMAGE_SIZE)
+            for r in VTAB_ROWS]  # fmt: skip
+
+
+def _mini(task_id: str, title: str, group: str, num_classes: int, test: int = 1000) -> TaskInfo:
+    return TaskInfo(task_id, title, group, "mini", num_classes, _sizes(test), MINI_IMAGE_SIZE)
+
+
+_MINI_TASKS: list[TaskInfo] = [
+    _mini("digits", "Digits (UCI)", "natural", 10, test=797),
+    _mini("textures", "Textures", "specialized", 8),
+    _mini("shapes_count", "Shapes-Count", "structured", 6),
+    _mini("shapes_location", "Shapes-Loc", "structured", 8),
+    _mini("shapes_orientation", "Shapes-Ori", "structured", 8),
+    _mini("shapes_distance", "Shapes-Dist", "structured", 6),
+]
+
+TASKS: dict[str, TaskInfo] = {task.id: task for task in [*_vtab_tasks(), *_MINI_TASKS]}
+
+
+def _group(name: str) -> tuple[str, ...]:
+    return tuple(row.id for row in VTAB_ROWS if row.group == name)
+
+
+SUITES: dict[str, tuple[str, ...]] = {
+    "vtab": tuple(row.id for row in VTAB_ROWS),
+    "natural": _group("natural"),
+    "specialized": _group("specialized"),
+    "structured": _group("structured"),
+    "mini": tuple(task.id for task in _MINI_TASKS),
+}
+
+# Names that other code bases, or the folders of the public archive, use for the same task.
+_ALIASES: dict[str, str] = {row.noah_folder: row.id for row in VTAB_ROWS if row.noah_folder not in TASKS}
+_ALIASES |= {row.title.lower(): row.id for row in VTAB_ROWS if row.title.lower() not in TASKS}
+_ALIASES |= {"mnist": "digits", "count": "shapes_count", "location": "shapes_location"}
+
+
+def get_task(id: str) -> TaskInfo:  # noqa: A002 (the field of TaskInfo is called id as well)
+    """The task called ``id``; raises DataError naming near matches and all ids when there is none."""
+    if id in TASKS:
+        return TASKS[id]
+    if id in SUITES:
+        raise DataError(f"'{id}' is a suite of {len(SUITES[id])} tasks, not one task: use sweep={id}, or dataset= with "
+                        f"one of {', '.join(SUITES[id])}")  # fmt: skip
+    wanted = str(id).strip().lower()
+    near = [task for task in TASKS if task == wanted or _ALIASES.get(wanted) == task]
+    near += [task for task in difflib.get_close_matches(wanted.replace("-", "_"), TASKS, n=3) if task not in near]
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    listing = "; ".join(f"{suite}: {', '.join(SUITES[suite])}" for suite in ("mini", "vtab"))
+    raise DataError(f"unknown dataset '{id}'.{hint} Available: {listing}.")
+
+
+def check_split(task: TaskInfo, split: str) -> None:
+    """Raise DataError unless ``split`` is a split of ``task``."""
+    if split not in task.split_sizes:
+        raise DataError(f"unknown split '{split}' of dataset {task.id}; it has {', '.join(task.split_sizes)}")

@@ -1,0 +1,62 @@
+"""What every method offers: attach, say what trains, count it, merge, save and load only itself."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from glora.supernet import find_classifier
+
+
+class Method(ABC):
+    """An adaptation of `model`, made in place by the constructor; everything that does not train is frozen."""
+
+    name: ClassVar[str]
+    searched: ClassVar[bool] = False
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.head = find_classifier(model)
+
+    def head_parameters(self) -> dict[str, nn.Parameter]:
+        """Weight and bias of the classifier by full name; found by identity, never by a name."""
+        owned = set() if self.head is None else {id(p) for p in self.head.parameters()}
+        return {n: p for n, p in self.model.named_parameters() if id(p) in owned}
+
+    @abstractmethod
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """What trains, by full name, the head included."""
+
+    def params(self) -> int:
+        """Trainable parameters, head not counted."""
+        head = self.head_parameters()
+        return sum(p.numel() for n, p in self.trainable().items() if n not in head)
+
+    def before_step(self, rng: random.Random) -> None:  # noqa: B027 (a hook that most methods leave empty)
+        """Called before every training step; a supernet draws its subnet here."""
+
+    @abstractmethod
+    def merge(self) -> nn.Module:
+        """A plain model of the original architecture that computes the same function."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Only what was trained, as detached CPU copies."""
+        return {n: p.detach().cpu().clone() for n, p in self.trainable().items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Inverse of `state_dict`. Raises ValueError, changing nothing, if names or shapes do not fit."""
+        own = self.trainable()
+        odd = sorted(own.keys() ^ state.keys())
+        odd += sorted(n for n in own.keys() & state.keys() if own[n].shape != state[n].shape)
+        if odd:
+            raise ValueError(
+                f"these weights do not fit this model, first differences: {odd[:4]}; "
+                "check backbone, method, ranks and the number of classes"
+            )
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(state[name])

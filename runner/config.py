@@ -1,0 +1,263 @@
+"""The typed config of all scripts, its checks, and the rules that fill in what was left open."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from data import TASKS, TaskInfo, default_data_root, get_task
+from glora.backbones import NORMALIZATIONS, Backbone
+from glora.methods import METHODS
+from glora.options import check_ranks
+from glora.train import Recipe
+
+ASSETS = Path(__file__).parent / "assets"
+PROTOCOLS = ("clean", "clean_1000", "reference_2023_06")
+
+
+class ConfigError(Exception):
+    """The request cannot be run; the message lists every problem with what to type instead."""
+
+
+@dataclass
+class DatasetConf:
+    id: str = MISSING
+    lr: float = 5e-4
+
+
+@dataclass
+class BackboneConf:
+    name: str = MISSING
+    timm_name: str = MISSING
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    pretrained: bool = True
+    weights: str | None = None
+    image_size: int = 224
+    normalization: str = "imagenet"
+    drop_path_rate: float = 0.1
+
+
+@dataclass
+class MethodConf:
+    name: str = MISSING
+    lr: float | None = None
+
+
+@dataclass
+class TrainerConf:
+    name: str = MISSING
+    epochs: int = 500
+    warmup_epochs: int = 10
+    batch_size: int = 64
+    eval_every: int = 25
+    max_steps: int | None = None
+    lr: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class OptimizerConf:
+    lr: float | None = None
+    weight_decay: float = 1e-4
+    unused_grad: str = "zero"
+
+
+@dataclass
+class ProtocolConf:
+    name: str = "clean"
+
+
+@dataclass
+class SearchConf:
+    name: str = "evolution"
+    generations: int = 20
+    population: int = 50
+    parents: int = 10
+    mutants: int = 25
+    crossovers: int = 25
+    mutation_probability: float = 0.2
+    min_params: int = 0
+    max_params: int | None = None
+    val_limit: int = 1000
+    seed: int = 1
+
+
+@dataclass
+class LoggerConf:
+    wandb: str = "auto"
+    project: str = "glora-vtab"
+
+
+@dataclass
+class TrainConf:
+    dataset: DatasetConf | None = None
+    backbone: BackboneConf = field(default_factory=BackboneConf)
+    method: MethodConf = field(default_factory=MethodConf)
+    trainer: TrainerConf = field(default_factory=TrainerConf)
+    optimizer: OptimizerConf = field(default_factory=OptimizerConf)
+    protocol: ProtocolConf = field(default_factory=ProtocolConf)
+    search: SearchConf = field(default_factory=SearchConf)
+    logger: LoggerConf = field(default_factory=LoggerConf)
+    ranks: list[int] = field(default_factory=lambda: [8, 4])
+    hparams: str = "global"
+    seed: int = 0
+    source: str | None = None
+    data_root: str | None = None
+    output_root: str = "outputs"
+    device: str = "auto"
+
+
+def register() -> None:
+    """Make the schema known to Hydra under the name that `configs/train.yaml` starts from."""
+    ConfigStore.instance().store(name="base_train", node=TrainConf)
+
+
+def read(raw: DictConfig) -> TrainConf:
+    """The checked config; `raw` is what Hydra composed.
+
+    Raises:
+        ConfigError: with every problem found, one a line.
+    """
+    known = {f.name for f in fields(TrainConf)}
+    problems = []
+    for key in sorted(set(map(str, raw)) - known):
+        near = difflib.get_close_matches(key, known, 1)
+        problems.append(
+            f"unknown key {key}={raw[key]}"
+            + (f"; did you mean {near[0]}?" if near else f"; known keys: {', '.join(sorted(known))}")
+        )
+    if problems:
+        raise ConfigError("\n".join(problems))
+    try:
+        config = OmegaConf.to_object(raw)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
+    assert isinstance(config, TrainConf)
+    problems = check(config)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return config
+
+
+def check(c: TrainConf) -> list[str]:
+    """All problems across fields; empty if the run can start."""
+    out = []
+    if c.dataset is not None and c.dataset.id not in TASKS:
+        out.append(f"dataset {c.dataset.id!r} is unknown; available: {', '.join(TASKS)}")
+    try:
+        check_ranks(c.ranks)
+    except ValueError as error:
+        out.append(str(error))
+    for name, value, allowed in (
+        ("method", c.method.name, tuple(METHODS)),
+        ("protocol", c.protocol.name, PROTOCOLS),
+        ("hparams", c.hparams, ("global",)),
+        ("search", c.search.name, ("evolution", "random")),
+        ("optimizer.unused_grad", c.optimizer.unused_grad, ("zero", "none")),
+        ("backbone.normalization", c.backbone.normalization, tuple(NORMALIZATIONS)),
+        ("logger.wandb", c.logger.wandb, ("auto", "online", "offline", "disabled")),
+    ):
+        if value not in allowed:
+            out.append(f"{name}={value} is not one of {', '.join(allowed)}")
+    for name, number, low in (
+        ("trainer.epochs", c.trainer.epochs, 1),
+        ("trainer.eval_every", c.trainer.eval_every, 1),
+        ("trainer.warmup_epochs", c.trainer.warmup_epochs, 0),
+        ("search.generations", c.search.generations, 1),
+        ("search.population", c.search.population, 1),
+        ("search.parents", c.search.parents, 1),
+        ("search.val_limit", c.search.val_limit, 1),
+    ):
+        if number < low:
+            out.append(f"{name}={number} must be at least {low}")
+    if not 1 <= c.trainer.batch_size <= 800:
+        out.append(f"trainer.batch_size={c.trainer.batch_size} must be between 1 and 800, the training images")
+    if c.optimizer.lr is not None and c.optimizer.lr <= 0:
+        out.append(f"optimizer.lr={c.optimizer.lr} must be positive")
+    if c.trainer.max_steps is not None and c.trainer.max_steps < 1:
+        out.append(f"trainer.max_steps={c.trainer.max_steps} must be at least 1")
+    if c.dataset is not None and c.dataset.id in TASKS and TASKS[c.dataset.id].suite == "mini":
+        size = c.backbone.image_size
+        if size % 64:
+            out.append(f"{c.dataset.id} has 64-pixel images; backbone.image_size={size} is not a multiple of 64 or 224")
+            if size == 224:
+                out.pop()
+    return out
+
+
+def task(c: TrainConf) -> TaskInfo:
+    """The task, required here. Raises ConfigError with the list if none was given."""
+    if c.dataset is None:
+        raise ConfigError(f"name a task: dataset=<id> (one of {', '.join(TASKS)}) or sweep=mini")
+    return get_task(c.dataset.id)
+
+
+def learning_rate(c: TrainConf) -> float:
+    """`optimizer.lr`, else the trainer's rate for the method, else the method's, else the task's (Table 4)."""
+    assert c.dataset is not None
+    if c.optimizer.lr is not None:
+        return c.optimizer.lr
+    return c.trainer.lr.get(c.method.name) or c.method.lr or c.dataset.lr
+
+
+def recipe(c: TrainConf) -> Recipe:
+    """The library's recipe for this config."""
+    return Recipe(
+        lr=learning_rate(c),
+        epochs=c.trainer.epochs,
+        warmup_epochs=c.trainer.warmup_epochs,
+        batch_size=c.trainer.batch_size,
+        weight_decay=c.optimizer.weight_decay,
+        unused_grad=c.optimizer.unused_grad,
+        max_steps=c.trainer.max_steps,
+    )
+
+
+def weights_path(c: TrainConf) -> Path | None:
+    """The weights file; "embedded:<name>" is one that the project ships."""
+    if c.backbone.weights is None or not c.backbone.pretrained:
+        return None
+    prefix, _, name = c.backbone.weights.partition("embedded:")
+    return ASSETS / name if prefix == "" and name else Path(c.backbone.weights).expanduser()
+
+
+def backbone(c: TrainConf) -> Backbone:
+    """The library's backbone for this config."""
+    b = c.backbone
+    return Backbone(b.name, b.timm_name, b.kwargs, b.pretrained, weights_path(c), None, b.drop_path_rate)
+
+
+def data_root(c: TrainConf) -> Path:
+    """Where prepared data lives."""
+    return Path(c.data_root).expanduser() if c.data_root else default_data_root()
+
+
+def search_limit(c: TrainConf) -> int | None:
+    """`search.max_params`; under `reference_2023_06` on ViT-B 1.0 M, as the first published code had it."""
+    if c.search.max_params is None and c.protocol.name == "reference_2023_06" and c.backbone.name.startswith("vit_b16"):
+        return 1_000_000
+    return c.search.max_params
+
+
+def label(c: TrainConf) -> str:
+    """The row's name in tables, as the paper writes it."""
+    if c.method.name == "glora":
+        return "GLoRA-" + "-".join(map(str, c.ranks))
+    return c.method.name.replace("_", " ").title()
+
+
+def identity(c: TrainConf) -> dict[str, Any]:
+    """What decides a training run: the config without device, logger, search and places."""
+    out = asdict(c)
+    for key in ("search", "logger", "device", "output_root", "data_root"):
+        del out[key]
+    if c.method.name != "glora":
+        del out["ranks"]
+    out["optimizer"]["lr"] = learning_rate(c)
+    del out["trainer"]["lr"], out["method"]["lr"], out["dataset"]["lr"]
+    return out

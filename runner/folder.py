@@ -1,0 +1,114 @@
+"""Run folders: found by their words, locked by one process, written atomically, resumed from the last good file."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runner.config import ConfigError, TrainConf, identity, search_limit
+
+log = logging.getLogger("glora")
+
+
+def digest(value: object) -> str:
+    """8 hex digits of the canonical JSON of `value`."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def run_folder(c: TrainConf) -> Path:
+    """outputs/<dataset>/<backbone>-<method>[-r8-4]-<protocol>-<trainer>-seed0-<hash>."""
+    assert c.dataset is not None
+    ranks = "-r" + "-".join(map(str, c.ranks)) if c.method.name == "glora" else ""
+    words = f"{c.backbone.name}-{c.method.name}{ranks}-{c.protocol.name}-{c.trainer.name}-seed{c.seed}"
+    return Path(c.output_root) / c.dataset.id / f"{words}-{digest(identity(c))}"
+
+
+def search_folder(c: TrainConf, run: Path) -> Path:
+    """<run>/search/<name>-g20-p50-seed1-<hash>, one folder per distinct search setting."""
+    s = c.search
+    settings = {**vars(s), "max_params": search_limit(c)}
+    return run / "search" / f"{s.name}-g{s.generations}-p{s.population}-seed{s.seed}-{digest(settings)}"
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write so that the file is whole or absent, never half-written."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Atomic text write."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with part.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON. Raises ConfigError naming the file if it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}); move it away and run the same command again") from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process.
+
+    The lock is the kernel's: it goes with the process, so a killed run never blocks its folder.
+
+    Raises:
+        ConfigError: if a living process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            stream.seek(0)
+            owner = stream.read().strip() or "another process"
+            raise ConfigError(f"{folder} is in use by {owner}; wait for it or change a word such as seed=1") from None
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()}")
+        stream.flush()
+        yield
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a resume file, keeping the one before as `<name>.previous`."""
+    part = path.with_name(path.name + ".part")
+    torch.save(state, part)
+    if path.exists():
+        path.replace(path.with_name(path.name + ".previous"))
+    part.replace(path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The newest readable resume file, or None; a damaged one is named in the log. Tensors and numbers only."""
+    for candidate in (path, path.with_name(path.name + ".previous")):
+        if not candidate.exists():
+            continue
+        try:
+            state: dict[str, Any] = torch.load(candidate, weights_only=True)
+            return state
+        except Exception as error:  # noqa: BLE001 (torch raises many kinds for a truncated file)
+            log.warning("%s is damaged (%s); trying the one before it", candidate, type(error).__name__)
+    return None
+
+
+def remove_checkpoints(path: Path) -> None:
+    """Delete resume files of a finished phase."""
+    for candidate in (path, path.with_name(path.name + ".previous")):
+        candidate.unlink(missing_ok=True)

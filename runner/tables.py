@@ -1,0 +1,323 @@
+"""Result records to tables in the paper's layout, printed or written as Markdown, CSV and LaTeX.
+
+    tables = build_tables(records)          # one per (suite, backbone, protocol)
+    tables.append(search_table(records))
+    write_all(tables, folder)
+
+A record is the dict of a ``result.json``. Accuracies are fractions there and percent here; sd is the sample sd over
+seeds. A missing value is "-", never 0.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.published import VTAB_ORDER, published_for
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Record = dict[str, Any]
+MISSING = "-"
+GROUPS: dict[str, str] = {"natural": "Nat", "specialized": "Spec", "structured": "Struct"}
+PUBLISHED_PROTOCOL = "clean_1000"
+"""The one protocol whose numbers may be read next to the published ones."""
+
+
+@dataclass
+class Table:
+    """A table of finished text: every row is as long as ``header``; ``notes`` are sentences that go below it."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    notes: list[str] = field(default_factory=list)
+
+
+def _percent(value: float | None) -> str:
+    return MISSING if value is None else f"{100 * value:.1f}"
+
+
+def _mean_sd(values: Sequence[float]) -> str:
+    """Fractions over seeds as "84.0" or, from two values on, "84.0 ± 1.2" with the sample sd."""
+    if not values:
+        return MISSING
+    mean = _percent(statistics.fmean(values))
+    return f"{mean} ± {_percent(statistics.stdev(values))}" if len(values) > 1 else mean
+
+
+def _count(value: float | None) -> str:
+    return MISSING if value is None else f"{round(value):,}"
+
+
+def _span(counts: Iterable[int]) -> str:
+    """ "3" when all counts agree, else "1-3"."""
+    seen = sorted(set(counts))
+    return MISSING if not seen else f"{seen[0]:,}" if len(seen) == 1 else f"{seen[0]:,}-{seen[-1]:,}"
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _columns(suite: str, records: list[Record]) -> list[tuple[str, str]]:
+    """(task id, title) of the tasks that occur, in canonical order; tasks the registry lacks come last."""
+    from data.tasks import SUITES, TASKS  # pulls torch in, which a caller that only writes a table need not pay for
+
+    present = {record["dataset"] for record in records}
+    known = [task for task in SUITES.get(suite, ()) if task in present]
+    return [(task, TASKS[task].title) for task in known] + [(task, task) for task in sorted(present - set(known))]
+
+
+def _group_tasks(suite: str) -> dict[str, tuple[str, ...]]:
+    from data.tasks import SUITES, TASKS
+
+    return {group: tuple(task for task in SUITES.get(suite, ()) if TASKS[task].group == group) for group in GROUPS}
+
+
+def _group_means(values: dict[str, float], groups: dict[str, tuple[str, ...]]) -> list[float | None]:
+    """Nat, Spec, Struct and their mean. A group counts only when each of its tasks has a value."""
+    means = [
+        statistics.fmean(values[task] for task in tasks) if tasks and all(task in values for task in tasks) else None
+        for tasks in groups.values()
+    ]
+    complete = _known(means)
+    return [*means, statistics.fmean(complete) if len(complete) == len(means) else None]
+
+
+def _row_key(record: Record) -> tuple[Any, ...]:
+    """What must agree before two records may be averaged as seeds of one row."""
+    return record["label"], record["hparams"], bool(record["selected_on_test"])
+
+
+def _grouped(records: Iterable[Record], key: Any) -> dict[Any, list[Record]]:
+    """Records by key, in order of first appearance."""
+    groups: dict[Any, list[Record]] = {}
+    for record in records:
+        groups.setdefault(key(record), []).append(record)
+    return groups
+
+
+def _without_repeats(records: list[Record], notes: list[str]) -> list[Record]:
+    """One record per row, task and seed (a repeated seed is no further evidence): the last given one wins, noted."""
+    kept: dict[Any, Record] = {}
+    for record in records:
+        key = (record["backbone"], record["protocol"], _row_key(record), record["dataset"], record["seed"])
+        if key in kept and kept[key] != record:
+            notes.append(f"{record['label']}, {record['dataset']}, seed {record['seed']}: several differing results; "
+                         "the last one given is used")  # fmt: skip
+        kept[key] = record
+    return list(kept.values())
+
+
+def _mixing_notes(records: list[Record]) -> list[str]:
+    """Sentences on inputs that differ: a warning within one task, plain information when tasks differ by nature."""
+    notes = []
+    for name, plural in (("source", "image sources"), ("codec", "codecs"), ("normalization", "normalizations")):
+        if len({record[name] for record in records}) < 2:
+            continue
+        by_task = {t: sorted({str(r[name]) for r in rs}) for t, rs in _grouped(records, lambda r: r["dataset"]).items()}
+        listing = "; ".join(f"{task}: {', '.join(values)}" for task, values in by_task.items())
+        within = any(len(values) > 1 for values in by_task.values())
+        kind = "MIXED within a task, rows are not comparable there" if within else "mixed across tasks"
+        notes.append(f"{plural} {kind} ({listing})")
+    return notes
+
+
+def build_tables(records: list[Record]) -> list[Table]:
+    """One result table per (suite, backbone, protocol), in order of first appearance."""
+    return [build_table(part) for part in _grouped(records, _table_key).values()]
+
+
+def _table_key(record: Record) -> tuple[str, str, str]:
+    return record["suite"], record["backbone"], record["protocol"]
+
+
+def build_table(records: list[Record]) -> Table:
+    """The result table of records of one suite, backbone and protocol, published rows first where the paper has any.
+
+    Raises ValueError when there are no records or they differ in suite, backbone or protocol (see ``build_tables``).
+    """
+    keys = {_table_key(record) for record in records}
+    if len(keys) != 1:
+        raise ValueError(f"a table needs records of one (suite, backbone, protocol), not {sorted(keys)}")
+    suite, backbone, protocol = keys.pop()
+    notes: list[str] = []
+    records = _without_repeats(records, notes)
+    columns, groups = _columns(suite, records), _group_tasks(suite)
+    table = Table(
+        f"{suite}, {backbone}, protocol {protocol}: top-1 test accuracy (%)",
+        ["Method", *(title for _, title in columns), *GROUPS.values(), "Average", "Params", "Seeds", "Train images",
+         "Protocol", "Remarks"],
+        [],
+        notes,
+    )  # fmt: skip
+    if suite == "vtab":
+        _add_published(table, columns, backbone, protocol)
+    for (label, hparams, on_test), part in _grouped(records, _row_key).items():
+        by_task = _grouped(part, lambda r: r["dataset"])
+        tests = {task: _known(r["test_accuracy"] for r in rs) for task, rs in by_task.items()}
+        tested = {task: statistics.fmean(values) for task, values in tests.items() if values}
+        params = {task: statistics.fmean(_known(r["params"] for r in rs)) for task, rs in by_task.items()
+                  if _known(r["params"] for r in rs)}  # fmt: skip
+        # Averaged like the accuracies, so that a suite with eight structured tasks does not weigh those most.
+        mean_params = _group_means(params, groups)[-1]
+        if mean_params is None and params:
+            mean_params = statistics.fmean(params.values())
+        name = label if len({r["hparams"] for r in records}) == 1 else f"{label} (hparams {hparams})"
+        table.rows.append([
+            name, *(_mean_sd(tests.get(task, [])) for task, _ in columns),
+            *(_percent(mean) for mean in _group_means(tested, groups)), _count(mean_params),
+            _span(len(values) for values in tests.values() if values), _span(r["training_images"] for r in part),
+            protocol, "selected on test" if on_test else "",
+        ])  # fmt: skip
+    notes += _mixing_notes(records)
+    if any(" ± " in cell for row in table.rows for cell in row):
+        notes.append("mean ± sample sd over the seeds; group means and Average are of the means over seeds")
+    return table
+
+
+def _add_published(table: Table, columns: list[tuple[str, str]], backbone: str, protocol: str) -> None:
+    paper = published_for(backbone)
+    if paper is None:
+        table.notes.append(f"the paper has no VTAB-1K table for backbone {backbone}")
+        return
+    comparable = protocol == PUBLISHED_PROTOCOL
+    remark = "published" if comparable else "published, not directly comparable"
+    for row in paper.rows:
+        means = (row.natural, row.specialized, row.structured, row.average)
+        cells = [f"{row.tasks[task]:.1f}" if task in row.tasks else MISSING for task, _ in columns]
+        params = MISSING if row.params_m is None else f"{row.params_m}M"
+        table.rows.append([row.method, *cells, *(f"{mean:.1f}" for mean in means), params, MISSING, MISSING, MISSING,
+                           remark])  # fmt: skip
+    origin = "" if paper.group_means_printed else "; its group means are computed from the printed task columns"
+    table.notes.append(f"published: {paper.source} ({paper.backbone}){origin}")
+    if not comparable:
+        table.notes.append(f"published rows are not directly comparable with protocol {protocol}, "
+                           f"only with {PUBLISHED_PROTOCOL}")  # fmt: skip
+    if len(columns) < len(VTAB_ORDER):
+        table.notes.append("group means and Average of published rows cover all 19 tasks, shown here or not")
+
+
+def search_table(records: list[Record]) -> Table:
+    """The searched subnet of every searched run beside what it must beat, one row per method, task and protocol.
+
+    Gap is validation minus test in percentage points: how far selection overstates. Random 20 is the mean of 20 random
+    subnets and the sd among them (over seeds: mean of the means, root mean square of the sds).
+    """
+    notes: list[str] = []
+    searched = _without_repeats([r for r in records if r.get("comparators") or r.get("ranks")], notes)
+    header = ["Method", "Dataset", "Backbone", "Winner val", "Winner test", "Gap", "Largest test", "Random 20 test",
+              "Random search val", "Random search test", "Params winner", "Params largest", "Params random search",
+              "Seeds", "Protocol", "Remarks"]  # fmt: skip
+    table = Table("Search: winner against the largest, random and randomly searched subnets (accuracy in %)", header,
+                  [], notes)  # fmt: skip
+    several = len({r["hparams"] for r in searched}) > 1
+    for part in _grouped(searched, lambda r: (_row_key(r), r["dataset"], r["backbone"], r["protocol"])).values():
+        first = part[0]
+        pairs = [(r["val_accuracy"], r["test_accuracy"]) for r in part]
+        gaps = [val - test for val, test in pairs if val is not None and test is not None]
+        random20 = [r["comparators"]["random20"] for r in part if r.get("comparators", {}).get("random20")]
+
+        def compared(name: str, key: str, part: list[Record] = part) -> list[float]:
+            return _known((r.get("comparators", {}).get(name) or {}).get(key) for r in part)
+
+        def params(values: list[float]) -> str:
+            return _count(statistics.fmean(values) if values else None)
+
+        random_cell = MISSING
+        if random20:
+            spread = math.sqrt(statistics.fmean(entry["test_sd"] ** 2 for entry in random20))
+            random_cell = f"{_percent(statistics.fmean(e['test_mean'] for e in random20))} ± {_percent(spread)}"
+        table.rows.append([
+            f"{first['label']} (hparams {first['hparams']})" if several else first["label"],
+            first["dataset"], first["backbone"], _mean_sd(_known(val for val, _ in pairs)),
+            _mean_sd(_known(test for _, test in pairs)), _mean_sd(gaps), _mean_sd(compared("largest", "test")),
+            random_cell, _mean_sd(compared("random_search", "val")), _mean_sd(compared("random_search", "test")),
+            params(_known(r["params"] for r in part)), params(compared("largest", "params")),
+            params(compared("random_search", "params")), str(len(part)), first["protocol"],
+            "selected on test" if first["selected_on_test"] else "",
+        ])  # fmt: skip
+    notes.append("Gap: validation minus test, in points; ± is the sample sd over seeds, except in Random 20 test, "
+                 "where it is the sd among the random subnets; random search has the budget of the search")  # fmt: skip
+    notes += _mixing_notes(searched)
+    return table
+
+
+def to_rich(table: Table, console: Console | None = None) -> None:
+    """Print with rich. A table wider than the console is cut into blocks of columns that all repeat the first one."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    console = console or Console()
+    widths = [max(map(len, column)) + 3 for column in zip(table.header, *table.rows, strict=True)]
+    blocks: list[list[int]] = [[]]
+    for index in range(1, len(widths)):
+        if blocks[-1] and 1 + widths[0] + sum(widths[i] for i in blocks[-1]) + widths[index] > console.width:
+            blocks.append([])
+        blocks[-1].append(index)
+    for number, block in enumerate(blocks):
+        title = table.title if number == 0 else None
+        grid = RichTable(title=Text(title) if title else None, title_justify="left")
+        for index in [0, *block]:
+            grid.add_column(Text(table.header[index]), justify="right" if index else "left", no_wrap=True)
+        for row in table.rows:
+            grid.add_row(*(Text(row[index]) for index in [0, *block]))  # Text: a label may hold [brackets]
+        console.print(grid)
+    for note in table.notes:
+        console.print(Text(f"Note: {note}"))
+
+
+def to_markdown(table: Table) -> str:
+    """A Markdown section: title, table, notes as a list."""
+    lines = [table.header, ["---"] + ["---:"] * (len(table.header) - 1), *table.rows]
+    body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    notes = "".join(f"- {note}\n" for note in table.notes)
+    return f"### {table.title}\n\n{body}\n" + (f"\n{notes}" if notes else "")
+
+
+def to_csv(table: Table) -> str:
+    """CSV of header and rows, then the notes as "# ..." lines (pandas: ``comment="#"``)."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([table.header, *table.rows])
+    return text.getvalue() + "".join(f"# {note}\n" for note in table.notes)
+
+
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
+_LATEX |= {character: "\\" + character for character in "&%$#_{}"}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def to_latex(table: Table) -> str:
+    """A booktabs table; needs ``\\usepackage{booktabs,graphicx}`` (graphicx: shrunk to the text width)."""
+    lines = [" & ".join(map(_latex, row)) + r" \\" for row in [table.header, *table.rows]]
+    notes = [rf"\par\footnotesize {_latex(note)}." for note in table.notes]
+    return "\n".join([
+        r"% needs \usepackage{booktabs,graphicx}", r"\begin{table}", r"\centering", rf"\caption{{{_latex(table.title)}}}",
+        r"\resizebox{\textwidth}{!}{%", rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}", r"\toprule",
+        lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}}", *notes, r"\end{table}", "",
+    ])  # fmt: skip
+
+
+def write_all(tables: Sequence[Table], folder: Path) -> list[Path]:
+    """Write ``table.md``, ``table.csv`` and ``table.tex`` with all tables into ``folder`` (made if absent)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for suffix, render in ((".md", to_markdown), (".csv", to_csv), (".tex", to_latex)):
+        parts = [render(table) for table in tables]
+        if suffix == ".csv" and len(tables) > 1:  # blocks of different columns: say where each begins
+            parts = [f"# {table.title}\n{part}" for table, part in zip(tables, parts, strict=True)]
+        paths.append(folder / f"table{suffix}")
+        paths[-1].write_text("\n".join(parts), encoding="utf-8")
+    return paths

@@ -1,0 +1,149 @@
+"""The real command line: train, search and evaluate on the embedded data, resuming after kill -9, and bad words."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).resolve().parent.parent
+# Random weights of a two-block model: the commands are under test here, not the accuracy.
+SMALL = [
+    "dataset=digits",
+    "trainer=mini",
+    "backbone.pretrained=false",
+    "backbone.kwargs={img_size:64,patch_size:16,embed_dim:32,depth:2,num_heads:2}",
+    "trainer.epochs=3",
+    "search.generations=2",
+    "search.population=5",
+    "search.mutants=2",
+    "search.crossovers=2",
+]
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+def command(script, root, data_root, *words):
+    return [sys.executable, script, *SMALL, f"output_root={root}", f"data_root={data_root}", *words]
+
+
+def run(script, root, data_root, *words):
+    return subprocess.run(command(script, root, data_root, *words), cwd=ROOT, capture_output=True, text=True)
+
+
+def only(root, pattern):
+    found = sorted(Path(root).rglob(pattern))
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_train_search_evaluate_and_rerun(tmp_path, data_root):
+    for script in ("train.py", "search.py", "evaluate.py"):
+        done = run(script, tmp_path, data_root)
+        assert done.returncode == 0, done.stderr
+    assert "GLoRA-8-4" in done.stdout
+    record = json.loads(only(tmp_path, "result.json").read_text())
+    assert record["protocol"] == "clean" and record["training_images"] == 800
+    assert set(record["comparators"]) == {"largest", "random20", "random_search"}
+    stamp = only(tmp_path, "weights.safetensors").stat().st_mtime_ns
+    assert "nothing to do" in run("train.py", tmp_path, data_root, "optimizer.unused_grad=zero").stdout
+    assert only(tmp_path, "weights.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_killed_training_and_search_resume_to_the_same_bits(tmp_path, data_root):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert run("train.py", whole, data_root).returncode == 0
+    process = subprocess.Popen(command("train.py", broken, data_root), cwd=ROOT, stdout=subprocess.DEVNULL)
+    deadline = time.time() + 120
+    while not list(broken.rglob("resume_train800.pt")) and time.time() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = run("train.py", broken, data_root)
+    assert again.returncode == 0 and "resuming after epoch" in again.stdout
+    one, two = (load_file(only(r, "weights.safetensors")) for r in (whole, broken))
+    assert one.keys() == two.keys() and all((one[k] == two[k]).all() for k in one)
+    assert run("search.py", whole, data_root).returncode == 0
+    process = subprocess.Popen(command("search.py", broken, data_root), cwd=ROOT, stdout=subprocess.DEVNULL)
+    while not list(broken.rglob("evolution.json")) and time.time() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert run("search.py", broken, data_root).returncode == 0
+    for name in ("evolution.json", "random.json", "best.json"):
+        assert only(whole, name).read_text() == only(broken, name).read_text()
+
+
+def test_a_truncated_checkpoint_is_named_and_the_one_before_it_used(tmp_path, caplog):
+    from runner.folder import load_checkpoint, save_checkpoint
+
+    path = tmp_path / "resume.pt"
+    save_checkpoint(path, {"epoch": 1})
+    save_checkpoint(path, {"epoch": 2})
+    path.write_bytes(path.read_bytes()[:100])
+    assert load_checkpoint(path) == {"epoch": 1}
+
+
+def test_a_busy_folder_is_refused_and_a_dead_ones_taken_over(tmp_path):
+    from runner.config import ConfigError
+    from runner.folder import locked
+
+    holder = "import sys,time;from pathlib import Path;from runner.folder import locked\n"
+    holder += "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", holder, str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": "."},
+    )
+    assert process.stdout.readline() == b"held\n"
+    with pytest.raises(ConfigError, match=f"process {process.pid}"), locked(tmp_path):
+        pass
+    process.kill()
+    process.wait()
+    with locked(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["dataset=cifar10"], "cifar100"),
+        (["+foo=1"], "unknown key foo=1"),
+        (["trainer.epoch=3"], "epoch"),
+        (["trainer.epochs=many"], "Integer"),
+        (["ranks=[4,8]"], "write [8, 4]"),
+        (["protocol.name=mine"], "clean_1000"),
+    ],
+)
+def test_a_mistake_is_one_clear_message(tmp_path, data_root, words, said):
+    done = run("train.py", tmp_path, data_root, *words)
+    assert done.returncode != 0 and said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_task_without_data_names_the_command_that_prepares_it(tmp_path, data_root):
+    words = ["dataset=cifar100", f"output_root={tmp_path}", f"data_root={data_root}"]
+    done = subprocess.run([sys.executable, "train.py", *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "python prepare.py dataset=cifar100" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_all_three_protocols_and_the_probe(tmp_path, data_root):
+    for protocol in ("clean_1000", "reference_2023_06"):
+        for method, scripts in (("linear", ("train", "evaluate")), ("glora", ("train", "search", "evaluate"))):
+            for script in scripts:
+                done = run(f"{script}.py", tmp_path, data_root, f"protocol={protocol}", f"method={method}")
+                assert done.returncode == 0, done.stderr
+    records = [json.loads(p.read_text()) for p in tmp_path.rglob("result.json")]
+    assert len(records) == 4 and all(r["training_images"] == 1000 for r in records)
+    assert {r["selected_on_test"] for r in records if r["protocol"] == "reference_2023_06"} == {True}
+    assert done.stdout.count("selected on test") == 2
