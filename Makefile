@@ -3,7 +3,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup test test-all lint format clean
+.PHONY: help setup quickstart test test-all lint format clean
 help: ## show this list
 	@grep -hE "^[a-z-]+:.*##" $(MAKEFILE_LIST) | sed "s/:.*## /\t/"
 
@@ -13,6 +13,9 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 setup: $(STAMP) ## create .venv with the tested versions
+
+quickstart: $(STAMP) ## set up, then train, search and evaluate on two embedded tasks (minutes on a CPU)
+	$(PY) -m runner.quickstart
 
 test: $(STAMP) ## set up, then every test but the slow and GPU ones
 	$(PY) -m pytest -m "not slow and not gpu"

@@ -2,7 +2,7 @@
 
 from runner.cli import main
 from runner.config import TrainConf
-from runner.stages import train
+from runner.training import train
 
 
 def stage(config: TrainConf) -> None:

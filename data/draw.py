@@ -58,14 +58,14 @@ def paint(images: Array, distance: Array, colour: Array, where: NDArray[np.bool_
     images += alpha[:, None] * (colour[:, :, None, None] - images)
 
 
-def gradients(rng: np.random.Generator, dark: NDArray[np.bool_], size: int) -> Array:
+def gradients(rng: np.random.Generator, dark: NDArray[np.bool_], size: int, span: tuple[float, float]) -> Array:
     """Smooth backgrounds (n, 3, s, s): a linear ramp between two near colours in a random direction.
 
-    Dark images draw their colours from 0.05..0.35 and light ones from 0.65..0.95, which leaves the other end to
-    the foreground.
+    Dark images draw the channels of both colours from ``span``, light ones from its mirror image in 1 - ``span``: the
+    other end of the range is left to the foreground.
     """
     n = len(dark)
-    ends = rng.uniform(0.05, 0.35, (n, 2, 3))
+    ends = rng.uniform(*span, (n, 2, 3))
     ends = np.where(dark[:, None, None], ends, 1.0 - ends)
     angle = rng.uniform(0.0, 2.0 * np.pi, n)
     half = np.full(n, size / 2.0)

@@ -12,11 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.draw import (
-    Array, contrast_colours, gradients, local_grid, paint, sd_box, sd_disc, sd_ring, sd_triangle,
+    Array,
+    contrast_colours,
+    gradients,
+    local_grid,
+    paint,
+    sd_box,
+    sd_disc,
+    sd_ring,
+    sd_triangle,
 )  # fmt: skip
 
 SIZE = 64
 NOISE = 0.01  # standard deviation of the pixel noise; larger values bury the target for a small backbone
+BACKGROUND = (0.0, 0.25)  # channels of the dark backgrounds' two end colours
+LIGHT_SHARE = 0.0  # share of images with dark shapes on a light background
 
 COUNT_MAX = 6  # labels 0..5 are one to six shapes
 COUNT_RADIUS = (4.0, 7.0)
@@ -46,8 +56,8 @@ def _spread(rng: np.random.Generator, labels: NDArray[np.int64], fill: float) ->
 
 def _canvas(rng: np.random.Generator, n: int) -> tuple[Array, NDArray[np.bool_]]:
     """Smooth backgrounds (n, 3, s, s) and which of them are dark."""
-    dark = rng.random(n) < 0.5
-    return gradients(rng, dark, SIZE), dark
+    dark = rng.random(n) >= LIGHT_SHARE
+    return gradients(rng, dark, SIZE, BACKGROUND), dark
 
 
 def _stamp(images: Array, cx: Array, cy: Array, angle: Array, radius: Array, kind: NDArray[np.int64], colour: Array,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,17 +12,14 @@ from omegaconf import DictConfig
 from data import DataError
 from glora.backbones import WeightsError
 from runner.config import ConfigError, TrainConf, read, register
+from runner.progress import to_terminal
 
 
 def main(stage: Callable[[TrainConf], object]) -> None:
     """Compose the config from the command line and run `stage` for every job of the sweep."""
     register()
-    logger = logging.getLogger("glora")
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    logger.handlers = [handler]
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    failures: list[Exception] = []
+    to_terminal()
 
     @hydra.main(
         config_path=str(Path(__file__).resolve().parent.parent / "configs"), config_name="train", version_base="1.3"
@@ -32,7 +28,10 @@ def main(stage: Callable[[TrainConf], object]) -> None:
         try:
             stage(read(raw))
         except (ConfigError, DataError, WeightsError, FloatingPointError) as error:
+            # Not raised: the other jobs of a sweep go on, and the exit status tells in the end.
             print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
+            failures.append(error)
 
     job()
+    if failures:
+        sys.exit(2)

@@ -18,7 +18,8 @@ from glora.options import check_ranks
 from glora.train import Recipe
 
 ASSETS = Path(__file__).parent / "assets"
-PROTOCOLS = ("clean", "clean_1000", "reference_2023_06")
+REFERENCE = "reference_2023_06"
+PROTOCOLS = ("clean", "clean_1000", REFERENCE)
 
 
 class ConfigError(Exception):
@@ -239,7 +240,7 @@ def data_root(c: TrainConf) -> Path:
 
 def search_limit(c: TrainConf) -> int | None:
     """`search.max_params`; under `reference_2023_06` on ViT-B 1.0 M, as the first published code had it."""
-    if c.search.max_params is None and c.protocol.name == "reference_2023_06" and c.backbone.name.startswith("vit_b16"):
+    if c.search.max_params is None and c.protocol.name == REFERENCE and c.backbone.name.startswith("vit_b16"):
         return 1_000_000
     return c.search.max_params
 

@@ -32,6 +32,13 @@ def run_folder(c: TrainConf) -> Path:
     return Path(c.output_root) / c.dataset.id / f"{words}-{digest(identity(c))}"
 
 
+def recipe_digest(c: TrainConf) -> str:
+    """What the seeds and tasks of one table row share: the run's identity without seed, task and learning rate."""
+    shared = {k: v for k, v in identity(c).items() if k not in ("dataset", "seed")}
+    del shared["optimizer"]["lr"]
+    return digest(shared)
+
+
 def search_folder(c: TrainConf, run: Path) -> Path:
     """<run>/search/<name>-g20-p50-seed1-<hash>, one folder per distinct search setting."""
     s = c.search

@@ -37,6 +37,7 @@ def _save(figure: Figure, path: Path | str) -> Path:
 
 def _tidy(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
+    axes.set_axisbelow(True)
     axes.grid(alpha=0.3)
 
 
@@ -105,7 +106,7 @@ def plot_search(candidates: Sequence[Mapping[str, Any]], winner: int, path: Path
     points = [(c["params"], 100 * c["accuracy"]) for c in candidates]
     generations = [c["generation"] for c in candidates]
     low, high = min(generations), max(generations)
-    figure = _figure(6.4, 4.4)
+    figure = _figure(6.4, 4.6)
     axes = figure.subplots()
     colours = colormaps["viridis"].resampled(high - low + 1)
     bounds = BoundaryNorm([low - 0.5 + step for step in range(high - low + 2)], colours.N) if high > low else None
@@ -126,7 +127,8 @@ def plot_search(candidates: Sequence[Mapping[str, Any]], winner: int, path: Path
     axes.set_ylabel("validation accuracy (%)")
     axes.set_title(title)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.legend(fontsize=8, loc="lower right")
+    # Below the axes: anywhere inside it may cover candidates.
+    figure.legend(fontsize=8, loc="outside lower center", ncols=3, frameon=False)
     _tidy(axes)
     return _save(figure, path)
 

@@ -1,8 +1,6 @@
 """Result records to tables in the paper's layout, printed or written as Markdown, CSV and LaTeX.
 
-    tables = build_tables(records)          # one per (suite, backbone, protocol)
-    tables.append(search_table(records))
-    write_all(tables, folder)
+    write_all([*build_tables(records), search_table(records)], folder)
 
 A record is the dict of a ``result.json``. Accuracies are fractions there and percent here; sd is the sample sd over
 seeds. A missing value is "-", never 0.
@@ -53,6 +51,11 @@ def _mean_sd(values: Sequence[float]) -> str:
     return f"{mean} ± {_percent(statistics.stdev(values))}" if len(values) > 1 else mean
 
 
+def _mean(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return statistics.fmean(found) if found else None
+
+
 def _count(value: float | None) -> str:
     return MISSING if value is None else f"{round(value):,}"
 
@@ -67,19 +70,14 @@ def _known(values: Iterable[float | None]) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def _columns(suite: str, records: list[Record]) -> list[tuple[str, str]]:
-    """(task id, title) of the tasks that occur, in canonical order; tasks the registry lacks come last."""
+def _layout(suite: str, records: list[Record]) -> tuple[list[tuple[str, str]], dict[str, tuple[str, ...]]]:
+    """(task id, title) of the tasks that occur, in canonical order with unknown ones last; all tasks of each group."""
     from data.tasks import SUITES, TASKS  # pulls torch in, which a caller that only writes a table need not pay for
 
     present = {record["dataset"] for record in records}
     known = [task for task in SUITES.get(suite, ()) if task in present]
-    return [(task, TASKS[task].title) for task in known] + [(task, task) for task in sorted(present - set(known))]
-
-
-def _group_tasks(suite: str) -> dict[str, tuple[str, ...]]:
-    from data.tasks import SUITES, TASKS
-
-    return {group: tuple(task for task in SUITES.get(suite, ()) if TASKS[task].group == group) for group in GROUPS}
+    columns = [(task, TASKS[task].title) for task in known] + [(task, task) for task in sorted(present - set(known))]
+    return columns, {g: tuple(task for task in SUITES.get(suite, ()) if TASKS[task].group == g) for g in GROUPS}
 
 
 def _group_means(values: dict[str, float], groups: dict[str, tuple[str, ...]]) -> list[float | None]:
@@ -94,7 +92,23 @@ def _group_means(values: dict[str, float], groups: dict[str, tuple[str, ...]]) -
 
 def _row_key(record: Record) -> tuple[Any, ...]:
     """What must agree before two records may be averaged as seeds of one row."""
-    return record["label"], record["hparams"], bool(record["selected_on_test"])
+    variant = record.get("recipe"), record.get("search")
+    return record["label"], record["hparams"], bool(record["selected_on_test"]), *variant
+
+
+def _row_names(records: Sequence[Record]) -> dict[tuple[Any, ...], str]:
+    """Row key to the row's name: the label, and what tells it from other rows of that label."""
+    keys = {_row_key(r): r for r in records}
+    names = {}
+    for key, record in keys.items():
+        rivals = [other for other in keys if other[0] == key[0]]
+        marks = [f"hparams {key[1]}"] if len({k[1] for k in keys}) > 1 else []
+        if len({other[3] for other in rivals}) > 1:
+            marks.append(f"{record.get('trainer', 'trainer')} {key[3]}")
+        if len({other[4] for other in rivals}) > 1:
+            marks.append(str(key[4]))
+        names[key] = f"{key[0]} ({', '.join(marks)})" if marks else key[0]
+    return names
 
 
 def _grouped(records: Iterable[Record], key: Any) -> dict[Any, list[Record]]:
@@ -131,13 +145,13 @@ def _mixing_notes(records: list[Record]) -> list[str]:
     return notes
 
 
+def _table_key(record: Record) -> tuple[str, str, str]:
+    return record["suite"], record["backbone"], record["protocol"]
+
+
 def build_tables(records: list[Record]) -> list[Table]:
     """One result table per (suite, backbone, protocol), in order of first appearance."""
     return [build_table(part) for part in _grouped(records, _table_key).values()]
-
-
-def _table_key(record: Record) -> tuple[str, str, str]:
-    return record["suite"], record["backbone"], record["protocol"]
 
 
 def build_table(records: list[Record]) -> Table:
@@ -151,7 +165,7 @@ def build_table(records: list[Record]) -> Table:
     suite, backbone, protocol = keys.pop()
     notes: list[str] = []
     records = _without_repeats(records, notes)
-    columns, groups = _columns(suite, records), _group_tasks(suite)
+    columns, groups = _layout(suite, records)
     table = Table(
         f"{suite}, {backbone}, protocol {protocol}: top-1 test accuracy (%)",
         ["Method", *(title for _, title in columns), *GROUPS.values(), "Average", "Params", "Seeds", "Train images",
@@ -161,7 +175,8 @@ def build_table(records: list[Record]) -> Table:
     )  # fmt: skip
     if suite == "vtab":
         _add_published(table, columns, backbone, protocol)
-    for (label, hparams, on_test), part in _grouped(records, _row_key).items():
+    names = _row_names(records)
+    for key, part in _grouped(records, _row_key).items():
         by_task = _grouped(part, lambda r: r["dataset"])
         tests = {task: _known(r["test_accuracy"] for r in rs) for task, rs in by_task.items()}
         tested = {task: statistics.fmean(values) for task, values in tests.items() if values}
@@ -169,14 +184,12 @@ def build_table(records: list[Record]) -> Table:
                   if _known(r["params"] for r in rs)}  # fmt: skip
         # Averaged like the accuracies, so that a suite with eight structured tasks does not weigh those most.
         mean_params = _group_means(params, groups)[-1]
-        if mean_params is None and params:
-            mean_params = statistics.fmean(params.values())
-        name = label if len({r["hparams"] for r in records}) == 1 else f"{label} (hparams {hparams})"
+        mean_params = _mean(params.values()) if mean_params is None else mean_params
         table.rows.append([
-            name, *(_mean_sd(tests.get(task, [])) for task, _ in columns),
+            names[key], *(_mean_sd(tests.get(task, [])) for task, _ in columns),
             *(_percent(mean) for mean in _group_means(tested, groups)), _count(mean_params),
             _span(len(values) for values in tests.values() if values), _span(r["training_images"] for r in part),
-            protocol, "selected on test" if on_test else "",
+            protocol, "selected on test" if part[0]["selected_on_test"] else "",
         ])  # fmt: skip
     notes += _mixing_notes(records)
     if any(" ± " in cell for row in table.rows for cell in row):
@@ -206,6 +219,10 @@ def _add_published(table: Table, columns: list[tuple[str, str]], backbone: str, 
         table.notes.append("group means and Average of published rows cover all 19 tasks, shown here or not")
 
 
+def _compared(part: list[Record], name: str, key: str) -> list[float]:
+    return _known((r.get("comparators", {}).get(name) or {}).get(key) for r in part)
+
+
 def search_table(records: list[Record]) -> Table:
     """The searched subnet of every searched run beside what it must beat, one row per method, task and protocol.
 
@@ -219,30 +236,25 @@ def search_table(records: list[Record]) -> Table:
               "Seeds", "Protocol", "Remarks"]  # fmt: skip
     table = Table("Search: winner against the largest, random and randomly searched subnets (accuracy in %)", header,
                   [], notes)  # fmt: skip
-    several = len({r["hparams"] for r in searched}) > 1
+    names = _row_names(searched)
     for part in _grouped(searched, lambda r: (_row_key(r), r["dataset"], r["backbone"], r["protocol"])).values():
         first = part[0]
         pairs = [(r["val_accuracy"], r["test_accuracy"]) for r in part]
         gaps = [val - test for val, test in pairs if val is not None and test is not None]
         random20 = [r["comparators"]["random20"] for r in part if r.get("comparators", {}).get("random20")]
 
-        def compared(name: str, key: str, part: list[Record] = part) -> list[float]:
-            return _known((r.get("comparators", {}).get(name) or {}).get(key) for r in part)
-
-        def params(values: list[float]) -> str:
-            return _count(statistics.fmean(values) if values else None)
-
         random_cell = MISSING
         if random20:
             spread = math.sqrt(statistics.fmean(entry["test_sd"] ** 2 for entry in random20))
             random_cell = f"{_percent(statistics.fmean(e['test_mean'] for e in random20))} ± {_percent(spread)}"
         table.rows.append([
-            f"{first['label']} (hparams {first['hparams']})" if several else first["label"],
+            names[_row_key(first)],
             first["dataset"], first["backbone"], _mean_sd(_known(val for val, _ in pairs)),
-            _mean_sd(_known(test for _, test in pairs)), _mean_sd(gaps), _mean_sd(compared("largest", "test")),
-            random_cell, _mean_sd(compared("random_search", "val")), _mean_sd(compared("random_search", "test")),
-            params(_known(r["params"] for r in part)), params(compared("largest", "params")),
-            params(compared("random_search", "params")), str(len(part)), first["protocol"],
+            _mean_sd(_known(test for _, test in pairs)), _mean_sd(gaps), _mean_sd(_compared(part, "largest", "test")),
+            random_cell, _mean_sd(_compared(part, "random_search", "val")),
+            _mean_sd(_compared(part, "random_search", "test")), _count(_mean(_known(r["params"] for r in part))),
+            _count(_mean(_compared(part, "largest", "params"))),
+            _count(_mean(_compared(part, "random_search", "params"))), str(len(part)), first["protocol"],
             "selected on test" if first["selected_on_test"] else "",
         ])  # fmt: skip
     notes.append("Gap: validation minus test, in points; ± is the sample sd over seeds, except in Random 20 test, "
@@ -304,7 +316,9 @@ def to_latex(table: Table) -> str:
     lines = [" & ".join(map(_latex, row)) + r" \\" for row in [table.header, *table.rows]]
     notes = [rf"\par\footnotesize {_latex(note)}." for note in table.notes]
     return "\n".join([
-        r"% needs \usepackage{booktabs,graphicx}", r"\begin{table}", r"\centering", rf"\caption{{{_latex(table.title)}}}",
+        r"% needs \usepackage{booktabs,graphicx}",
+        r"\begin{table}", r"\centering",
+        rf"\caption{{{_latex(table.title)}}}",
         r"\resizebox{\textwidth}{!}{%", rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}", r"\toprule",
         lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}}", *notes, r"\end{table}", "",
     ])  # fmt: skip

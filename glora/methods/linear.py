@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from glora.methods.base import Method
 
@@ -25,6 +28,16 @@ class Linear(Method):
     def trainable(self) -> dict[str, nn.Parameter]:
         """The head."""
         return self.head_parameters()
+
+    @torch.no_grad()
+    def features(self, images: Tensor, prepare: Callable[[Tensor], Tensor], batch: int = 256) -> Tensor:
+        """What the classifier sees, (N, width) float32, in eval mode; uint8 images (N, 3, H, W) in."""
+        model: Any = self.model.eval()
+        parts = [
+            model.forward_head(model.forward_features(prepare(images[i : i + batch])), pre_logits=True)
+            for i in range(0, len(images), batch)
+        ]
+        return torch.cat(parts)
 
     def merge(self) -> nn.Module:
         """A plain copy; nothing was added."""

@@ -1,0 +1,106 @@
+"""Prepare data sets, or say what they need.
+
+    python prepare.py                       status of every task
+    python prepare.py dataset=digits        make one task (several: dataset=digits,textures)
+    python prepare.py sweep=mini            make a suite
+Add data_root=PATH to use another place than $GLORA_DATA or ~/.cache/glora.
+
+Exit status: 0 when all that was asked for is ready, 1 when a task is not, 2 when the words are wrong.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import sys
+from pathlib import Path
+
+from data import SUITES, DataError, default_data_root, get_task
+from data.base import TaskInfo
+from data.cache import build_mini, mini_path, mini_ready, vtab_missing
+from data.status import mini_line, status_lines, vtab_instructions
+
+EXAMPLES = {"dataset": "dataset=digits", "sweep": "sweep=mini", "data_root": "data_root=/my/data"}
+KEYS = tuple(EXAMPLES)
+
+
+def parse_words(words: list[str]) -> dict[str, str]:
+    """``key=value`` words as a dict; raises DataError on anything else, on unknown keys and on repetition."""
+    found: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if key not in KEYS:
+            near = difflib.get_close_matches(key.lstrip("-"), KEYS, n=1)
+            hint = f" Did you mean {near[0]}=?" if near else ""
+            raise DataError(f"unknown word '{word}'.{hint} Allowed: dataset=ID[,ID...], sweep=SUITE, data_root=PATH, "
+                            "or no word for the status of all tasks")  # fmt: skip
+        if not equals or not value.strip():
+            raise DataError(f"'{word}' has no value; type for example {EXAMPLES[key]}")
+        if key in found:
+            raise DataError(f"{key}= is given twice ({found[key]} and {value}); separate data sets by commas")
+        found[key] = value.strip()
+    return found
+
+
+def chosen_tasks(words: dict[str, str]) -> list[TaskInfo]:
+    """The tasks named by dataset= and sweep=, each once, in the order given; raises DataError on unknown names."""
+    ids: list[str] = []
+    for suite in filter(None, (part.strip() for part in words.get("sweep", "").split(","))):
+        if suite not in SUITES:
+            near = difflib.get_close_matches(suite, SUITES, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise DataError(f"unknown sweep '{suite}'.{hint} Available: {', '.join(SUITES)}")
+        ids += SUITES[suite]
+    ids += [part.strip() for part in words.get("dataset", "").split(",") if part.strip()]
+    return [get_task(task_id) for task_id in dict.fromkeys(ids)]
+
+
+def prepare(task: TaskInfo, data_root: Path) -> bool:
+    """Make ``task`` ready where that is possible, say so, and return whether it is."""
+    if task.suite == "mini":
+        if not mini_ready(task, data_root):
+            build_mini(task, data_root)
+        ready = mini_path(task.id, data_root).is_file()
+        print(mini_line(task, data_root) if ready else f"{task.id}: cannot be stored in {data_root}", flush=True)
+        return ready
+    for line in vtab_instructions(task, data_root):
+        print(line)
+    return not vtab_missing(task, data_root)
+
+
+def main(words: list[str]) -> int:
+    """Run the command line; returns the exit status."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    if words in (["help"], ["-h"], ["--help"]):
+        print((__doc__ or "").strip())
+        return 0
+    try:
+        given = parse_words(words)
+        tasks = chosen_tasks(given)
+    except DataError as error:
+        print(f"prepare.py: {error}", file=sys.stderr)
+        return 2
+    data_root = Path(given["data_root"]).expanduser() if "data_root" in given else default_data_root()
+    try:
+        if not tasks:
+            for line in status_lines(data_root):
+                print(line)
+            return 0
+        # A list, not a generator: one task that is not ready must not keep the others from being prepared.
+        return 0 if all([prepare(task, data_root) for task in tasks]) else 1
+    except DataError as error:
+        print(f"prepare.py: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    try:
+        status = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except KeyboardInterrupt:
+        status = 130
+    sys.exit(status)

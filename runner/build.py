@@ -1,0 +1,100 @@
+"""From a config to the things it names: data on the device, model input, the method, its trained weights."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from data import Split, load_split
+from glora.backbones import NORMALIZATIONS, build_backbone
+from glora.methods import METHODS, GLoRA, Method
+from glora.train import Normalizer
+from runner import config as cfg
+from runner.config import ConfigError, TrainConf
+from runner.folder import run_folder
+from runner.tracking import Tracker
+
+log = logging.getLogger("glora")
+
+
+class Preprocess:
+    """uint8 images to model input: resize on the fly to the backbone's size, then normalise."""
+
+    def __init__(self, c: TrainConf) -> None:
+        self.size = c.backbone.image_size
+        self.normalize = Normalizer(*NORMALIZATIONS[c.backbone.normalization])
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 3, h, w) uint8 to (B, 3, size, size) float32."""
+        if images.shape[-1] != self.size:
+            sized = F.interpolate(images.float(), self.size, mode="bicubic", antialias=True)
+            images = sized.round().clamp(0, 255).to(torch.uint8)
+        return self.normalize(images)
+
+
+def device_of(c: TrainConf) -> torch.device:
+    """The device to run on; "auto" takes CUDA where there is one."""
+    if c.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(c.device)
+
+
+def split(c: TrainConf, name: str) -> Split:
+    """One split of the task on the device. The test split has its own door, `test_split`."""
+    if name == "test":
+        raise AssertionError("the test split is loaded by test_split alone")
+    return _on_device(c, name)
+
+
+def test_split(c: TrainConf) -> Split:
+    """The test split: called by `measure`, and under `reference_2023_06` by training and search."""
+    return _on_device(c, "test")
+
+
+def _on_device(c: TrainConf, name: str) -> Split:
+    s = load_split(cfg.task(c).id, name, data_root=cfg.data_root(c), source=c.source)
+    device = device_of(c)
+    return Split(s.images.to(device), s.labels.to(device), s.content_hash)
+
+
+def build(c: TrainConf) -> Method:
+    """Backbone, head and method, on the device."""
+    model = build_backbone(cfg.backbone(c), cfg.task(c).num_classes, c.seed)
+    torch.manual_seed(c.seed)
+    kind = METHODS[c.method.name]
+    method = GLoRA(model, c.ranks) if kind is GLoRA else kind(model)
+    model.to(device_of(c))
+    return method
+
+
+def load_trained(c: TrainConf, folder: Path, final: bool) -> Method:
+    """The method with its trained weights; `final` takes those of the 1000 images under `clean_1000`."""
+    file = folder / ("weights_1000.safetensors" if final and c.protocol.name == "clean_1000" else "weights.safetensors")
+    if not file.exists():
+        raise ConfigError(f"{folder} holds no finished training; run train.py with the same words first")
+    method = build(c)
+    method.load_state_dict(load_file(file))
+    method.model.eval()
+    return method
+
+
+def open_tracker(c: TrainConf, folder: Path, job_type: str) -> Tracker:
+    """The tracker of one stage; the stages of one run share a W&B group."""
+    run = run_folder(c)
+    settings = {**cfg.identity(c), "search": asdict(c.search)}
+    return Tracker(
+        folder,
+        mode=c.logger.wandb,
+        project=c.logger.project,
+        name=f"{run.parent.name}-{run.name}-{job_type}",
+        group=f"{run.parent.name}-{run.name}",
+        job_type=job_type,
+        config=settings,
+        echo=log.info,
+    )

@@ -1,0 +1,38 @@
+"""The export stage: the finished run's merged model as safetensors with a timm config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from glora.backbones import NORMALIZATIONS
+from glora.export import export_model
+from glora.methods import METHODS, GLoRA
+from glora.space import Subnet
+from runner import config as cfg
+from runner.build import load_trained
+from runner.config import ConfigError, TrainConf
+from runner.folder import read_json, run_folder, search_folder
+
+
+def export(c: TrainConf) -> Path:
+    """Write <run or search folder>/export/{model.safetensors, config.json}; returns the folder.
+
+    Raises:
+        ConfigError: if the run is not finished, or its merged model is not a plain timm architecture.
+    """
+    run = run_folder(c)
+    home = search_folder(c, run) if METHODS[c.method.name].searched else run
+    method = load_trained(c, run, final=True)
+    if isinstance(method, GLoRA):
+        if not (home / "best.json").exists():
+            raise ConfigError(f"{run} is not searched yet; run search.py with the same words first")
+        name = read_json(home / "best.json")["search"]
+        text = (home / f"subnet_{name}.json").read_text()
+        method.supernet.set(Subnet.from_json(text, method.supernet.space.names))
+    mean, std = NORMALIZATIONS[c.backbone.normalization]
+    preprocessing = {"size": c.backbone.image_size, "resize": "bicubic squash", "mean": mean, "std": std}
+    try:
+        return export_model(method.merge(), home / "export", c.backbone.timm_name, c.backbone.kwargs,
+                            cfg.task(c).num_classes, preprocessing)  # fmt: skip
+    except ValueError as error:
+        raise ConfigError(str(error)) from error

@@ -1,0 +1,109 @@
+"""The measuring stage: test once per finished run, kept in `result.json` and only read from then on."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from glora.backbones import file_sha256
+from glora.merge import MergedEvaluator
+from glora.methods import METHODS, GLoRA
+from glora.space import Subnet
+from glora.train import accuracy
+from runner import config as cfg
+from runner.build import Preprocess, load_trained, open_tracker, test_split
+from runner.config import REFERENCE, ConfigError, TrainConf
+from runner.folder import locked, read_json, recipe_digest, run_folder, search_folder, write_json
+
+
+def measure(c: TrainConf) -> dict[str, Any]:
+    """Measure test once and keep the record; a second call only reads it.
+
+    Raises:
+        ConfigError: if training, or for GLoRA the search, is not finished.
+    """
+    run = run_folder(c)
+    kind = METHODS[c.method.name]
+    home = search_folder(c, run) if kind.searched else run
+    result = home / "result.json"
+    if result.exists():
+        record: dict[str, Any] = read_json(result)
+        return record
+    if kind.searched and not (home / "best.json").exists():
+        raise ConfigError(f"{run} is not searched yet; run search.py with the same words first")
+    with locked(run):
+        method, prep, info = load_trained(c, run, final=True), Preprocess(c), cfg.task(c)
+        reference = c.protocol.name == REFERENCE
+        summary = read_json(
+            run / ("train_train800val200.json" if c.protocol.name != "clean" else "train_train800.json")
+        )
+        test = test_split(c)
+
+        def on_test(model: nn.Module) -> float:
+            return accuracy(model, test.images, test.labels, prep)
+
+        record = {
+            "schema": 1,
+            "dataset": info.id,
+            "group": info.group,
+            "suite": info.suite,
+            "method": c.method.name,
+            "label": cfg.label(c),
+            "ranks": list(c.ranks),
+            "backbone": c.backbone.name,
+            "protocol": c.protocol.name,
+            "hparams": c.hparams,
+            "seed": c.seed,
+            "training_images": summary["images"],
+            "params": method.params(),
+            "selected_on_test": reference,
+            "normalization": c.backbone.normalization,
+            "source": c.source or ("rendered" if info.suite == "mini" else "cache"),
+            "codec": "raw",
+            "trainer": c.trainer.name,
+            "recipe": recipe_digest(c),
+            "lr": cfg.learning_rate(c),
+            "torch": torch.__version__,
+            "data_hash": {"train": summary["data_hash"], "test": test.content_hash},
+            "comparators": {},
+        }
+        weights = cfg.weights_path(c)
+        record["weights"] = {"tag": c.backbone.timm_name, "sha256": file_sha256(weights) if weights else None}
+        if isinstance(method, GLoRA):
+            record |= _measure_subnets(method, home, on_test)
+        else:
+            rows = read_json(run / ("train_train800val200.json" if reference else "train_train800.json"))["rows"]
+            seen = [r["val/accuracy"] for r in rows if "val/accuracy" in r]
+            # The published baselines report the maximum over test; everybody else the last epoch, measured here.
+            chosen = (None, max(seen)) if reference else (seen[-1], on_test(method.model))
+            record |= dict(zip(("val_accuracy", "test_accuracy"), chosen, strict=True))
+        write_json(result, record)
+        with open_tracker(c, home / "evaluate", "evaluate") as tracker:
+            tracker.summary({k: v for k, v in record.items() if isinstance(v, (int, float, str, dict))})
+    return record
+
+
+def _measure_subnets(method: GLoRA, home: Path, on_test: Any) -> dict[str, Any]:
+    """Test accuracy of the winner and of the declared comparators, none of which selects anything."""
+    space, evaluator, best = method.supernet.space, MergedEvaluator(method.supernet), read_json(home / "best.json")
+
+    def subnet(name: str) -> Subnet:
+        return Subnet.from_json((home / f"subnet_{name}.json").read_text(), space.names)
+
+    rng = random.Random("comparators")
+    draws = torch.tensor([on_test(evaluator.write(space.sample(rng))) for _ in range(20)])
+    return {
+        "params": best["params"],
+        "val_accuracy": best["val_accuracy"],
+        "test_accuracy": on_test(evaluator.write(subnet(best["search"]))),
+        "search": home.name,
+        "comparators": {
+            "largest": {"test": on_test(evaluator.write(space.largest)), "params": space.params_range[1]},
+            "random20": {"test_mean": draws.mean().item(), "test_sd": draws.std().item()},
+            "random_search": {**best["random_search"], "test": on_test(evaluator.write(subnet("random")))},
+        },
+    }

@@ -1,0 +1,81 @@
+"""What a person sees while a run goes on: a live line on a terminal, plain lines in the log file and elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOGGER = logging.getLogger("glora")
+FORMAT = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
+
+
+def to_terminal() -> None:
+    """Send the log to standard output: through rich on a terminal, as plain lines in a pipe or file."""
+    handler: logging.Handler
+    if sys.stdout.isatty():
+        from rich.logging import RichHandler
+
+        handler = RichHandler(show_path=False, show_level=False, log_time_format="%H:%M:%S")
+    else:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(FORMAT)
+    LOGGER.handlers = [handler]
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Append the log to `path` as well, for the time of one stage."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path)
+    handler.setFormatter(FORMAT)
+    LOGGER.addHandler(handler)
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        handler.close()
+
+
+class Progress:
+    """A live bar with the time left; silent where standard output is no terminal.
+
+    Args:
+        title: what is being done.
+        total: number of steps (epochs, generations).
+        done: steps that an earlier process finished.
+    """
+
+    def __init__(self, title: str, total: int, done: int = 0) -> None:
+        self._bar = None
+        if not sys.stdout.isatty():
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[words]}"),
+        )
+        self._task = self._bar.add_task(title, total=total, completed=done, words="")
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def step(self, words: str) -> None:
+        """One more step is done; `words` are the newest figures."""
+        if self._bar is not None:
+            self._bar.update(self._task, advance=1, words=words)

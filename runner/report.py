@@ -1,0 +1,57 @@
+"""From result files to what a person looks at: tables in the terminal and on disk, pictures per run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from glora.options import TENSORS, LayerConfig, Option, config_params
+from glora.space import SearchSpace
+from runner.folder import read_json
+from runner.plots import plot_options, plot_params_by_type, plot_search, plot_training
+from runner.tables import Table, build_tables, search_table, to_rich, write_all
+
+
+def collect(root: Path) -> list[dict[str, Any]]:
+    """Every result below `root`, in the order of their paths."""
+    return [read_json(path) for path in sorted(root.rglob("result.json"))]
+
+
+def tables(records: list[dict[str, Any]]) -> list[Table]:
+    """Accuracy tables, and the search table if anything was searched."""
+    found = build_tables(records)
+    searched = search_table([r for r in records if r["comparators"]])
+    return [*found, searched] if searched.rows else found
+
+
+def show(records: list[dict[str, Any]], folder: Path) -> list[Path]:
+    """Print all tables and write them to `folder` as Markdown, CSV and LaTeX; returns the files."""
+    made = tables(records)
+    for table in made:
+        to_rich(table)
+    return write_all(made, folder)
+
+
+def draw_training(run: Path) -> list[Path]:
+    """Training curves of every phase of a run, into <run>/plots."""
+    return [
+        plot_training(read_json(path)["rows"], run / "plots" / f"{path.stem}.png")
+        for path in sorted(run.glob("train_*.json"))
+    ]
+
+
+def draw_search(folder: Path, space: SearchSpace, name: str) -> list[Path]:
+    """The candidates of a search and the winner's options and sizes, into <folder>/plots."""
+    rows = read_json(folder / f"{name}.json")["candidates"]
+    options = list(read_json(folder / f"subnet_{name}.json").values())
+    winner = next(i for i, row in enumerate(rows) if row["layers"] == options)
+    counts = [
+        config_params(LayerConfig(*map(Option.parse, o)), s.d_in, s.d_out)
+        for o, s in zip(options, space.layers, strict=True)
+    ]
+    plots = folder / "plots"
+    return [
+        plot_search(rows, winner, plots / "candidates.png", f"{name} search, {len(rows)} candidates"),
+        plot_options(space.names, [dict(zip(TENSORS, o, strict=True)) for o in options], plots / "options.png"),
+        plot_params_by_type(space.names, counts, plots / "params_by_type.png"),
+    ]

@@ -1,0 +1,124 @@
+"""The search stage: the winner on the selection split, and random search with equal budget beside it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data import Split
+from glora.merge import MergedEvaluator
+from glora.methods import METHODS, GLoRA
+from glora.search import Candidate, EvolutionSearch, RandomSearch, Search
+from glora.space import SearchSpace, Subnet
+from glora.train import accuracy
+from runner import config as cfg
+from runner.build import Preprocess, load_trained, open_tracker, split, test_split
+from runner.config import REFERENCE, ConfigError, TrainConf
+from runner.folder import locked, read_json, run_folder, search_folder, write_json, write_text
+from runner.progress import Progress, log_file
+from runner.report import draw_search
+
+log = logging.getLogger("glora")
+
+
+def selection_split(c: TrainConf) -> Split:
+    """What a search selects on: val200, cut to `search.val_limit` seeded and class-balanced images."""
+    s = test_split(c) if c.protocol.name == REFERENCE else split(c, "val200")
+    limit = c.search.val_limit
+    if len(s.labels) <= limit:
+        return s
+    order = torch.randperm(len(s.labels), generator=torch.Generator().manual_seed(0)).to(s.labels.device)
+    rank = torch.empty_like(order)
+    for k in s.labels.unique():
+        members = order[s.labels[order] == k]
+        rank[members] = torch.arange(len(members), device=order.device)
+    chosen = order[rank[order].argsort(stable=True)][:limit].sort().values
+    return Split(s.images[chosen], s.labels[chosen], s.content_hash)
+
+
+def make_search(c: TrainConf, name: str, space: SearchSpace, fitness: Any) -> Search:
+    """The search of the config, or random search at the same budget."""
+    s = c.search
+    shared = {
+        "seed": s.seed,
+        "generations": s.generations,
+        "population": s.population,
+        "min_params": s.min_params,
+        "max_params": cfg.search_limit(c),
+    }
+    if name == "random":
+        return RandomSearch(space, fitness, **shared)
+    return EvolutionSearch(
+        space,
+        fitness,
+        **shared,
+        parents=s.parents,
+        mutants=s.mutants,
+        crossovers=s.crossovers,
+        mutation_probability=s.mutation_probability,
+    )
+
+
+def search(c: TrainConf) -> Path:
+    """Evolve over the trained supernet, and search at random with equal budget beside it; returns the folder."""
+    if not METHODS[c.method.name].searched:
+        raise ConfigError(f"method={c.method.name} has no subnets to search; search.py is for method=glora")
+    run = run_folder(c)
+    folder = search_folder(c, run)
+    with locked(run), log_file(run / "search.log"):
+        if (folder / "best.json").exists():
+            log.info("%s is finished, nothing to do", folder)
+            return folder
+        method = load_trained(c, run, final=False)
+        assert isinstance(method, GLoRA)
+        data, prep, space = selection_split(c), Preprocess(c), method.supernet.space
+        evaluator = MergedEvaluator(method.supernet)
+
+        def fitness(subnet: Subnet) -> float:
+            return accuracy(evaluator.write(subnet), data.images, data.labels, prep)
+
+        log.info(space.describe())
+        try:
+            searches = {n: make_search(c, n, space, fitness) for n in dict.fromkeys((c.search.name, "random"))}
+        except ValueError as error:
+            raise ConfigError(f"{error}; set search.max_params or search.min_params") from error
+        with open_tracker(c, folder, "search") as tracker:
+            winners = {n: _run_search(s, folder / f"{n}.json", n) for n, s in searches.items()}
+            rows = [(n, k.generation, k.params, k.accuracy) for n, s in searches.items() for k in s.candidates]
+            tracker.log_table("candidates", ("search", "generation", "params", "val_accuracy"), rows)
+            tracker.summary({f"{n}_{k}": getattr(w, k) for n, w in winners.items() for k in ("accuracy", "params")})
+        for name, best in winners.items():
+            write_text(folder / f"subnet_{name}.json", best.subnet.to_json(space.names))
+        best = winners[c.search.name]
+        rand = winners["random"]
+        write_json(
+            folder / "best.json",
+            {
+                "search": c.search.name,
+                "val_accuracy": best.accuracy,
+                "params": best.params,
+                "images": len(data.labels),
+                "random_search": {"val": rand.accuracy, "params": rand.params},
+            },
+        )
+        draw_search(folder, space, c.search.name)
+    return folder
+
+
+def _run_search(s: Search, path: Path, name: str) -> Candidate:
+    if path.exists():
+        s.load_state(read_json(path))
+        log.info("%s search: resuming after generation %d", name, s.generation)
+    with Progress(f"{name} search", s.generations, s.generation) as progress:
+        while not s.done:
+            s.step()
+            write_json(path, s.state())
+            best = s.best()
+            words = f"best {100 * best.accuracy:.1f}% with {best.params:,} parameters"
+            progress.step(words)
+            log.info("%s search: generation %d/%d, %d evaluated, %s", name, s.generation, s.generations,
+                     len(s.candidates), words)  # fmt: skip
+    return s.best()

@@ -1,0 +1,140 @@
+"""The training stage: the phases of the protocol, resumable after every epoch."""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from data import Split
+from glora.merge import MergedEvaluator
+from glora.methods import GLoRA, Linear
+from glora.space import SearchSpace, Subnet
+from glora.train import Trainer, accuracy
+from runner import config as cfg
+from runner.build import Preprocess, build, open_tracker, split, test_split
+from runner.config import REFERENCE, TrainConf
+from runner.folder import load_checkpoint, locked, remove_checkpoints, run_folder, save_checkpoint, write_json
+from runner.progress import Progress, log_file
+from runner.report import draw_training
+
+log = logging.getLogger("glora")
+
+
+def fixed_subnets(space: SearchSpace) -> dict[str, Subnet]:
+    """What the training log evaluates: the largest, the smallest and three seeded subnets, never a fresh draw."""
+    named = {"largest": space.largest, "smallest": space.smallest}
+    return named | {f"random{i}": space.sample(random.Random(f"fixed-{i}")) for i in range(3)}
+
+
+class Job:
+    """One phase's training, seen uniformly: what runs, on which input, and how it is evaluated.
+
+    A linear probe runs on features computed once, since its backbone never changes and no image is augmented;
+    everything else runs on images.
+    """
+
+    def __init__(self, c: TrainConf, data: Split) -> None:
+        self.method, self.prep = build(c), Preprocess(c)
+        self.cached = isinstance(self.method, Linear)
+        self.labels = data.labels
+        self.inputs = self._inputs(data)
+        if isinstance(self.method, Linear):
+            assert self.method.head is not None
+            model: nn.Module = self.method.head
+        else:
+            model = self.method.model
+        self.normalize: Callable[[Tensor], Tensor] = nn.Identity() if self.cached else self.prep
+        self.trainer = Trainer(
+            model, self.method.trainable(), cfg.recipe(c), self.normalize, c.seed, self.method.before_step
+        )
+
+    def _inputs(self, s: Split) -> Tensor:
+        return self.method.features(s.images, self.prep) if isinstance(self.method, Linear) else s.images
+
+    def evaluator(self, s: Split) -> Callable[[], dict[str, float]]:
+        """A function that gives the accuracies on `s`: of the fixed subnets of a supernet, or of the method."""
+        inputs, model = self._inputs(s), self.trainer.model
+        if not isinstance(self.method, GLoRA):
+            return lambda: {"accuracy": accuracy(model, inputs, s.labels, self.normalize)}
+        supernet, subnets = self.method.supernet, fixed_subnets(self.method.supernet.space)
+
+        def evaluate() -> dict[str, float]:
+            merged = MergedEvaluator(supernet)
+            return {n: accuracy(merged.write(k), inputs, s.labels, self.prep) for n, k in subnets.items()}
+
+        return evaluate
+
+
+def train(c: TrainConf) -> Path:
+    """Train under the protocol; returns the run folder. Resumes what was killed, skips what is finished."""
+    folder = run_folder(c)
+    with locked(folder), log_file(folder / "train.log"):
+        write_json(folder / "config.json", cfg.identity(c))
+        phases = [("train800", "weights.safetensors")]
+        if c.protocol.name == "clean_1000":
+            phases.append(("train800val200", "weights_1000.safetensors"))
+        elif c.protocol.name == REFERENCE:
+            phases = [("train800val200", "weights.safetensors")]
+        for number, (name, file) in enumerate(phases):
+            if (folder / file).exists():
+                log.info("%s is finished, nothing to do", folder / file)
+            else:
+                _train_phase(c, folder, name, file, validate=number == 0)
+                draw_training(folder)
+    return folder
+
+
+def _train_phase(c: TrainConf, folder: Path, split_name: str, file: str, validate: bool) -> None:
+    reference = c.protocol.name == REFERENCE
+    data = split(c, split_name)
+    val = (test_split(c) if reference else split(c, "val200")) if validate else None
+    job = Job(c, data)
+    trainer, evaluate = job.trainer, None if val is None else job.evaluator(val)
+    if isinstance(job.method, GLoRA):
+        log.info(job.method.supernet.space.describe())
+    resume = folder / f"resume_{split_name}.pt"
+    rows: list[dict[str, Any]] = []
+    state = load_checkpoint(resume)
+    if state is not None:
+        trainer.load_state(state["trainer"])
+        rows = state["rows"]
+        log.info("resuming after epoch %d", trainer.epoch)
+    every = 10 if reference else c.trainer.eval_every
+    # Phase two has its own metrics: its epochs would collide with those of the first.
+    home = folder if validate else folder / split_name
+    with (
+        open_tracker(c, home, "train" if validate else f"train-{split_name}") as tracker,
+        Progress(f"{cfg.task(c).id} {c.method.name}", c.trainer.epochs, trainer.epoch) as progress,
+    ):
+        tracker.truncate_after(trainer.epoch)
+        while not trainer.done:
+            row: dict[str, Any] = {"epoch": trainer.epoch, **trainer.train_epoch(job.inputs, job.labels)}
+            if evaluate is not None and (trainer.epoch % every == 0 or trainer.done):
+                row |= {f"val/{k}": v for k, v in evaluate().items()}
+            rows.append(row)
+            tracker.log(row, trainer.epoch)
+            save_checkpoint(resume, {"trainer": trainer.state(), "rows": rows})
+            words = f"loss {row['loss']:.3f} lr {row['lr']:.2e}"
+            found = " ".join(f"{k} {100 * v:.1f}%" for k, v in row.items() if k.startswith("val/"))
+            progress.step(f"{words} {found}")
+            if found or not sys.stdout.isatty():
+                log.info("epoch %d/%d %s %s", trainer.epoch, c.trainer.epochs, words, found)
+    summary = {
+        "split": split_name,
+        "data_hash": data.content_hash,
+        "images": len(data.labels),
+        "steps": trainer.step,
+        "rows": rows,
+    }
+    write_json(folder / f"train_{split_name}.json", summary)
+    part = folder / f"{file}.part"
+    save_file({k: v.contiguous() for k, v in job.method.state_dict().items()}, part)
+    part.replace(folder / file)
+    remove_checkpoints(resume)

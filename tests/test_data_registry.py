@@ -1,0 +1,157 @@
+"""The task tables, the look-ups' messages, and what happens to VTAB tasks that are not prepared."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from data import SPLITS, SUITES, TASKS, DataError, default_data_root, get_task, load_split
+
+ROOT = Path(__file__).parent.parent
+
+
+def run_prepare(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "prepare.py", *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def test_suites_and_groups() -> None:
+    assert [len(SUITES[name]) for name in ("vtab", "natural", "specialized", "structured", "mini")] == [19, 7, 4, 8, 6]
+    assert SUITES["vtab"] == SUITES["natural"] + SUITES["specialized"] + SUITES["structured"]
+    assert list(TASKS) == [*SUITES["vtab"], *SUITES["mini"]]
+    assert SUITES["vtab"][0] == "cifar100" and SUITES["vtab"][-1] == "snorb_ele"
+    for task_id, task in TASKS.items():
+        assert task.id == task_id and task.group in ("natural", "specialized", "structured")
+        assert tuple(task.split_sizes) == SPLITS
+        assert (task.split_sizes["train800"], task.split_sizes["val200"], task.split_sizes["train800val200"]) == (
+            800, 200, 1000)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("task_id", "classes", "test"),
+    [("caltech101", 102, 6084), ("sun397", 397, 21750), ("retinopathy", 5, 42670), ("kitti_dist", 4, 711),
+     ("dspr_ori", 16, 73728), ("snorb_azim", 18, 12150), ("clevr_dist", 6, 15000)],
+)  # fmt: skip
+def test_vtab_golden_counts(task_id: str, classes: int, test: int) -> None:
+    task = get_task(task_id)
+    assert (task.num_classes, task.split_sizes["test"], task.image_size) == (classes, test, 224)
+
+
+def test_vtab_totals() -> None:
+    tasks = [TASKS[task_id] for task_id in SUITES["vtab"]]
+    assert sum(task.num_classes for task in tasks) == 940
+    assert sum(task.split_sizes["test"] for task in tasks) == 387904
+
+
+def test_tasks_are_read_only() -> None:
+    with pytest.raises(TypeError):
+        get_task("dtd").split_sizes["test"] = 1  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("digit", "digits"), ("shapes-count", "shapes_count"), ("smallnorb_azi", "snorb_azim"), ("cifar", "cifar100"),
+     ("DTD", "dtd")],
+)  # fmt: skip
+def test_unknown_task_suggests(given: str, expected: str) -> None:
+    with pytest.raises(DataError) as caught:
+        get_task(given)
+    assert f"Did you mean {expected}" in str(caught.value) and "shapes_distance" in str(caught.value)
+
+
+def test_suite_is_not_a_task() -> None:
+    with pytest.raises(DataError, match="sweep=mini"):
+        get_task("mini")
+
+
+def test_unknown_split_and_source(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="train800val200"):
+        load_split("digits", "train", data_root=tmp_path)
+    with pytest.raises(DataError, match="raw, tfds, noah"):
+        load_split("dtd", "test", data_root=tmp_path, source="kaggle")
+    with pytest.raises(DataError, match="no source"):
+        load_split("digits", "test", data_root=tmp_path, source="raw")
+
+
+def test_missing_vtab_names_everything(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        load_split("dspr_loc", "test", data_root=tmp_path)
+    for part in ("dspr_loc", str(tmp_path), "python prepare.py dataset=dspr_loc", "vtab/dspr_loc/test.safetensors"):
+        assert part in str(caught.value)
+
+
+def place_vtab(root: Path, split: str, count: int, **changes: torch.Tensor) -> Path:
+    """A prepared file of dtd with one grey value per image, so that it is easily recognised."""
+    tensors = {"images": torch.arange(count).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 224, 224).contiguous(),
+               "labels": torch.arange(count) % 47} | changes  # fmt: skip
+    path = root / "vtab" / "dtd" / f"{split}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path, {"source": "raw"})
+    return path
+
+
+def test_prepared_vtab_is_read(tmp_path: Path) -> None:
+    place_vtab(tmp_path, "val200", 200)
+    split = load_split("dtd", "val200", data_root=str(tmp_path), source="raw")
+    assert split.images.shape == (200, 3, 224, 224) and split.images.dtype == torch.uint8
+    assert split.labels.dtype == torch.int64 and len(split.content_hash) == 64
+    with pytest.raises(DataError, match="prepared from source=raw"):
+        load_split("dtd", "val200", data_root=tmp_path, source="noah")
+    with pytest.raises(DataError, match="not prepared"):  # train800 is still missing
+        load_split("dtd", "train800val200", data_root=tmp_path)
+
+
+def test_wrong_vtab_files_are_refused(tmp_path: Path) -> None:
+    path = place_vtab(tmp_path, "val200", 199)
+    with pytest.raises(DataError, match="must be"):
+        load_split("dtd", "val200", data_root=tmp_path)
+    place_vtab(tmp_path, "val200", 200, labels=torch.arange(200))
+    with pytest.raises(DataError, match="47 classes"):
+        load_split("dtd", "val200", data_root=tmp_path)
+    place_vtab(tmp_path, "val200", 200, labels=torch.zeros(200))
+    with pytest.raises(DataError, match="int64"):
+        load_split("dtd", "val200", data_root=tmp_path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DataError, match="cannot be read"):
+        load_split("dtd", "val200", data_root=tmp_path)
+
+
+def test_default_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLORA_DATA", "~/elsewhere")
+    assert default_data_root() == Path.home() / "elsewhere"
+    monkeypatch.setenv("GLORA_DATA", "")
+    assert default_data_root() == Path.home() / ".cache" / "glora"
+
+
+def test_prepare_makes_mini_and_shows_status(tmp_path: Path) -> None:
+    made = run_prepare("dataset=digits,shapes_orientation", f"data_root={tmp_path}")
+    assert made.returncode == 0, made.stderr
+    assert sorted(p.name for p in (tmp_path / "mini").iterdir()) == ["digits.safetensors",
+                                                                     "shapes_orientation.safetensors"]  # fmt: skip
+    table = run_prepare(f"data_root={tmp_path}")
+    assert table.returncode == 0
+    lines = {line.split()[0]: line for line in table.stdout.splitlines()}
+    assert set(TASKS) <= set(lines)
+    assert " ready " in lines["digits"] and " missing " in lines["textures"]
+    assert "sun397/tfds, 39.10 GB" in lines["sun397"] and "manual" in lines["retinopathy"]
+
+
+def test_prepare_says_what_vtab_needs(tmp_path: Path) -> None:
+    result = run_prepare("dataset=resisc45", f"data_root={tmp_path}")
+    assert result.returncode == 1 and "does not yet prepare" in result.stdout
+    assert "NWPU-RESISC45" in result.stdout and f"{tmp_path}/vtab/resisc45/test.safetensors" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [("dataset=digit", "Did you mean digits"), ("sweep=minis", "Did you mean mini"), ("datset=digits", "dataset="),
+     ("digits", "Allowed"), ("dataset=", "dataset=digits")],
+)  # fmt: skip
+def test_prepare_wrong_words(word: str, expected: str) -> None:
+    result = run_prepare(word)
+    assert result.returncode == 2 and expected in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1 and not result.stdout
