@@ -230,7 +230,7 @@ def weights_path(c: TrainConf) -> Path | None:
 def backbone(c: TrainConf) -> Backbone:
     """The library's backbone for this config."""
     b = c.backbone
-    return Backbone(b.name, b.timm_name, b.kwargs, b.pretrained, weights_path(c), None, b.drop_path_rate)
+    return Backbone(b.name, b.timm_name, b.kwargs, b.pretrained, weights_path(c), b.drop_path_rate)
 
 
 def data_root(c: TrainConf) -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from runner.config import ConfigError, TrainConf, identity, search_limit
+from runner.config import ConfigError, TrainConf, identity, search_limit, task
 
 log = logging.getLogger("glora")
 
@@ -26,10 +26,10 @@ def digest(value: object) -> str:
 
 def run_folder(c: TrainConf) -> Path:
     """outputs/<dataset>/<backbone>-<method>[-r8-4]-<protocol>-<trainer>-seed0-<hash>."""
-    assert c.dataset is not None
+    dataset = task(c).id
     ranks = "-r" + "-".join(map(str, c.ranks)) if c.method.name == "glora" else ""
     words = f"{c.backbone.name}-{c.method.name}{ranks}-{c.protocol.name}-{c.trainer.name}-seed{c.seed}"
-    return Path(c.output_root) / c.dataset.id / f"{words}-{digest(identity(c))}"
+    return Path(c.output_root) / dataset / f"{words}-{digest(identity(c))}"
 
 
 def recipe_digest(c: TrainConf) -> str:

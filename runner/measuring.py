@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from glora.backbones import file_sha256
+from glora.backbones import file_sha256, find_weights
 from glora.merge import MergedEvaluator
 from glora.methods import METHODS, GLoRA
 from glora.space import Subnet
@@ -71,7 +71,7 @@ def measure(c: TrainConf) -> dict[str, Any]:
             "data_hash": {"train": summary["data_hash"], "test": test.content_hash},
             "comparators": {},
         }
-        weights = cfg.weights_path(c)
+        weights = find_weights(cfg.backbone(c))
         record["weights"] = {"tag": c.backbone.timm_name, "sha256": file_sha256(weights) if weights else None}
         if isinstance(method, GLoRA):
             record |= _measure_subnets(method, home, on_test)

@@ -12,7 +12,8 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from data import Split
+from data import DataError, Split
+from glora.backbones import WeightsError
 from glora.merge import MergedEvaluator
 from glora.methods import GLoRA, Linear
 from glora.space import SearchSpace, Subnet
@@ -91,9 +92,21 @@ def train(c: TrainConf) -> Path:
     return folder
 
 
+def _training_data(c: TrainConf, name: str) -> Split:
+    """The training images; where they are missing, the error also says whether the weights are."""
+    try:
+        return split(c, name)
+    except DataError as error:
+        try:
+            build(c)
+        except WeightsError as other:
+            raise DataError(f"{error}\n{other}") from error
+        raise
+
+
 def _train_phase(c: TrainConf, folder: Path, split_name: str, file: str, validate: bool) -> None:
     reference = c.protocol.name == REFERENCE
-    data = split(c, split_name)
+    data = _training_data(c, split_name)
     val = (test_split(c) if reference else split(c, "val200")) if validate else None
     job = Job(c, data)
     trainer, evaluate = job.trainer, None if val is None else job.evaluator(val)

@@ -138,6 +138,23 @@ def test_a_task_without_data_names_the_command_that_prepares_it(tmp_path, data_r
     assert "Traceback" not in done.stderr
 
 
+def test_missing_weights_are_named_within_15_seconds(tmp_path, data_root):
+    began = time.time()
+    words = ["dataset=digits", "backbone=swin_b_in22k", f"output_root={tmp_path}", f"data_root={data_root}"]
+    env = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"} | {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run([sys.executable, "train.py", *words], cwd=ROOT, capture_output=True, text=True, env=env)
+    assert done.returncode == 2 and "backbone.weights=/path/to/model.safetensors" in done.stderr
+    assert "Traceback" not in done.stderr and time.time() - began < 15  # a promise of the command, not its speed
+
+
+def test_no_dataset_is_one_clear_message(tmp_path):
+    for script in ("train.py", "search.py", "export.py"):
+        done = subprocess.run(
+            [sys.executable, script, f"output_root={tmp_path}"], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 2 and "dataset=<id>" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_all_three_protocols_and_the_probe(tmp_path, data_root):
     for protocol in ("clean_1000", "reference_2023_06"):
         for method, scripts in (("linear", ("train", "evaluate")), ("glora", ("train", "search", "evaluate"))):

@@ -1,0 +1,83 @@
+"""Every YAML composes with the schema, recursively, and the words of the published recipe give its numbers."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from data import SUITES
+from runner import config as cfg
+
+ROOT = Path(__file__).resolve().parent.parent / "configs"
+GROUPS = sorted(p.relative_to(ROOT).with_suffix("") for p in ROOT.rglob("*.yaml") if p.parent != ROOT)
+
+
+def composed(*words):
+    cfg.register()
+    with initialize_config_dir(str(ROOT), version_base="1.3"):
+        return compose("train", overrides=list(words))
+
+
+def test_number_of_files():
+    assert len(GROUPS) == 45 and len(list(ROOT.rglob("*.yaml"))) == 46
+
+
+@pytest.mark.parametrize("path", GROUPS, ids=str)
+def test_every_yaml_composes_and_is_accepted(path):
+    group, name = path.parent.as_posix(), path.name
+    assert (ROOT / path).with_suffix(".yaml").read_text().startswith("#"), "its first line gives the command or source"
+    words = ["dataset=digits"] if group != "dataset" else []
+    extra = ["backbone.timm_name=vit_small_patch16_224"] if name == "timm" else []
+    if group == "sweep":
+        words = []
+    read = cfg.read(composed(*words, f"{group}={name}", *extra))
+    assert read.seed == 0
+
+
+@pytest.mark.parametrize("task", SUITES["vtab"])
+def test_learning_rates_are_those_of_the_papers_table_4(task):
+    config = cfg.read(composed(f"dataset={task}"))
+    slow = {"retinopathy", "clevr_count", "clevr_dist", "snorb_ele"}
+    assert cfg.learning_rate(config) == (1e-4 if task in slow else 5e-4)
+    recipe = cfg.recipe(config)
+    assert (recipe.epochs, recipe.batch_size, recipe.warmup_epochs, recipe.weight_decay) == (500, 64, 10, 1e-4)
+
+
+def test_defaults_are_the_documented_ones():
+    config = cfg.read(composed("dataset=cifar100"))
+    assert config.backbone.timm_name == "vit_base_patch16_224.orig_in21k"
+    assert (config.method.name, config.ranks, config.trainer.name) == ("glora", [8, 4], "paper")
+    assert (config.protocol.name, config.backbone.normalization, config.backbone.drop_path_rate) == (
+        "clean",
+        "imagenet",
+        0.1,
+    )
+    assert cfg.read(composed("dataset=digits")).backbone.name == "vit_micro"
+    assert cfg.read(composed("dataset=digits", "backbone=swin_b_in22k")).backbone.name == "swin_b_in22k"
+
+
+def test_the_reference_protocol_limits_the_search_on_vit_b_alone():
+    words = ["dataset=cifar100", "protocol=reference_2023_06"]
+    assert cfg.search_limit(cfg.read(composed(*words))) == 1_000_000
+    assert cfg.search_limit(cfg.read(composed(*words, "backbone=swin_b_in22k"))) is None
+    assert cfg.search_limit(cfg.read(composed("dataset=cifar100"))) is None
+
+
+def test_all_problems_are_reported_at_once():
+    with pytest.raises(cfg.ConfigError) as caught:
+        cfg.read(composed("dataset=digits", "ranks=[4,8]", "trainer.batch_size=0", "optimizer.lr=-1", "hparams=mine"))
+    assert len(str(caught.value).splitlines()) == 4
+
+
+def test_a_typed_default_changes_no_folder_and_a_real_change_does():
+    from runner.folder import run_folder, search_folder
+
+    base = cfg.read(composed("dataset=digits"))
+    home = run_folder(base)
+    for words in (["seed=0"], ["optimizer.lr=5e-4"], ["device=cpu"], ["search.population=9"], ["logger.wandb=offline"]):
+        assert run_folder(cfg.read(composed("dataset=digits", *words))) == home, words
+    for words in (["seed=1"], ["optimizer.lr=1e-3"], ["ranks=[4,2]"], ["protocol=clean_1000"], ["trainer.epochs=9"]):
+        assert run_folder(cfg.read(composed("dataset=digits", *words))) != home, words
+    assert home.name.startswith("vit_micro-glora-r8-4-clean-paper-seed0-")
+    other = cfg.read(composed("dataset=digits", "search.population=9"))
+    assert search_folder(other, home) != search_folder(base, home)
