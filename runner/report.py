@@ -9,7 +9,8 @@ from glora.options import TENSORS, LayerConfig, Option, config_params
 from glora.space import SearchSpace
 from runner.folder import read_json
 from runner.plots import plot_options, plot_params_by_type, plot_search, plot_training
-from runner.tables import Table, build_tables, search_table, to_rich, write_all
+from runner.render import to_rich, write_all
+from runner.tables import Table, build_tables, search_table
 
 
 def collect(root: Path) -> list[dict[str, Any]]:

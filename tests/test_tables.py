@@ -6,8 +6,9 @@ import io
 import pytest
 
 from runner.published import TABLE1, TABLE5, VTAB_ORDER
-from runner.tables import Table, build_table, build_tables, search_table, to_csv, to_latex, to_markdown, to_rich
-from runner.tables import write_all as write_tables
+from runner.render import to_csv, to_latex, to_markdown, to_rich
+from runner.render import write_all as write_tables
+from runner.tables import Table, build_table, build_tables, search_table
 
 MINI = {"digits": "natural", "textures": "specialized", "shapes_count": "structured", "shapes_location": "structured",
         "shapes_orientation": "structured", "shapes_distance": "structured"}  # fmt: skip
@@ -178,3 +179,15 @@ def test_the_printed_table_loses_no_cell_on_a_narrow_console():
     assert all(name in printed for name in table.header) and "37.0" in printed
     to_rich(NASTY, Console(file=out, width=80))
     assert "[red]y" in out.getvalue()
+
+
+def test_recipes_and_searches_of_one_method_are_rows_of_their_own_and_named():
+    short, long = (
+        record(test=0.5, recipe="aaaa0000", trainer="mini"),
+        record(test=0.9, recipe="bbbb1111", trainer="paper"),
+    )
+    names = [cells[0] for cells in build_table([short, long]).rows]
+    assert names == ["GLoRA-8-4 (mini aaaa0000)", "GLoRA-8-4 (paper bbbb1111)"]
+    found = [record(test=0.5, search="evolution-a"), record(test=0.9, search="random-b")]
+    assert [cells[0] for cells in build_table(found).rows] == ["GLoRA-8-4 (evolution-a)", "GLoRA-8-4 (random-b)"]
+    assert [cells[0] for cells in build_table([short]).rows] == ["GLoRA-8-4"]
