@@ -182,12 +182,6 @@ def check(c: TrainConf) -> list[str]:
         out.append(f"optimizer.lr={c.optimizer.lr} must be positive")
     if c.trainer.max_steps is not None and c.trainer.max_steps < 1:
         out.append(f"trainer.max_steps={c.trainer.max_steps} must be at least 1")
-    if c.dataset is not None and c.dataset.id in TASKS and TASKS[c.dataset.id].suite == "mini":
-        size = c.backbone.image_size
-        if size % 64:
-            out.append(f"{c.dataset.id} has 64-pixel images; backbone.image_size={size} is not a multiple of 64 or 224")
-            if size == 224:
-                out.pop()
     return out
 
 

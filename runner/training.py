@@ -129,7 +129,9 @@ def _train_phase(c: TrainConf, folder: Path, split_name: str, file: str, validat
         tracker.truncate_after(trainer.epoch)
         while not trainer.done:
             row: dict[str, Any] = {"epoch": trainer.epoch, **trainer.train_epoch(job.inputs, job.labels)}
-            if evaluate is not None and (trainer.epoch % every == 0 or trainer.done):
+            # A run cut short by max_steps ends without the costly look at val200.
+            last = trainer.epoch == c.trainer.epochs
+            if evaluate is not None and (trainer.epoch % every == 0 or last):
                 row |= {f"val/{k}": v for k, v in evaluate().items()}
             rows.append(row)
             tracker.log(row, trainer.epoch)
