@@ -166,3 +166,18 @@ def test_all_three_protocols_and_the_probe(tmp_path, data_root):
     assert {r["selected_on_test"] for r in records if r["protocol"] == "reference_2023_06"} == {True}
     # Both rows of the accuracy table and the row of the search table.
     assert done.stdout.count("selected on test") == 3
+
+
+def test_a_sweep_goes_on_after_a_failed_job_and_says_so_in_the_end(tmp_path, data_root):
+    shared = [*SMALL[1:], "method=linear", "backbone=vit_micro", f"output_root={tmp_path}", f"data_root={data_root}"]
+
+    def sweep(script, tasks):
+        words = [sys.executable, script, "-m", f"dataset={tasks}", *shared]
+        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+
+    done = sweep("train.py", "digits,cifar100,textures")
+    assert done.returncode == 2 and "prepare.py dataset=cifar100" in done.stderr
+    assert {p.parent.parent.name for p in tmp_path.rglob("weights.safetensors")} == {"digits", "textures"}
+    table = sweep("evaluate.py", "digits,textures")
+    assert table.returncode == 0 and "Textures" in table.stdout
+    assert "Textures" in (tmp_path / "tables" / "table.tex").read_text()
