@@ -1,8 +1,7 @@
-"""The four structured mini tasks: how many, where, turned how, how far apart.
+"""The four structured mini tasks: how many, where, turned how, how far away.
 
-They copy what VTAB's structured group asks of CLEVR, dSprites and smallNORB. Colours, polarity (bright on dark or
-dark on bright), sizes, kinds and the free coordinates vary, so that neither a mean colour nor a covered area tells the
-label. The constants below set the difficulty; they were tuned so that a small ViT learns each task from 800 images
+They copy what VTAB's structured group asks of CLEVR, dSprites, smallNORB and KITTI. Colours, backgrounds, sizes, kinds
+and the free coordinates vary, so that a mean colour does not tell the label. The constants below set the difficulty; they were tuned so that a small ViT learns each task from 800 images
 when all its weights train, while a linear probe on its frozen features does not. Change ``mini.VERSION`` with them.
 """
 
@@ -33,8 +32,8 @@ COUNT_RADIUS = (4.0, 7.0)
 COUNT_GAP = 4.0  # least free space between two shapes
 
 LOCATION_BINS = 8  # of the horizontal position, as dSpr-Loc asks
-LOCATION_RADIUS = (5.0, 9.0)
-LOCATION_FILL = 0.8  # share of a bin that is used: the rest is a gap between neighbouring bins
+LOCATION_RADIUS = (7.0, 9.0)
+LOCATION_FILL = 0.6  # share of a bin that is used: the rest is a gap between neighbouring bins
 
 ORIENTATION_BINS = 8  # over the full turn
 ORIENTATION_FILL = 0.6
@@ -42,9 +41,11 @@ ORIENTATION_HALF_LENGTH = (13.0, 19.0)
 ORIENTATION_ASPECT = (0.35, 0.55)  # half base over half length
 
 DISTANCE_BINS = 6
-DISTANCE_RANGE = (13.0, 49.0)  # between centres, divided evenly into the bins
-DISTANCE_FILL = 0.7
-DISTANCE_RADIUS = (4.0, 5.5)
+DISTANCE_HORIZON = (12.0, 18.0)  # row of the horizon
+DISTANCE_DROP = (8.0, 44.0)  # rows from the horizon to the foot of the nearest solid, divided evenly into the bins
+DISTANCE_FILL = 0.6
+DISTANCE_SIZE = (0.35, 0.6)  # height over drop: the solids differ in true size
+DISTANCE_OTHERS = 2  # at most so many farther solids
 
 _KINDS = 4
 
@@ -133,20 +134,24 @@ def render_orientation(rng: np.random.Generator, labels: NDArray[np.int64]) -> A
 
 
 def render_distance(rng: np.random.Generator, labels: NDArray[np.int64]) -> Array:
-    """Images with a disc and a ring whose centres are ``label``-binned apart, in any direction and place."""
+    """A ground plane with one to three solids standing on it; ``label`` bins how far the nearest one is (0: nearest).
+
+    As for KITTI's closest vehicle and CLEVR's closest object, a nearer solid stands lower in the image and looks
+    larger; true sizes vary, the horizon moves, and the farther solids may not answer for the nearest.
+    """
     n = len(labels)
     images, dark = _canvas(rng, n)
-    low, high = DISTANCE_RANGE
-    distance = low + _spread(rng, labels, DISTANCE_FILL) / DISTANCE_BINS * (high - low)
-    margin = DISTANCE_RADIUS[1] + 1.0
-    room = SIZE - 2.0 * margin
-    # Directions are free except where a long distance would leave the image, for which they are folded towards 45°.
-    reach = np.arccos(np.clip(room / distance, 0.0, 1.0))
-    angle = rng.uniform(reach, 0.5 * np.pi - reach) + rng.integers(0, 4, n) * (0.5 * np.pi)
-    dx, dy = distance * np.cos(angle), distance * np.sin(angle)
-    mx = SIZE / 2.0 + rng.uniform(-0.5, 0.5, n) * (room - np.abs(dx))
-    my = SIZE / 2.0 + rng.uniform(-0.5, 0.5, n) * (room - np.abs(dy))
-    for sign, kind in ((-0.5, 0), (0.5, 3)):
-        _stamp(images, mx + sign * dx, my + sign * dy, np.zeros(n), rng.uniform(*DISTANCE_RADIUS, n),
-               np.full(n, kind), contrast_colours(rng, dark))  # fmt: skip
+    horizon = rng.uniform(*DISTANCE_HORIZON, n)
+    ground = np.arange(SIZE)[None, :, None] - horizon[:, None, None] + np.zeros((1, 1, SIZE))
+    paint(images, -ground, rng.uniform(0.25, 0.45, (n, 1)) * np.ones(3))
+    low, high = DISTANCE_DROP
+    # The drop below the horizon is the inverse of the distance; its bins are even in the image.
+    nearest = low + _spread(rng, DISTANCE_BINS - 1 - labels, DISTANCE_FILL) / DISTANCE_BINS * (high - low)
+    extra = rng.integers(0, DISTANCE_OTHERS + 1, n)
+    for slot in reversed(range(DISTANCE_OTHERS + 1)):
+        drop = nearest if slot == 0 else rng.uniform(0.35, 0.75, n) * nearest
+        radius = 0.5 * drop * rng.uniform(*DISTANCE_SIZE, n)
+        cx = rng.uniform(radius, SIZE - radius)
+        _stamp(images, cx, horizon + drop - radius, np.zeros(n), radius, rng.integers(0, 2, n),
+               contrast_colours(rng, dark), where=extra >= slot)  # fmt: skip
     return _finish(rng, images)

@@ -18,10 +18,10 @@ from data.mini import RENDERERS, render_split
 GOLDEN: dict[str, str] = {
     "digits": "62322b9de369f18c",
     "textures": "342f3600da8f852c",
-    "shapes_count": "56e013e6f3b9795f",
-    "shapes_location": "a1561223bb504d63",
-    "shapes_orientation": "b3d8d4ed30ad86e9",
-    "shapes_distance": "aa209dfdd753197b",
+    "shapes_count": "31d98885a3f6bc71",
+    "shapes_location": "a42e22388033274d",
+    "shapes_orientation": "daa53f1d933cba82",
+    "shapes_distance": "106fc99daa8a0f01",
 }
 
 
