@@ -1,8 +1,9 @@
 """The four structured mini tasks: how many, where, turned how, how far away.
 
 They copy what VTAB's structured group asks of CLEVR, dSprites, smallNORB and KITTI. Colours, backgrounds, sizes, kinds
-and the free coordinates vary, so that a mean colour does not tell the label. The constants below set the difficulty; they were tuned so that a small ViT learns each task from 800 images
-when all its weights train, while a linear probe on its frozen features does not. Change ``mini.VERSION`` with them.
+and the free coordinates vary, so that a mean colour does not tell the label. The constants below set the difficulty;
+they were tuned so that a small ViT learns each task from 800 images when all its weights train, while a linear probe
+on its frozen features does not. Change ``mini.VERSION`` with them.
 """
 
 from __future__ import annotations
