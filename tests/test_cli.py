@@ -181,3 +181,15 @@ def test_a_sweep_goes_on_after_a_failed_job_and_says_so_in_the_end(tmp_path, dat
     table = sweep("evaluate.py", "digits,textures")
     assert table.returncode == 0 and "Textures" in table.stdout
     assert "Textures" in (tmp_path / "tables" / "table.tex").read_text()
+
+
+def test_quickstart_in_small_ends_in_a_table_with_both_methods_on_both_tasks(tmp_path, data_root):
+    words = [w for w in SMALL if not w.startswith(("dataset", "trainer=", "search.generations"))]
+    words += ["search.generations=1", f"output_root={tmp_path}", f"data_root={data_root}", "backbone.kwargs.depth=1"]
+    command = [sys.executable, "-m", "runner.quickstart", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    last = done.stdout[done.stdout.rindex("$ python evaluate.py") :]
+    for word in ("Linear", "GLoRA-8-4", "Digits", "Shapes-Loc", "candidates.png", "options.png"):
+        assert word in last
+    assert len(list(tmp_path.rglob("result.json"))) == 4
