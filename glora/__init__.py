@@ -1,7 +1,7 @@
 """GLoRA (arXiv 2306.07967) as a library: adapt any `nn.Module`, train a supernet, search it, merge the winner."""
 
+from glora.evaluator import MergedEvaluator
 from glora.linear import GLoRALinear
-from glora.merge import MergedEvaluator
 from glora.options import LayerConfig, Option
 from glora.search import EvolutionSearch, RandomSearch
 from glora.space import LayerSpec, SearchSpace, Subnet

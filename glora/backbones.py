@@ -17,7 +17,7 @@ from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from glora.supernet import find_classifier
+from glora.state import find_classifier, parameters_of
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -93,9 +93,7 @@ def find_weights(backbone: Backbone) -> Path | None:
 
 def _misfits(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     """Tensors of the model, classifier aside, that `state` lacks or holds in another shape."""
-    head = find_classifier(model)
-    owned = set() if head is None else {id(p) for p in head.parameters()}
-    skip = {n for n, p in model.named_parameters() if id(p) in owned}
+    skip = parameters_of(model, find_classifier(model)).keys()
     own = model.state_dict()
     return sorted(n for n in own.keys() - skip if n not in state or own[n].shape != state[n].shape)
 

@@ -10,20 +10,15 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 
+from glora.fold import fold_gained_biases
 from glora.linear import GLoRALinear
 from glora.options import check_ranks
 from glora.space import LayerSpec, SearchSpace, Subnet
-
-
-def find_classifier(model: nn.Module) -> nn.Module | None:
-    """The classifier as the model itself names it (timm's `get_classifier`), or None if it names none."""
-    getter = getattr(model, "get_classifier", None)
-    return getter() if callable(getter) else None
+from glora.state import find_classifier, load_trained, parameters_of, trained_state
 
 
 def _owned(module: nn.Module | None) -> set[int]:
@@ -96,16 +91,10 @@ class Supernet:
         self._set(subnet)
         return subnet
 
-    def _head_state(self) -> dict[str, nn.Parameter]:
-        if self.head is None:
-            return {}
-        owned = {id(p) for p in self.head.parameters()}
-        return {n: p for n, p in self.model.named_parameters() if id(p) in owned}
-
     def trainable(self) -> dict[str, nn.Parameter]:
         """What trains, by full name: all support tensors and the head."""
         named = {f"{n}.{t}": p for n, layer in self.layers.items() for t, p in layer.adapter_parameters().items()}
-        return {**named, **self._head_state()}
+        return {**named, **parameters_of(self.model, self.head)}
 
     def stored_params(self) -> int:
         """Support tensors stored, head not counted. Equals the largest subnet's parameters."""
@@ -113,29 +102,11 @@ class Supernet:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Only what was trained, as detached copies on the CPU."""
-        return {n: p.detach().cpu().clone() for n, p in self.trainable().items()}
+        return trained_state(self.trainable())
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Inverse of `state_dict`.
-
-        Raises:
-            ValueError: naming the missing, unexpected or wrongly shaped tensors; nothing is changed then.
-        """
-        own = self.trainable()
-        missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-        shapes = [
-            f"{n} {tuple(state[n].shape)} for {tuple(own[n].shape)}"
-            for n in own.keys() & state.keys()
-            if own[n].shape != state[n].shape
-        ]
-        if missing or extra or shapes:
-            raise ValueError(
-                f"these weights do not fit this model: missing {missing[:3]}, unexpected {extra[:3]}, "
-                f"other shapes {shapes[:3]}; check backbone, ranks and the number of classes"
-            )
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(state[name])
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Inverse of `state_dict`. Raises ValueError, changing nothing, if the tensors do not fit."""
+        load_trained(self.trainable(), state)
 
     def merge(self, subnet: Subnet | None = None) -> nn.Module:
         """A plain copy of the model that computes `subnet` (default: the current one), without any adapter.
@@ -143,8 +114,6 @@ class Supernet:
         A layer without bias that gains one through C or E keeps its architecture: the bias goes into the LayerNorm
         that feeds it (Swin's patch merging) where there is one, else the layer gets a bias of its own.
         """
-        from glora.merge import fold_gained_biases
-
         subnet = self.current if subnet is None else subnet
         self.space.check(subnet)
         plain = self.skeleton()

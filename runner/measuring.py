@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from glora.backbones import file_sha256, find_weights
-from glora.merge import MergedEvaluator
+from glora.evaluator import MergedEvaluator
 from glora.methods import METHODS, GLoRA
 from glora.space import Subnet
 from glora.train import accuracy

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from data import Split
-from glora.merge import MergedEvaluator
+from glora.evaluator import MergedEvaluator
 from glora.methods import METHODS, GLoRA
 from glora.search import Candidate, EvolutionSearch, RandomSearch, Search
 from glora.space import SearchSpace, Subnet
@@ -42,24 +42,13 @@ def selection_split(c: TrainConf) -> Split:
 def make_search(c: TrainConf, name: str, space: SearchSpace, fitness: Any) -> Search:
     """The search of the config, or random search at the same budget."""
     s = c.search
-    shared = {
-        "seed": s.seed,
-        "generations": s.generations,
-        "population": s.population,
-        "min_params": s.min_params,
-        "max_params": cfg.search_limit(c),
-    }
     if name == "random":
-        return RandomSearch(space, fitness, **shared)
-    return EvolutionSearch(
-        space,
-        fitness,
-        **shared,
-        parents=s.parents,
-        mutants=s.mutants,
-        crossovers=s.crossovers,
-        mutation_probability=s.mutation_probability,
-    )
+        kind, breeding = RandomSearch, {}
+    else:
+        kind = EvolutionSearch
+        breeding = {k: getattr(s, k) for k in ("parents", "mutants", "crossovers", "mutation_probability")}
+    limits = {"min_params": s.min_params, "max_params": cfg.search_limit(c)}
+    return kind(space, fitness, seed=s.seed, generations=s.generations, population=s.population, **limits, **breeding)
 
 
 def search(c: TrainConf) -> Path:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from data import DataError, Split
 from glora.backbones import WeightsError
-from glora.merge import MergedEvaluator
+from glora.evaluator import MergedEvaluator
 from glora.methods import GLoRA, Linear
 from glora.space import SearchSpace, Subnet
 from glora.train import Trainer, accuracy

@@ -109,7 +109,7 @@ def test_only_declared_parameters_train_and_state_holds_only_them():
     assert all(
         torch.equal(a, b) for a, b in zip(other.state_dict().values(), supernet.state_dict().values(), strict=True)
     )
-    with pytest.raises(ValueError, match="check backbone, ranks"):
+    with pytest.raises(ValueError, match="check backbone, method, ranks"):
         Supernet(build("vit"), [4]).load_state_dict(supernet.state_dict())
 
 

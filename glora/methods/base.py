@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from glora.supernet import find_classifier
+from glora.state import find_classifier, load_trained, parameters_of, trained_state
 
 
 class Method(ABC):
@@ -24,8 +24,7 @@ class Method(ABC):
 
     def head_parameters(self) -> dict[str, nn.Parameter]:
         """Weight and bias of the classifier by full name; found by identity, never by a name."""
-        owned = set() if self.head is None else {id(p) for p in self.head.parameters()}
-        return {n: p for n, p in self.model.named_parameters() if id(p) in owned}
+        return parameters_of(self.model, self.head)
 
     @abstractmethod
     def trainable(self) -> dict[str, nn.Parameter]:
@@ -45,18 +44,8 @@ class Method(ABC):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Only what was trained, as detached CPU copies."""
-        return {n: p.detach().cpu().clone() for n, p in self.trainable().items()}
+        return trained_state(self.trainable())
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Inverse of `state_dict`. Raises ValueError, changing nothing, if names or shapes do not fit."""
-        own = self.trainable()
-        odd = sorted(own.keys() ^ state.keys())
-        odd += sorted(n for n in own.keys() & state.keys() if own[n].shape != state[n].shape)
-        if odd:
-            raise ValueError(
-                f"these weights do not fit this model, first differences: {odd[:4]}; "
-                "check backbone, method, ranks and the number of classes"
-            )
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(state[name])
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Inverse of `state_dict`. Raises ValueError, changing nothing, if the tensors do not fit."""
+        load_trained(self.trainable(), state)

@@ -1,0 +1,45 @@
+"""Where a bias-free layer's new bias goes: into the LayerNorm that feeds it, so that the architecture stays."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def feeding_norm(model: nn.Module, name: str) -> nn.LayerNorm | None:
+    """The LayerNorm whose output is the input of the bias-free layer `name` and of nothing else, if known.
+
+    timm's Swin patch merging normalises and then reduces (`norm`, `reduction`); no other pattern is assumed.
+    """
+    parent_name, _, leaf = name.rpartition(".")
+    parent = model.get_submodule(parent_name)
+    norm = getattr(parent, "norm", None)
+    known = leaf == "reduction" and type(parent).__name__ == "PatchMerging"
+    return norm if known and isinstance(norm, nn.LayerNorm) and norm.elementwise_affine else None
+
+
+def folded_beta(weight: Tensor, bias: Tensor) -> Tensor:
+    """The shift s of shape (d1,) with W s = b: W^T (W W^T)^-1 b in float64; W (d2, d1) of full row rank.
+
+    Raises:
+        ValueError: if W has no full row rank, so that no such shift exists in general.
+    """
+    w, b = weight.double(), bias.double()
+    try:
+        shift: Tensor = w.T @ torch.linalg.solve(w @ w.T, b)
+    except RuntimeError as error:
+        raise ValueError("the merged weight has no full row rank: its bias cannot go into the LayerNorm") from error
+    return shift
+
+
+def fold_gained_biases(model: nn.Module, names: list[str]) -> None:
+    """Move the biases that the layers `names` gained into the LayerNorm before them, in place (section E)."""
+    for name in names:
+        layer, norm = model.get_submodule(name), feeding_norm(model, name)
+        assert isinstance(layer, nn.Linear)
+        if norm is None or layer.bias is None:
+            continue
+        shift = folded_beta(layer.weight.detach(), layer.bias.detach())
+        with torch.no_grad():
+            norm.bias.copy_((norm.bias.double() + shift).to(norm.bias.dtype))
+        layer.register_parameter("bias", None)
