@@ -62,6 +62,10 @@ class Supernet:
         ]
         if not targets:
             raise ValueError("the model has no nn.Linear outside its classifier, so there is nothing to adapt")
+        chosen = {id(module): name for name, module in targets}
+        for name, module in model.named_modules(remove_duplicate=False):
+            if chosen.get(id(module), name) != name:
+                raise ValueError(f"{name} and {chosen[id(module)]} are one shared nn.Linear, which cannot be adapted")
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         self.layers: dict[str, GLoRALinear] = {}

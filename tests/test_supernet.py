@@ -117,3 +117,31 @@ def test_only_declared_parameters_train_and_state_holds_only_them():
 def test_bad_ranks_are_refused(ranks):
     with pytest.raises(ValueError, match="ranks must be"):
         Supernet(build("vit"), ranks)
+
+
+def test_what_cannot_be_adapted_is_refused():
+    supernet = filled("vit")
+    with pytest.raises(ValueError, match="adapted already"):
+        Supernet(supernet.model, [4])
+    with pytest.raises(ValueError, match="no nn.Linear"):
+        Supernet(nn.Sequential(nn.Conv2d(3, 4, 1)), [4])
+    shared = nn.Linear(4, 4)
+    with pytest.raises(ValueError, match="2 and 0 are one shared"):
+        Supernet(nn.Sequential(shared, nn.ReLU(), shared), [2])
+    outside = supernet.space.sample(random.Random(0))
+    with pytest.raises(ValueError, match=r"lora_8 is not in the space|lora_4 is not in the space"):
+        Supernet(build("vit"), [2]).set(outside)
+
+
+def test_any_module_can_be_adapted_with_its_head_given():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 8, bias=False), nn.Linear(8, 3)).double()
+    supernet = Supernet(model, [2], head=model[3])
+    for p in supernet.trainable().values():
+        nn.init.normal_(p)
+    assert supernet.space.names == ("0", "2") and {"3.weight", "3.bias"} <= supernet.trainable().keys()
+    x = torch.randn(5, 6, dtype=torch.double)
+    for seed in range(5):
+        supernet.sample(random.Random(seed))
+        torch.testing.assert_close(supernet.merge()(x), model(x))
+        torch.testing.assert_close(MergedEvaluator(supernet).write(supernet.current)(x), model(x))
