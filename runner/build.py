@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
+import platform
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -98,3 +101,20 @@ def open_tracker(c: TrainConf, folder: Path, job_type: str) -> Tracker:
         config=settings,
         echo=log.info,
     )
+
+
+def environment(c: TrainConf) -> dict[str, Any]:
+    """Hardware and versions, for the record: what a figure was made with."""
+    device = device_of(c)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    versions = {p: importlib.metadata.version(p) for p in ("torch", "torchvision", "timm", "numpy", "hydra-core")}
+    return {"device": name, "threads": torch.get_num_threads(), "python": platform.python_version(), **versions}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

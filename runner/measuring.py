@@ -15,7 +15,7 @@ from glora.methods import METHODS, GLoRA
 from glora.space import Subnet
 from glora.train import accuracy
 from runner import config as cfg
-from runner.build import Preprocess, load_trained, open_tracker, split, test_split
+from runner.build import Preprocess, environment, load_trained, open_tracker, split, test_split
 from runner.config import REFERENCE, ConfigError, TrainConf
 from runner.folder import locked, read_json, recipe_digest, run_folder, search_folder, write_json
 
@@ -59,6 +59,7 @@ def measure(c: TrainConf) -> dict[str, Any]:
             "hparams": c.hparams,
             "seed": c.seed,
             "training_images": summary["images"],
+            "training_seconds": summary["seconds"],
             "params": method.params(),
             "selected_on_test": reference,
             "normalization": c.backbone.normalization,
@@ -67,7 +68,7 @@ def measure(c: TrainConf) -> dict[str, Any]:
             "trainer": c.trainer.name,
             "recipe": recipe_digest(c),
             "lr": cfg.learning_rate(c),
-            "torch": torch.__version__,
+            "environment": environment(c),
             "data_hash": {"train": summary["data_hash"], "test": test.content_hash},
             "comparators": {},
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,9 @@ def _train_phase(c: TrainConf, folder: Path, split_name: str, file: str, validat
     ):
         tracker.truncate_after(trainer.epoch)
         while not trainer.done:
+            began = time.perf_counter()
             row: dict[str, Any] = {"epoch": trainer.epoch, **trainer.train_epoch(job.inputs, job.labels)}
+            row["seconds"] = round(time.perf_counter() - began, 3)
             # A run cut short by max_steps ends without the costly look at val200.
             last = trainer.epoch == c.trainer.epochs
             if evaluate is not None and (trainer.epoch % every == 0 or last):
@@ -146,6 +149,7 @@ def _train_phase(c: TrainConf, folder: Path, split_name: str, file: str, validat
         "data_hash": data.content_hash,
         "images": len(data.labels),
         "steps": trainer.step,
+        "seconds": round(sum(row["seconds"] for row in rows), 1),
         "rows": rows,
     }
     write_json(folder / f"train_{split_name}.json", summary)

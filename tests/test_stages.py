@@ -1,0 +1,50 @@
+"""What the stages do inside, where the command line shows too little of it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from test_configs import composed
+
+from runner import config as cfg
+from runner.build import Preprocess, split
+from runner.searching import selection_split
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    return ["dataset=digits", f"data_root={tmp_path_factory.mktemp('data')}"]
+
+
+def test_selection_splits_are_cut_seeded_and_class_balanced(words):
+    whole = cfg.read(composed(*words))
+    assert torch.equal(selection_split(whole).labels, split(whole, "val200").labels)
+    cut = cfg.read(composed(*words, "search.val_limit=50"))
+    one, two = selection_split(cut), selection_split(cut)
+    assert len(one.labels) == 50 and torch.equal(one.images, two.images)
+    assert one.labels.bincount(minlength=10).tolist() == [5] * 10
+
+
+def test_the_test_split_has_one_door(words):
+    with pytest.raises(AssertionError, match="test_split alone"):
+        split(cfg.read(composed(*words)), "test")
+
+
+def test_preprocessing_resizes_and_normalises(words):
+    config = cfg.read(composed(*words, "backbone=vit_b16_in21k"))
+    grey = torch.full((2, 3, 64, 64), 128, dtype=torch.uint8)
+    out = Preprocess(config)(grey)
+    assert out.shape == (2, 3, 224, 224)
+    expected = (128 / 255 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
+    torch.testing.assert_close(out.amax((0, 2, 3)), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(out.amin((0, 2, 3)), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_identity_names_everything_that_decides_a_run():
+    config = cfg.read(composed("dataset=digits"))
+    known = cfg.identity(config)
+    assert {"dataset", "backbone", "method", "trainer", "optimizer", "protocol", "ranks", "seed", "source"} <= set(
+        known
+    )
+    assert not {"device", "logger", "search", "output_root", "data_root"} & set(known)
+    assert Path(cfg.weights_path(config)).name == "vit_micro.safetensors"
