@@ -3,6 +3,9 @@
     python prepare.py                       status of every task
     python prepare.py dataset=digits        make one task (several: dataset=digits,textures)
     python prepare.py sweep=mini            make a suite
+    python prepare.py dataset=dtd source=noah    a VTAB task from source=raw, tfds or noah (default raw)
+A VTAB task is decoded once into a cache, from what lies under the data root: raw/<data set>/, tfds/ or vtab-1k/, or in
+source_root=PATH. codec=jpeg75 sends images through a JPEG round trip first, resize=tf1_bilinear is the official resize.
 Add data_root=PATH to use another place than $GLORA_DATA or ~/.cache/glora.
 
 Exit status: 0 when all that was asked for is ready, 1 when a task is not, 2 when the words are wrong.
@@ -18,11 +21,17 @@ from pathlib import Path
 
 from data import SUITES, DataError, default_data_root, get_task
 from data.base import TaskInfo
-from data.cache import build_mini, mini_path, mini_ready, vtab_missing
+from data.build import build, split_path, variant
+from data.cache import build_mini, mini_path, mini_ready
+from data.images import CODECS, RESIZES
 from data.status import mini_line, status_lines, vtab_instructions
+from data.vtab_table import VTAB_SOURCES
 
-EXAMPLES = {"dataset": "dataset=digits", "sweep": "sweep=mini", "data_root": "data_root=/my/data"}
+EXAMPLES = {"dataset": "dataset=digits", "sweep": "sweep=mini", "data_root": "data_root=/my/data",
+            "source": "source=noah", "source_root": "source_root=/my/vtab-1k", "codec": "codec=jpeg75",
+            "resize": "resize=tf1_bilinear"}  # fmt: skip
 KEYS = tuple(EXAMPLES)
+CHOICES = {"source": VTAB_SOURCES, "codec": CODECS, "resize": RESIZES}
 
 
 def parse_words(words: list[str]) -> dict[str, str]:
@@ -33,13 +42,17 @@ def parse_words(words: list[str]) -> dict[str, str]:
         if key not in KEYS:
             near = difflib.get_close_matches(key.lstrip("-"), KEYS, n=1)
             hint = f" Did you mean {near[0]}=?" if near else ""
-            raise DataError(f"unknown word '{word}'.{hint} Allowed: dataset=ID[,ID...], sweep=SUITE, data_root=PATH, "
-                            "or no word for the status of all tasks")  # fmt: skip
+            raise DataError(
+                f"unknown word '{word}'.{hint} Allowed: dataset=ID[,ID...], sweep=SUITE, data_root=PATH, "
+                "source=, source_root=, codec=, resize=, or no word for the status of all tasks"
+            )
         if not equals or not value.strip():
             raise DataError(f"'{word}' has no value; type for example {EXAMPLES[key]}")
         if key in found:
             raise DataError(f"{key}= is given twice ({found[key]} and {value}); separate data sets by commas")
         found[key] = value.strip()
+        if key in CHOICES and found[key] not in CHOICES[key]:
+            raise DataError(f"unknown {key} '{found[key]}'; choose one of {', '.join(CHOICES[key])}")
     return found
 
 
@@ -56,7 +69,13 @@ def chosen_tasks(words: dict[str, str]) -> list[TaskInfo]:
     return [get_task(task_id) for task_id in dict.fromkeys(ids)]
 
 
-def prepare(task: TaskInfo, data_root: Path) -> bool:
+def show_progress(split: str, done: int, total: int) -> None:
+    """Count on a terminal; silent elsewhere."""
+    if sys.stderr.isatty():
+        print(f"\r  {split}: {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+
+def prepare(task: TaskInfo, data_root: Path, words: dict[str, str]) -> bool:
     """Make ``task`` ready where that is possible, say so, and return whether it is."""
     if task.suite == "mini":
         if not mini_ready(task, data_root):
@@ -64,9 +83,17 @@ def prepare(task: TaskInfo, data_root: Path) -> bool:
         ready = mini_path(task.id, data_root).is_file()
         print(mini_line(task, data_root) if ready else f"{task.id}: cannot be stored in {data_root}", flush=True)
         return ready
-    for line in vtab_instructions(task, data_root):
-        print(line)
-    return not vtab_missing(task, data_root)
+    source, codec, resize = words.get("source", "raw"), words.get("codec", "raw"), words.get("resize", "bicubic")
+    root = Path(words["source_root"]).expanduser() if "source_root" in words else None
+    try:
+        made = build(task, data_root, source, codec, resize, root, progress=show_progress)
+    except DataError as error:
+        print(f"{task.id}: {error}", file=sys.stderr, flush=True)
+        print(*vtab_instructions(task, data_root), sep="\n", flush=True)
+        return False
+    place = split_path(task.id, "test", data_root, variant(source, codec, resize)).parent
+    print(f"{task.id}: {'made' if made else 'ready'} from source={source} in {place}", flush=True)
+    return True
 
 
 def main(words: list[str]) -> int:
@@ -88,7 +115,7 @@ def main(words: list[str]) -> int:
                 print(line)
             return 0
         # A list, not a generator: one task that is not ready must not keep the others from being prepared.
-        return 0 if all([prepare(task, data_root) for task in tasks]) else 1
+        return 0 if all([prepare(task, data_root, given) for task in tasks]) else 1
     except DataError as error:
         print(f"prepare.py: {error}", file=sys.stderr)
         return 1

@@ -7,7 +7,11 @@ Knows nothing of models, training or configuration.
 """
 
 from data.base import SPLITS, DataError, Split, TaskInfo, default_data_root
+from data.images import CODECS, RESIZES, resize_batch
 from data.load import load_split
 from data.tasks import SUITES, TASKS, get_task
 
-__all__ = ["SPLITS", "SUITES", "TASKS", "DataError", "Split", "TaskInfo", "default_data_root", "get_task", "load_split"]
+__all__ = [
+    "CODECS", "RESIZES", "SPLITS", "SUITES", "TASKS", "DataError", "Split", "TaskInfo", "default_data_root", "get_task",
+    "load_split", "resize_batch",
+]  # fmt: skip

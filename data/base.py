@@ -44,12 +44,16 @@ class Split:
     """One split held in memory: ``images`` uint8 (N, 3, H, W) in 0..255, ``labels`` int64 (N,) in [0, classes).
 
     ``content_hash`` is the sha256 (hex) of the content; two splits with one hash hold the same images and labels in
-    the same order.
+    the same order. ``source``, ``codec`` and ``resize`` say where a VTAB task's images come from and what was done to
+    them.
     """
 
     images: Tensor
     labels: Tensor
     content_hash: str
+    source: str = "rendered"
+    codec: str = "raw"
+    resize: str = "bicubic"
 
 
 def hash_content(images: Tensor, labels: Tensor, salt: str = "") -> str:
@@ -68,7 +72,8 @@ def hash_content(images: Tensor, labels: Tensor, salt: str = "") -> str:
 def join_splits(first: Split, second: Split, salt: str = "") -> Split:
     """``first`` followed by ``second`` as one split, hashed anew with ``salt``."""
     images, labels = torch.cat([first.images, second.images]), torch.cat([first.labels, second.labels])
-    return Split(images, labels, hash_content(images, labels, salt))
+    content = hash_content(images, labels, salt)
+    return Split(images, labels, content, first.source, first.codec, first.resize)
 
 
 def default_data_root() -> Path:

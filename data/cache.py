@@ -1,8 +1,6 @@
-"""Files the package reads and writes: one per mini task, which it makes, and one per VTAB split, which are prepared.
+"""The cache of mini tasks, one file each, made at first use.
 
-Layout under a data root:
-    mini/<task>.safetensors          tensors <split>.images and <split>.labels; metadata: hash of each split
-    vtab/<task>/<split>.safetensors  tensors images and labels; optional metadata: source
+<data_root>/mini/<task>.safetensors   tensors <split>.images and <split>.labels; metadata: hash of each split
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from data.base import STORED_SPLITS, DataError, Split, TaskInfo, hash_content, join_splits
+from data.base import STORED_SPLITS, Split, TaskInfo, hash_content, join_splits
 from data.mini import build_task, salt
 
 log = logging.getLogger(__name__)
@@ -25,11 +23,6 @@ log = logging.getLogger(__name__)
 def mini_path(task_id: str, data_root: Path) -> Path:
     """The cache file of a mini task."""
     return data_root / "mini" / f"{task_id}.safetensors"
-
-
-def vtab_path(task_id: str, split: str, data_root: Path) -> Path:
-    """The prepared file of one split of a VTAB task."""
-    return data_root / "vtab" / task_id / f"{split}.safetensors"
 
 
 def _write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
@@ -98,49 +91,3 @@ def load_mini(task: TaskInfo, split: str, data_root: Path) -> Split:
         built = build_mini(task, data_root)
         parts = [built[name] for name in wanted]
     return parts[0] if len(parts) == 1 else join_splits(parts[0], parts[1], salt(task.id))
-
-
-def vtab_missing(task: TaskInfo, data_root: Path) -> list[str]:
-    """The stored splits of a VTAB task that have no prepared file. Looks at names only."""
-    return [split for split in STORED_SPLITS if not vtab_path(task.id, split, data_root).is_file()]
-
-
-def _read_vtab(task: TaskInfo, split: str, path: Path, source: str | None) -> Split:
-    """A prepared file, checked against the registry; raises DataError on anything else than what it must hold."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            names = set(file.keys())
-            if names != {"images", "labels"}:
-                raise DataError(f"{path} holds the tensors {sorted(names)}, not images and labels; prepare it anew")
-            images, labels = file.get_tensor("images"), file.get_tensor("labels")
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path} cannot be read ({error}); remove it and prepare it anew: "
-                        f"python prepare.py dataset={task.id}") from error  # fmt: skip
-    shape = (task.split_sizes[split], 3, task.image_size, task.image_size)
-    if images.dtype != torch.uint8 or tuple(images.shape) != shape:
-        raise DataError(f"{path}: images are {images.dtype} {tuple(images.shape)}, but {split} of {task.id} must be "
-                        f"torch.uint8 {shape}")  # fmt: skip
-    if labels.dtype != torch.int64 or tuple(labels.shape) != shape[:1]:
-        raise DataError(f"{path}: labels are {labels.dtype} {tuple(labels.shape)}, but must be torch.int64 {shape[:1]}")
-    if int(labels.min()) < 0 or int(labels.max()) >= task.num_classes:
-        raise DataError(f"{path}: labels reach from {int(labels.min())} to {int(labels.max())}, but {task.id} has "
-                        f"{task.num_classes} classes (0 to {task.num_classes - 1})")  # fmt: skip
-    if source is not None and metadata.get("source", source) != source:
-        raise DataError(f"{path} was prepared from source={metadata['source']}, but source={source} was asked for; "
-                        f"leave source out, or prepare the task from {source} in another data_root")  # fmt: skip
-    return Split(images, labels, hash_content(images, labels))
-
-
-def load_vtab(task: TaskInfo, split: str, data_root: Path, source: str | None) -> Split:
-    """A split of a VTAB task from its prepared file(s); raises DataError saying how to obtain them."""
-    path = vtab_path(task.id, split, data_root)
-    if path.is_file():
-        return _read_vtab(task, split, path, source)
-    if split == "train800val200" and not {"train800", "val200"} & set(vtab_missing(task, data_root)):
-        first, second = (_read_vtab(task, name, vtab_path(task.id, name, data_root), source)
-                         for name in ("train800", "val200"))  # fmt: skip
-        return join_splits(first, second)
-    raise DataError(f"dataset {task.id} is not prepared: no {path.relative_to(data_root)} in data_root={data_root}. "
-                    f"For what is needed, type: python prepare.py dataset={task.id} data_root={data_root}. "
-                    f"Tasks that need no download: sweep=mini")  # fmt: skip

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data.base import STORED_SPLITS, TaskInfo
-from data.cache import mini_path, mini_ready, vtab_missing, vtab_path
+from data.build import FOLDERS
+from data.cache import mini_path, mini_ready
+from data.load import prepared
+from data.sources.raw import REFUSED, raw_folder
 from data.tasks import SUITES, TASKS
-from data.vtab_table import VTAB_BY_ID, VtabRow
+from data.vtab_table import RAW_FILES, VTAB_BY_ID, VtabRow
 
 
 def download_text(row: VtabRow) -> str:
@@ -26,9 +29,15 @@ def status_lines(data_root: Path) -> Iterator[str]:
             if suite == "mini":
                 ready, needs = mini_ready(task, data_root), "nothing: made at first use"
             else:
-                ready, needs = not vtab_missing(task, data_root), _vtab_needs(VTAB_BY_ID[task_id])
+                there = prepared(task, data_root)
+                whole = [source for source, splits in there.items() if len(splits) == len(STORED_SPLITS)]
+                ready, needs = bool(whole), _vtab_needs(VTAB_BY_ID[task_id])
+                if there:
+                    needs = ", ".join(f"source={s}: {'all' if s in whole else 'only ' + ' '.join(splits)}"
+                                      for s, splits in there.items())  # fmt: skip
+            state = "ready" if ready else "partly" if suite == "vtab" and there else "missing"
             yield (f"{task_id:<20}{task.group:<13}{task.num_classes:>7}{task.split_sizes['test']:>7}  "
-                   f"{'ready' if ready else 'missing':<9}{needs}")  # fmt: skip
+                   f"{state:<9}{needs}")  # fmt: skip
 
 
 def _vtab_needs(row: VtabRow) -> str:
@@ -42,21 +51,15 @@ def mini_line(task: TaskInfo, data_root: Path) -> str:
 
 
 def vtab_instructions(task: TaskInfo, data_root: Path) -> Iterator[str]:
-    """What a user has to put where to make a VTAB task ready, in full lines."""
+    """What a user has to put where so that a VTAB task can be prepared, in full lines."""
     row = VTAB_BY_ID[task.id]
-    missing = vtab_missing(task, data_root)
-    if not missing:
-        yield f"{task.id}: ready in {data_root / 'vtab' / task.id}"
-        return
-    side = task.image_size
-    yield f"{task.id}: missing {', '.join(missing)}. This version does not yet prepare VTAB tasks by itself."
-    yield f"  source    {row.builder} (tensorflow-datasets), or folder {row.noah_folder}/ of the NOAH vtab-1k archive"
-    yield f"  download  {'by hand: ' + row.manual if row.manual else download_text(row)}"
-    yield f"  licence   {row.licence} (a short note: the terms on the data set's own page decide)"
-    yield "  place     these safetensors files, made by you:"
-    for split in STORED_SPLITS:
-        count = task.split_sizes[split]
-        yield f"            {vtab_path(task.id, split, data_root)}"
-        yield f"              tensors images uint8 ({count}, 3, {side}, {side}) and labels int64 ({count},)"
-    yield f"            images RGB, resized to {side}x{side} (bicubic, aspect ratio ignored)"
-    yield f"            labels 0 to {task.num_classes - 1}; optional metadata: source = raw, tfds or noah"
+    yield f"  licence      {row.licence} (a short note: the terms on the data set's own page decide)"
+    if task.id in REFUSED:
+        yield f"  source=raw   refused: {REFUSED[task.id]}"
+    else:
+        folder = raw_folder(data_root / FOLDERS["raw"], task.id)
+        yield f"  source=raw   {'by hand: ' + row.manual if row.manual else download_text(row)}, unpacked in {folder}"
+        for url in RAW_FILES.get(folder.name, ()):
+            yield f"               {url}"
+    yield f"  source=noah  folder {row.noah_folder}/ of the vtab-1k archive in {data_root / FOLDERS['noah']}"
+    yield f"  source=tfds  {row.builder} as array_record in {data_root / FOLDERS['tfds']}"

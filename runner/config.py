@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from data import TASKS, TaskInfo, default_data_root, get_task
+from data import CODECS, RESIZES, TASKS, TaskInfo, default_data_root, get_task
 from glora.backbones import NORMALIZATIONS, Backbone
 from glora.methods import METHODS
 from glora.options import check_ranks
@@ -108,6 +108,8 @@ class TrainConf:
     hparams: str = "global"
     seed: int = 0
     source: str | None = None
+    codec: str = "raw"
+    resize: str = "bicubic"
     data_root: str | None = None
     output_root: str = "outputs"
     device: str = "auto"
@@ -158,6 +160,8 @@ def check(c: TrainConf) -> list[str]:
         ("method", c.method.name, tuple(METHODS)),
         ("protocol", c.protocol.name, PROTOCOLS),
         ("hparams", c.hparams, ("global",)),
+        ("codec", c.codec, CODECS),
+        ("resize", c.resize, RESIZES),
         ("search", c.search.name, ("evolution", "random")),
         ("optimizer.unused_grad", c.optimizer.unused_grad, ("zero", "none")),
         ("backbone.normalization", c.backbone.normalization, tuple(NORMALIZATIONS)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def selection_split(c: TrainConf) -> Split:
         members = order[s.labels[order] == k]
         rank[members] = torch.arange(len(members), device=order.device)
     chosen = order[rank[order].argsort(stable=True)][:limit].sort().values
-    return Split(s.images[chosen], s.labels[chosen], s.content_hash)
+    return replace(s, images=s.images[chosen.to(s.images.device)], labels=s.labels[chosen])
 
 
 def make_search(c: TrainConf, name: str, space: SearchSpace, fitness: Any) -> Search:

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from data import SPLITS, SUITES, TASKS, DataError, default_data_root, get_task, load_split
+from data.build import split_path, variant
+from data.store import write_split
 
 ROOT = Path(__file__).parent.parent
 
@@ -80,17 +82,19 @@ def test_unknown_split_and_source(tmp_path: Path) -> None:
 def test_missing_vtab_names_everything(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         load_split("dspr_loc", "test", data_root=tmp_path)
-    for part in ("dspr_loc", str(tmp_path), "python prepare.py dataset=dspr_loc", "vtab/dspr_loc/test.safetensors"):
+    for part in ("dspr_loc", str(tmp_path), "python prepare.py dataset=dspr_loc", "vtab/dspr_loc", "sweep=mini"):
         assert part in str(caught.value)
 
 
-def place_vtab(root: Path, split: str, count: int, **changes: torch.Tensor) -> Path:
+def place_vtab(root: Path, split: str, count: int, source: str = "raw", label: int | None = None) -> Path:
     """A prepared file of dtd with one grey value per image, so that it is easily recognised."""
-    tensors = {"images": torch.arange(count).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 224, 224).contiguous(),
-               "labels": torch.arange(count) % 47} | changes  # fmt: skip
-    path = root / "vtab" / "dtd" / f"{split}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, {"source": "raw"})
+
+    def get(i: int) -> tuple[np.ndarray, int]:
+        return np.full((3, 224, 224), i % 256, np.uint8), i % 47 if label is None else label
+
+    path = split_path("dtd", split, root, variant(source, "raw", "bicubic"))
+    info = {"source": source, "codec": "raw", "resize": "bicubic"}
+    write_split(path, count, 224, get, info, 1000)
     return path
 
 
@@ -98,26 +102,44 @@ def test_prepared_vtab_is_read(tmp_path: Path) -> None:
     place_vtab(tmp_path, "val200", 200)
     split = load_split("dtd", "val200", data_root=str(tmp_path), source="raw")
     assert split.images.shape == (200, 3, 224, 224) and split.images.dtype == torch.uint8
-    assert split.labels.dtype == torch.int64 and len(split.content_hash) == 64
-    with pytest.raises(DataError, match="prepared from source=raw"):
+    assert split.images[7].unique().tolist() == [7] and split.labels[48] == 1
+    assert split.labels.dtype == torch.int64 and len(split.content_hash) == 64 and split.source == "raw"
+    with pytest.raises(DataError, match="not prepared from source=noah"):
         load_split("dtd", "val200", data_root=tmp_path, source="noah")
     with pytest.raises(DataError, match="not prepared"):  # train800 is still missing
         load_split("dtd", "train800val200", data_root=tmp_path)
+    place_vtab(tmp_path, "train800", 800)
+    both = load_split("dtd", "train800val200", data_root=tmp_path)
+    assert both.images[:, 0, 0, 0].tolist() == [i % 256 for i in [*range(800), *range(200)]]
+    place_vtab(tmp_path, "val200", 200, "noah")
+    with pytest.raises(DataError, match="from raw and noah; say which"):
+        load_split("dtd", "val200", data_root=tmp_path)
+    with pytest.raises(DataError, match="codec=jpeg75"):
+        load_split("dtd", "val200", data_root=tmp_path, codec="jpeg75")
 
 
 def test_wrong_vtab_files_are_refused(tmp_path: Path) -> None:
     path = place_vtab(tmp_path, "val200", 199)
-    with pytest.raises(DataError, match="must be"):
+    with pytest.raises(DataError, match="has 199 images"):
         load_split("dtd", "val200", data_root=tmp_path)
-    place_vtab(tmp_path, "val200", 200, labels=torch.arange(200))
+    place_vtab(tmp_path, "val200", 200, label=47)
     with pytest.raises(DataError, match="47 classes"):
         load_split("dtd", "val200", data_root=tmp_path)
-    place_vtab(tmp_path, "val200", 200, labels=torch.zeros(200))
-    with pytest.raises(DataError, match="int64"):
-        load_split("dtd", "val200", data_root=tmp_path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="cannot be read.*make it anew"):
         load_split("dtd", "val200", data_root=tmp_path)
+    with pytest.raises(DataError, match="label 47 of image 0"):
+        write_split(path, 200, 8, lambda i: (np.zeros((3, 8, 8), np.uint8), 47), {}, 47)
+
+
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(DataError, match="No space left on device.*GB are needed"):
+        place_vtab(tmp_path, "val200", 200)
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
 def test_default_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,8 +164,10 @@ def test_prepare_makes_mini_and_shows_status(tmp_path: Path) -> None:
 
 def test_prepare_says_what_vtab_needs(tmp_path: Path) -> None:
     result = run_prepare("dataset=resisc45", f"data_root={tmp_path}")
-    assert result.returncode == 1 and "does not yet prepare" in result.stdout
-    assert "NWPU-RESISC45" in result.stdout and f"{tmp_path}/vtab/resisc45/test.safetensors" in result.stdout
+    assert result.returncode == 1 and "missing" in result.stderr and "Traceback" not in result.stderr
+    assert f"{tmp_path}/raw/resisc45" in result.stdout and "vtab-1k" in result.stdout
+    result = run_prepare("dataset=caltech101", f"data_root={tmp_path}")
+    assert result.returncode == 1 and "unsorted directory listing" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,59 @@
+"""What every source gives: per source split a listing of keys, and a way to one example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from data.base import DataError
+from data.images import Picture
+
+
+class Example(NamedTuple):
+    """One image (encoded bytes, or uint8 array), its label, and the name it has in error messages."""
+
+    picture: Picture
+    label: int
+    name: str
+
+
+class Listing(NamedTuple):
+    """The examples of one source split. ``keys`` are tensorflow-datasets' keys; None: they are in final order."""
+
+    size: int
+    get: Callable[[int], Example]
+    keys: Sequence[str | int] | None
+
+
+def need(path: Path, what: str = "") -> Path:
+    """``path`` if it exists; else DataError that names it and what it is."""
+    if not path.exists():
+        raise DataError(f"missing {path}{f' ({what})' if what else ''}")
+    return path
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file; DataError when it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})") from error
+
+
+def file_listing(files: Sequence[Path], labels: Sequence[int], keys: Sequence[str | int]) -> Listing:
+    """A listing of image files."""
+
+    def get(i: int) -> Example:
+        return Example(read_bytes(files[i]), labels[i], str(files[i]))
+
+    return Listing(len(files), get, keys)
+
+
+def array_listing(images: Sequence[Picture], labels: Sequence[int], keys: Sequence[str | int], name: str) -> Listing:
+    """A listing of arrays held in memory or in an open file."""
+
+    def get(i: int) -> Example:
+        return Example(images[i], int(labels[i]), f"{name}[{i}]")
+
+    return Listing(len(labels), get, keys)

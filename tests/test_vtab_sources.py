@@ -1,0 +1,382 @@
+"""Order, labels, and the three sources of VTAB tasks, on real file formats."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from vtab_raw import CLEVR_DEPTHS, MAKERS, picture, save, sun397
+
+from data import TASKS, DataError, get_task
+from data.base import STORED_SPLITS
+from data.build import build, select, split_path, variant
+from data.images import jpeg75, prepare_image, resize_batch, tf1_bilinear, to_rgb
+from data.labels import clevr_distance, dsprites_location, dsprites_orientation, kitti_distance
+from data.order import SLICES, hash_order, member_range
+from data.sources.base import Example
+from data.sources.noah import noah
+from data.sources.raw import READERS, raw, raw_folder
+from data.sources.raw_files import sun397 as read_sun397
+from data.sources.tfds import tfds
+from data.store import read_split
+
+
+def test_golden_order() -> None:
+    order = hash_order("train", range(50000))
+    assert order[:5] == [16399, 1680, 47917, 17307, 27051]
+    assert order[45000:45005] == [13431, 9237, 17462, 32685, 9518]
+    order = hash_order("train", range(73257))
+    assert [order[i] for i in member_range("svhn", "val200", SLICES["svhn"].sizes)[1]][:5] == [
+        21145, 64736, 23870, 1919, 26393]  # fmt: skip
+    order = hash_order("train", range(24300))
+    assert order[:5] == [16399, 1680, 17307, 1456, 19135]
+    order = hash_order("test", range(24300))
+    assert order[:5] == [23018, 16932, 19084, 9933, 24157]
+    assert order[12150:12155] == [299, 2838, 15595, 9948, 17287]
+    for split, name, first in (("train", "train", [251464, 132287, 133786]),
+                               ("validation", "valid", [3270, 10310, 20603])):  # fmt: skip
+        size = SLICES["camelyon"].sizes[split]
+        assert hash_order(split, [f"{name}_{i}" for i in range(size)])[:3] == first
+    order = hash_order("train", [f"CLEVR_train_{i:06d}.png" for i in range(70000)])
+    assert order[:3] == [43876, 33421, 62025] and order[63000:63003] == [35084, 29360, 4525]
+
+
+def test_golden_order_of_dsprites() -> None:
+    order = hash_order("train", range(737280))
+    assert order[:5] == [16399, 634903, 206287, 470425, 352707]
+    assert order[589824:589829] == [220697, 85843, 84902, 106270, 175044]
+    assert order[663552:663556] == [493443, 195884, 225768, 246626]
+
+
+def test_sun397_lists_give_the_published_first_images() -> None:
+    import os
+
+    listing = read_sun397(Path("/nowhere"), "sun397")["train"]
+    assert listing.keys is not None and listing.size == 76128
+    order = hash_order("train", listing.keys)
+    assert listing.keys[order[0]] == "/r/rope_bridge/sun_biqflnsoednmhvce.jpg"
+    classes = {os.path.dirname(str(listing.keys[i])) for i in order[:800]}
+    assert len(classes) == 309
+
+
+@pytest.mark.parametrize("task_id", SLICES)
+def test_slices_have_the_official_sizes(task_id: str) -> None:
+    sizes = SLICES[task_id].sizes
+    for split in STORED_SPLITS:
+        assert len(member_range(task_id, split, sizes)[1]) == TASKS[task_id].split_sizes[split]
+    short = {split: 850 for split in sizes}
+    with pytest.raises(DataError, match="val200 needs"):
+        member_range(task_id, "val200", {**short, SLICES[task_id].val[0]: 150})
+
+
+def test_bins_at_their_thresholds() -> None:
+    assert [clevr_distance([d, 99.0]) for d in CLEVR_DEPTHS] == [0, 1, 1, 2, 3, 4, 5]
+    assert [kitti_distance([d]) for d in (8.0, 8.01, 20.0, 20.01, 1000.0)] == [0, 1, 1, 2, 3]
+    assert kitti_distance([]) == 3
+    with pytest.raises(DataError, match="in no bin"):
+        clevr_distance([0.0])
+    assert [dsprites_orientation(i) for i in range(40)] == [int(np.floor(i / 2.5)) for i in range(40)]
+    assert [dsprites_location(i) for i in range(32)] == [i // 2 for i in range(32)]
+
+
+@pytest.fixture(scope="module")
+def raw_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("raw")
+    for name, make in MAKERS.items():
+        make(root / name)
+    return root
+
+
+def write_noah(root: Path, task_id: str, folder: str, test: int = 0) -> Path:
+    """The vtab-1k folder of one task, images under their own numbering, train800val200 in another order."""
+    task, home = get_task(task_id), root / folder
+    sizes = {**task.split_sizes, "test": test or task.split_sizes["test"]}
+    labels = {split: [i % task.num_classes for i in range(n)] for split, n in sizes.items()}
+    labels["train800val200"] = (labels["train800"] + labels["val200"])[::-1]
+    for split, found in labels.items():
+        for i in range(len(found)):
+            save(home / "images" / split / f"{i:06d}.jpg", np.full((6, 6, 3), i % 256, np.uint8))
+        lines = "".join(f"images/{split}/{i:06d}.jpg {label}\n" for i, label in enumerate(found))
+        (home / f"{split}.txt").write_text(lines)
+    return home
+
+
+@pytest.mark.parametrize("task_id", [t for t in READERS if t != "sun397"])
+def test_raw_gives_what_the_order_rule_says(raw_root: Path, task_id: str) -> None:
+    task = get_task(task_id)
+    with pytest.raises(DataError, match="has .* examples, not"):
+        select(task, raw(raw_root, task))
+    chosen = select(task, raw(raw_root, task), exact=False)
+    assert len(chosen["train800"][1]) == 800 and len(chosen["val200"][1]) == 200
+    for split, (listing, order) in chosen.items():
+        source, members = member_range(task_id, split, {s: x.size for s, x in raw(raw_root, task).items()})
+        assert listing.keys is not None
+        expected = sorted(listing.keys, key=lambda key, s=source: int(__import__("hashlib").md5(
+            f"{s}{key}".encode()).hexdigest(), 16))  # fmt: skip
+        assert [listing.keys[i] for i in order] == [expected[i] for i in members]
+        example = listing.get(order[0])
+        assert 0 <= example.label < task.num_classes
+        assert prepare_image(example.picture, example.name, 32).shape == (3, 32, 32)
+
+
+def test_raw_labels_come_from_the_right_field(raw_root: Path) -> None:
+    def labels(task_id: str, split: str = "train") -> list[int]:
+        listing = raw(raw_root, get_task(task_id))[split]
+        return [listing.get(i).label for i in range(100)]
+
+    assert labels("cifar100") == list(range(100))
+    assert labels("svhn")[:11] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
+    assert labels("snorb_azim")[:19] == [*range(18), 0] and labels("snorb_ele")[:10] == [*range(9), 0]
+    assert labels("clevr_count")[:9] == [0, 1, 2, 3, 4, 5, 6, 7, 0]
+    assert labels("clevr_dist")[:7] == [0, 1, 1, 2, 3, 4, 5]
+    assert labels("camelyon")[:3] == [0, 1, 0]
+
+
+def test_dsprites_pixels_are_black_and_white(raw_root: Path) -> None:
+    image = raw(raw_root, get_task("dspr_loc"))["train"].get(0).picture
+    assert isinstance(image, np.ndarray) and set(np.unique(image)) == {0, 255}
+
+
+def test_refused_raw_tasks_say_why() -> None:
+    for task_id in ("caltech101", "retinopathy"):
+        with pytest.raises(DataError, match="source=noah or source=tfds"):
+            raw(Path("/nowhere"), get_task(task_id))
+
+
+@pytest.mark.parametrize(
+    ("task_id", "file", "said"),
+    [("cifar100", "cifar-100-binary/train.bin", "multiple of 3074"), ("svhn", "train_32x32.mat", "damaged"),
+     ("dspr_loc", "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.hdf5", "damaged"),
+     ("snorb_ele", "smallnorb-5x46789x9x18x6x2x96x96-training-dat.mat.gz", "damaged"),
+     ("clevr_count", "CLEVR_v1.0/scenes/CLEVR_train_scenes.json", "damaged"),
+     ("dmlab", "dmlab-train.tfrecord-00000-of-00002", "cut off")],
+)  # fmt: skip
+def test_damaged_and_missing_raw_files_are_named(
+    raw_root: Path, tmp_path: Path, task_id: str, file: str, said: str
+) -> None:
+    task = get_task(task_id)
+    shutil.copytree(raw_folder(raw_root, task_id), raw_folder(tmp_path, task_id))
+    path = raw_folder(tmp_path, task_id) / file
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DataError, match=said) as caught:
+        raw(tmp_path, task)
+    assert path.name in str(caught.value)
+    path.unlink()
+    with pytest.raises(DataError, match="missing"):
+        for sibling in path.parent.glob("dmlab-train*"):
+            sibling.unlink()
+        raw(tmp_path, task)
+
+
+def tfds_copy(root: Path, task_id: str, sizes: dict[str, int], example: Callable[..., object]) -> None:
+    """A prepared array_record copy under the real name and keys, built without TensorFlow."""
+    tensorflow_datasets = pytest.importorskip("tensorflow_datasets")
+    from data.vtab_table import VTAB_BY_ID
+
+    name = VTAB_BY_ID[task_id].builder
+    kind = tensorflow_datasets.builder_cls(name.partition("/")[0])
+
+    class Fake(kind, skip_registration=True):  # type: ignore[misc, valid-type, call-arg]
+        name, pkg_dir_path = kind.name, kind.pkg_dir_path
+
+        def _split_generators(self, manager):  # type: ignore[no-untyped-def]
+            return {split: self._generate_examples(split) for split in sizes}
+
+        def _generate_examples(self, split):  # type: ignore[no-untyped-def]
+            yield from (example(split, i) for i in range(sizes[split]))
+
+    builder = Fake(data_dir=str(root), file_format="array_record")
+    builder.download_and_prepare(
+        download_config=tensorflow_datasets.download.DownloadConfig(try_download_gcs=False, register_checksums=False)
+    )
+
+
+def png(array: np.ndarray) -> io.BytesIO:
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, "PNG")
+    stream.seek(0)
+    return stream
+
+
+def same_as_raw(root: Path, raw_root: Path, task_id: str) -> None:
+    task = get_task(task_id)
+    ours, theirs = select(task, raw(raw_root, task), False), select(task, tfds(root, task), False)
+    for split in STORED_SPLITS:
+        (a, at), (b, bt) = ours[split], theirs[split]
+        assert len(at) == len(bt)
+        for i, j in list(zip(at, bt, strict=True))[:250]:
+            left, right = a.get(i), b.get(j)
+            assert left.label == right.label
+            x, y = (prepare_image(e.picture, e.name, 64) for e in (left, right))
+            assert np.array_equal(x, y)
+
+
+def png_of(example: Example) -> io.BytesIO:
+    image = example.picture if isinstance(example.picture, np.ndarray) else None
+    return png(image) if image is not None else io.BytesIO(example.picture)
+
+
+def dsprites_row(i: int, e: Example) -> dict[str, object]:
+    image = e.picture
+    assert isinstance(image, np.ndarray)
+    raw_labels = {"label_orientation": i % 40, "label_x_position": i % 32}
+    zeros = {f"label_{k}": 0 for k in ("shape", "scale", "y_position")}
+    values = {f"value_{k}": 0.0 for k in ("shape", "scale", "orientation", "x_position", "y_position")}
+    return {"image": png(image // 255), **zeros, **values, **raw_labels}
+
+
+def smallnorb_row(i: int, e: Example) -> dict[str, object]:
+    fields = {"label_category": 0, "instance": 4, "label_lighting": 0}
+    return {"image": png_of(e), "image2": png_of(e), **fields, "label_elevation": i % 9, "label_azimuth": i % 18}
+
+
+def clevr_row(i: int, e: Example) -> dict[str, object]:
+    depths = [CLEVR_DEPTHS[i % 7]] + [12.5] * (2 + i % 8)
+    same = {"color": "gray", "material": "rubber", "shape": "cube", "size": "small", "rotation": 0.0,
+            "3d_coords": [0.0, 0.0, 0.0]}  # fmt: skip
+    objects = [{**same, "pixel_coords": [1.0, 2.0, d]} for d in depths]
+    return {"image": png_of(e), "file_name": "x", "objects": objects, "question_answer": []}
+
+
+def kitti_row(i: int, e: Example) -> dict[str, object]:
+    lines = Path(e.name).parent.parent.joinpath("label_2", f"{Path(e.name).stem}.txt").read_text().splitlines()
+    rows = [line.split() for line in lines if not line.startswith("DontCare")]
+    objects = [{"type": r[0], "truncated": 0.0, "occluded": 0, "alpha": 0.0, "bbox": (0.0, 0.0, 1.0, 1.0),
+                "dimensions": [1.0] * 3, "location": [float(v) for v in r[11:14]], "rotation_y": 0.0}
+               for r in rows]  # fmt: skip
+    for o in objects:
+        o["bbox"] = pytest.importorskip("tensorflow_datasets").features.BBox(0.0, 0.0, 1.0, 1.0)
+    return {"image": png_of(e), "image/file_name": Path(e.name).name, "objects": objects}
+
+
+def dtd_row(i: int, e: Example) -> dict[str, object]:
+    return {"image": png_of(e), "file_name": Path(e.name).name, "label": e.label}
+
+
+def cifar_row(i: int, e: Example) -> dict[str, object]:
+    return {"id": str(i), "image": png_of(e), "label": e.label, "coarse_label": 0}
+
+
+@pytest.mark.parametrize(
+    ("task_ids", "row"),
+    [(["cifar100"], cifar_row), (["dspr_loc", "dspr_ori"], dsprites_row), (["snorb_azim", "snorb_ele"], smallnorb_row),
+     (["clevr_count", "clevr_dist"], clevr_row), (["kitti_dist"], kitti_row), (["dtd"], dtd_row)],
+)  # fmt: skip
+def test_tfds_and_raw_give_the_same_images_and_labels_in_the_same_order(
+    raw_root: Path, tmp_path: Path, task_ids: list[str], row: Callable[[int, Example], dict[str, object]]
+) -> None:
+    listings = raw(raw_root, get_task(task_ids[0]))
+
+    def example(split: str, i: int) -> tuple[object, dict[str, object]]:
+        keys = listings[split].keys
+        assert keys is not None
+        return keys[i], row(i, listings[split].get(i))
+
+    tfds_copy(tmp_path, task_ids[0], {s: x.size for s, x in listings.items()}, example)
+    for task_id in task_ids:
+        same_as_raw(tmp_path, raw_root, task_id)
+
+
+def test_missing_tfds_copy_is_an_error_at_once(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no prepared copy of dtd"):
+        tfds(tmp_path, get_task("dtd"))
+
+
+def test_noah_folder_both_spellings_and_its_checks(tmp_path: Path) -> None:
+    task = get_task("kitti_dist")
+    home = write_noah(tmp_path, "kitti_dist", "kitti")
+    chosen = select(task, noah(tmp_path, task))
+    assert Counter(chosen["val200"][0].get(i).label for i in chosen["val200"][1]) == {0: 50, 1: 50, 2: 50, 3: 50}
+    write_noah(tmp_path, "pets", "oxford_pet", test=1)
+    with pytest.raises(DataError, match=r"oxford_pet/test.txt has 1 lines"):
+        noah(tmp_path, get_task("pets"))
+    with pytest.raises(DataError, match="vtab-1k"):
+        noah(tmp_path, get_task("dtd"))
+    text = (home / "val200.txt").read_text()
+    for old, new, said in (
+        ("images/val200/000003.jpg 3", "../secret.jpg 3", r"val200.txt:4: .* leaves"),
+        ("images/val200/000003.jpg 3", "/etc/passwd 3", r"val200.txt:4: .* leaves"),
+        ("images/val200/000003.jpg 3", "images/val200/000003.jpg 4", r"val200.txt:4: label 4 is not in 0 to 3"),
+        ("images/val200/000003.jpg 3", "images/val200/000003.jpg", r"val200.txt:4: .* is not 'path label'"),
+        ("images/val200/000003.jpg 3", "images/val200/000003.jpg 2", "are not those of train800val200"),
+        ("images/val200/000003.jpg 3", "images/val200/gone.jpg 3", r"missing .*gone.jpg, named in .*val200.txt:4"),
+    ):
+        (home / "val200.txt").write_text(text.replace(old, new))
+        with pytest.raises(DataError, match=said):
+            noah(tmp_path, task)
+
+
+def test_build_resumes_and_repairs_what_is_damaged(tmp_path: Path) -> None:
+    write_noah(tmp_path / "vtab-1k", "kitti_dist", "kitti")
+    task = get_task("kitti_dist")
+    assert build(task, tmp_path, "noah") and not build(task, tmp_path, "noah")
+    path = split_path("kitti_dist", "val200", tmp_path, variant("noah", "raw", "bicubic"))
+    split = read_split(path, "")
+    assert split.images.shape == (200, 3, 224, 224) and split.source == "noah"
+    with path.open("r+b") as stream:
+        stream.seek(-5, 2)
+        stream.write(b"\x01\x02")
+    with pytest.raises(DataError, match="content hash"):
+        read_split(path, "")
+    assert build(task, tmp_path, "noah")
+    assert read_split(path, "").content_hash == split.content_hash
+    assert not list(tmp_path.rglob("*.part"))
+    picture = tmp_path / "vtab-1k" / "kitti" / "images" / "val200" / "000150.jpg"
+    picture.write_bytes(picture.read_bytes()[:100])
+    path.with_suffix(".json").unlink()
+    with pytest.raises(DataError, match="000150.jpg is not a whole image"):
+        build(task, tmp_path, "noah")
+
+
+def test_sun397_is_built_from_named_files(tmp_path: Path) -> None:
+    sun397(tmp_path / "sun397")
+    task = get_task("sun397")
+    chosen = select(task, raw(tmp_path, task))
+    listing, order = chosen["train800"]
+    assert [listing.get(i).label for i in order[:5]] == [307, 358, 48, 337, 2]
+
+
+def test_odd_images_become_rgb(tmp_path: Path) -> None:
+    base = Image.fromarray(picture(16))
+    for mode, suffix in (("CMYK", "jpg"), ("P", "png"), ("RGBA", "png"), ("L", "png"), ("LA", "png"), ("1", "png")):
+        path = tmp_path / f"{mode}.{suffix}"
+        base.convert(mode).save(path)
+        assert prepare_image(path.read_bytes(), str(path), 8).shape == (3, 8, 8)
+    deep = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    grey = np.asarray(to_rgb((tmp_path / "deep.png").read_bytes(), "deep"))[..., 0]
+    assert np.array_equal(grey, deep >> 8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotated by a quarter turn
+    Image.fromarray(picture((4, 8))).save(tmp_path / "turned.jpg", exif=exif)
+    assert to_rgb((tmp_path / "turned.jpg").read_bytes(), "turned").size == (8, 4)
+    with pytest.raises(DataError, match="text.jpg is not a whole image"):
+        to_rgb(b"not an image", "text.jpg")
+
+
+def test_resizes_and_codec() -> None:
+    array = picture((7, 5))
+    expected = np.asarray(Image.fromarray(array).resize((9, 9), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    assert np.array_equal(prepare_image(array, "x", 9), expected)
+    batch = torch.from_numpy(array[:5, :5].transpose(2, 0, 1).copy())[None]
+    assert np.array_equal(resize_batch(batch, 9)[0].numpy(), prepare_image(array[:5, :5], "x", 9))
+    out, a = tf1_bilinear(array, 9), array.astype(float)
+    for y in range(9):
+        for x in range(9):
+            v, u = y * 7 / 9, x * 5 / 9
+            top, left = int(v), int(u)
+            low, right = min(top + 1, 6), min(left + 1, 4)
+            fy, fx = v - top, u - left
+            value = (a[top, left] * (1 - fx) + a[top, right] * fx) * (1 - fy) + (
+                a[low, left] * (1 - fx) + a[low, right] * fx) * fy  # fmt: skip
+            assert np.abs(out[y, x] - value).max() <= 0.51
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, "JPEG", quality=75, subsampling="4:2:0")
+    assert np.array_equal(np.asarray(jpeg75(Image.fromarray(array))), np.asarray(Image.open(stream)))
