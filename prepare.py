@@ -6,7 +6,8 @@
     python prepare.py dataset=dtd source=noah    a VTAB task from source=raw, tfds or noah (default raw)
 A VTAB task is decoded once into a cache, from what lies under the data root: raw/<data set>/, tfds/ or vtab-1k/, or in
 source_root=PATH. codec=jpeg75 sends images through a JPEG round trip first, resize=tf1_bilinear is the official resize.
-Add data_root=PATH to use another place than $GLORA_DATA or ~/.cache/glora.
+Raw archives that are missing are downloaded where that is possible (download=no: never; above 10 GB: only with
+download=yes). Add data_root=PATH to use another place than $GLORA_DATA or ~/.cache/glora.
 
 Exit status: 0 when all that was asked for is ready, 1 when a task is not, 2 when the words are wrong.
 """
@@ -16,22 +17,27 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import shutil
 import sys
 from pathlib import Path
 
 from data import SUITES, DataError, default_data_root, get_task
-from data.base import TaskInfo
-from data.build import build, split_path, variant
+from data.archives import ARCHIVES, fetch, unpack, unpacked
+from data.base import MissingData, TaskInfo
+from data.build import FOLDERS, build, split_path, variant
 from data.cache import build_mini, mini_path, mini_ready
 from data.images import CODECS, RESIZES
+from data.sources.raw import raw_folder
 from data.status import mini_line, status_lines, vtab_instructions
 from data.vtab_table import VTAB_SOURCES
 
 EXAMPLES = {"dataset": "dataset=digits", "sweep": "sweep=mini", "data_root": "data_root=/my/data",
             "source": "source=noah", "source_root": "source_root=/my/vtab-1k", "codec": "codec=jpeg75",
-            "resize": "resize=tf1_bilinear"}  # fmt: skip
+            "resize": "resize=tf1_bilinear", "download": "download=yes"}  # fmt: skip
 KEYS = tuple(EXAMPLES)
-CHOICES = {"source": VTAB_SOURCES, "codec": CODECS, "resize": RESIZES}
+CHOICES = {"source": VTAB_SOURCES, "codec": CODECS, "resize": RESIZES, "download": ("yes", "no")}
+BIG = 10.0
+"""Gigabytes above which a download has to be asked for."""
 
 
 def parse_words(words: list[str]) -> dict[str, str]:
@@ -44,7 +50,7 @@ def parse_words(words: list[str]) -> dict[str, str]:
             hint = f" Did you mean {near[0]}=?" if near else ""
             raise DataError(
                 f"unknown word '{word}'.{hint} Allowed: dataset=ID[,ID...], sweep=SUITE, data_root=PATH, "
-                "source=, source_root=, codec=, resize=, or no word for the status of all tasks"
+                "source=, source_root=, codec=, resize=, download=, or no word for the status of all tasks"
             )
         if not equals or not value.strip():
             raise DataError(f"'{word}' has no value; type for example {EXAMPLES[key]}")
@@ -75,6 +81,41 @@ def show_progress(split: str, done: int, total: int) -> None:
         print(f"\r  {split}: {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
+def fetch_missing(folder: Path, big: bool, reason: DataError) -> bool:
+    """Download and unpack the archives of a raw folder; False where it has none or all are there already.
+
+    Says what it will do first. Above 10 GB it does so only when told to (``big``). Raises DataError.
+    """
+    todo = [file for file in ARCHIVES.get(folder.name, ()) if not unpacked(file, folder)]
+    if not todo:
+        return False
+    gigabytes, home = sum(file.size for file in todo) / 1e9, folder
+    while not home.exists():
+        home = home.parent
+    free = shutil.disk_usage(home).free / 1e9
+    print(
+        f"{reason}\nfetching {len(todo)} file(s), {gigabytes:.2f} GB, into {folder} ({free:.0f} GB free; unpacked "
+        f"about as much again; {gigabytes * 8000 / 100 / 60:.0f} min at 100 Mbit/s)",
+        flush=True,
+    )
+    if gigabytes > BIG and not big:
+        raise DataError(f"{gigabytes:.1f} GB is a big download; add download=yes to start it (it resumes if stopped)")
+    if 2 * gigabytes > free:
+        raise DataError(
+            f"{2 * gigabytes:.1f} GB are needed but {free:.1f} GB are free; point data_root= to another disk"
+        )
+    for file in todo:
+        fetch(file, folder, progress=show_bytes)
+        unpack(file, folder)
+    return True
+
+
+def show_bytes(name: str, done: int, total: int) -> None:
+    """Megabytes on a terminal; silent elsewhere."""
+    if sys.stderr.isatty():
+        print(f"\r  {name}: {done / 1e6:.0f}/{total / 1e6:.0f} MB", end="\n" if done == total else "", file=sys.stderr)
+
+
 def prepare(task: TaskInfo, data_root: Path, words: dict[str, str]) -> bool:
     """Make ``task`` ready where that is possible, say so, and return whether it is."""
     if task.suite == "mini":
@@ -86,7 +127,15 @@ def prepare(task: TaskInfo, data_root: Path, words: dict[str, str]) -> bool:
     source, codec, resize = words.get("source", "raw"), words.get("codec", "raw"), words.get("resize", "bicubic")
     root = Path(words["source_root"]).expanduser() if "source_root" in words else None
     try:
-        made = build(task, data_root, source, codec, resize, root, progress=show_progress)
+        try:
+            made = build(task, data_root, source, codec, resize, root, progress=show_progress)
+        except MissingData as error:
+            if source != "raw" or words.get("download") == "no":
+                raise
+            folder = raw_folder(root or data_root / FOLDERS["raw"], task.id)
+            if not fetch_missing(folder, words.get("download") == "yes", error):
+                raise
+            made = build(task, data_root, source, codec, resize, root, progress=show_progress)
     except DataError as error:
         print(f"{task.id}: {error}", file=sys.stderr, flush=True)
         print(*vtab_instructions(task, data_root), sep="\n", flush=True)

@@ -22,6 +22,10 @@ class DataError(Exception):
     """Data is missing, damaged or asked for by a wrong name. The message is complete and meant for the user."""
 
 
+class MissingData(DataError):
+    """A source file is not there; fetching it may help."""
+
+
 @dataclass(frozen=True)
 class TaskInfo:
     """What is fixed about one classification task.

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from data.archives import ARCHIVES
 from data.base import STORED_SPLITS, TaskInfo
 from data.build import FOLDERS
 from data.cache import mini_path, mini_ready
 from data.load import prepared
 from data.sources.raw import REFUSED, raw_folder
 from data.tasks import SUITES, TASKS
-from data.vtab_table import RAW_FILES, VTAB_BY_ID, VtabRow
+from data.vtab_table import VTAB_BY_ID, VtabRow
 
 
 def download_text(row: VtabRow) -> str:
@@ -59,7 +60,7 @@ def vtab_instructions(task: TaskInfo, data_root: Path) -> Iterator[str]:
     else:
         folder = raw_folder(data_root / FOLDERS["raw"], task.id)
         yield f"  source=raw   {'by hand: ' + row.manual if row.manual else download_text(row)}, unpacked in {folder}"
-        for url in RAW_FILES.get(folder.name, ()):
-            yield f"               {url}"
+        for file in ARCHIVES.get(folder.name, ()):
+            yield f"               {file.url}"
     yield f"  source=noah  folder {row.noah_folder}/ of the vtab-1k archive in {data_root / FOLDERS['noah']}"
     yield f"  source=tfds  {row.builder} as array_record in {data_root / FOLDERS['tfds']}"

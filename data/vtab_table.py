@@ -61,29 +61,3 @@ VTAB_BY_ID: dict[str, VtabRow] = {row.id: row for row in VTAB_ROWS}
 
 VTAB_SOURCES: tuple[str, ...] = ("raw", "tfds", "noah")
 """Where the images of a VTAB task may come from; a prepared cache names its own in its metadata."""
-
-_SVHN = "http://ufldl.stanford.edu/housenumbers/"
-_NORB = "https://cs.nyu.edu/~ylclab/data/norb-v1.0-small/smallnorb-"
-_PCAM = "https://zenodo.org/record/2546921/files/camelyonpatch_level_2_split_"
-_VGG = "https://www.robots.ox.ac.uk/~vgg/data/"
-_KITTI = "https://s3.eu-central-1.amazonaws.com/avg-kitti/"
-_PETS = "https://thor.robots.ox.ac.uk/~vgg/data/pets/"
-_DSPRITES_FILE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.hdf5"
-
-RAW_FILES: dict[str, tuple[str, ...]] = {
-    "cifar100": ("https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",),
-    "dtd": (f"{_VGG}dtd/download/dtd-r1.0.1.tar.gz",),
-    "oxford_flowers102": tuple(f"{_VGG}flowers/102/{f}" for f in ("102flowers.tgz", "imagelabels.mat", "setid.mat")),
-    "oxford_iiit_pet": (f"{_PETS}images.tar.gz", f"{_PETS}annotations.tar.gz"),
-    "svhn_cropped": (f"{_SVHN}train_32x32.mat", f"{_SVHN}test_32x32.mat"),
-    "sun397": ("https://vision.princeton.edu/projects/2010/SUN/SUN397.tar.gz",),
-    "patch_camelyon": tuple(f"{_PCAM}{s}_{k}.h5.gz" for s in ("train", "valid", "test") for k in "xy"),
-    "eurosat": ("http://madm.dfki.de/files/sentinel/EuroSAT.zip",),
-    "clevr": ("https://dl.fbaipublicfiles.com/clevr/CLEVR_v1.0.zip",),
-    "dmlab": ("https://storage.googleapis.com/dmlab-vtab/dmlab.tar.gz",),
-    "kitti": tuple(f"{_KITTI}{f}.zip" for f in ("data_object_image_2", "data_object_label_2", "devkit_object")),
-    "dsprites": (f"https://github.com/deepmind/dsprites-dataset/blob/master/{_DSPRITES_FILE}?raw=true",),
-    "smallnorb": tuple(f"{_NORB}{part}-{kind}.mat.gz" for part in ("5x46789x9x18x6x2x96x96-training",
-                       "5x01235x9x18x6x2x96x96-testing") for kind in ("dat", "info")),
-}  # fmt: skip
-"""The original archives by raw folder; resisc45 and retinopathy have none that can be fetched."""

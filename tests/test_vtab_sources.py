@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from vtab_raw import CLEVR_DEPTHS, MAKERS, picture, save, sun397
+from vtab_raw import CLEVR_DEPTHS, MAKERS, picture, sun397, write_noah
 
 from data import TASKS, DataError, get_task
 from data.base import STORED_SPLITS
@@ -92,20 +92,6 @@ def raw_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, make in MAKERS.items():
         make(root / name)
     return root
-
-
-def write_noah(root: Path, task_id: str, folder: str, test: int = 0) -> Path:
-    """The vtab-1k folder of one task, images under their own numbering, train800val200 in another order."""
-    task, home = get_task(task_id), root / folder
-    sizes = {**task.split_sizes, "test": test or task.split_sizes["test"]}
-    labels = {split: [i % task.num_classes for i in range(n)] for split, n in sizes.items()}
-    labels["train800val200"] = (labels["train800"] + labels["val200"])[::-1]
-    for split, found in labels.items():
-        for i in range(len(found)):
-            save(home / "images" / split / f"{i:06d}.jpg", np.full((6, 6, 3), i % 256, np.uint8))
-        lines = "".join(f"images/{split}/{i:06d}.jpg {label}\n" for i, label in enumerate(found))
-        (home / f"{split}.txt").write_text(lines)
-    return home
 
 
 @pytest.mark.parametrize("task_id", [t for t in READERS if t != "sun397"])

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data import get_task
+
 RNG = np.random.default_rng(0)
 
 
@@ -193,6 +195,20 @@ def sun397(root: Path) -> None:
         assert keys is not None
         for i in hash_order(split, keys)[:n]:
             save(root / f"SUN397{keys[i]}")
+
+
+def write_noah(root: Path, task_id: str, folder: str, test: int = 0) -> Path:
+    """The vtab-1k folder of one task, images under their own numbering, train800val200 in another order."""
+    task, home = get_task(task_id), root / folder
+    sizes = {**task.split_sizes, "test": test or task.split_sizes["test"]}
+    labels = {split: [i % task.num_classes for i in range(n)] for split, n in sizes.items()}
+    labels["train800val200"] = (labels["train800"] + labels["val200"])[::-1]
+    for split, found in labels.items():
+        for i in range(len(found)):
+            save(home / "images" / split / f"{i:06d}.jpg", np.full((6, 6, 3), i % 256, np.uint8))
+        lines = "".join(f"images/{split}/{i:06d}.jpg {label}\n" for i, label in enumerate(found))
+        (home / f"{split}.txt").write_text(lines)
+    return home
 
 
 MAKERS = {f.__name__: f for f in (cifar100, svhn_cropped, dsprites, smallnorb, patch_camelyon, dtd, oxford_flowers102,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from data.base import DataError
+from data.base import DataError, MissingData
 from data.images import Picture
 
 
@@ -27,9 +27,9 @@ class Listing(NamedTuple):
 
 
 def need(path: Path, what: str = "") -> Path:
-    """``path`` if it exists; else DataError that names it and what it is."""
+    """``path`` if it exists; else MissingData that names it and what it is."""
     if not path.exists():
-        raise DataError(f"missing {path}{f' ({what})' if what else ''}")
+        raise MissingData(f"missing {path}{f' ({what})' if what else ''}")
     return path
 
 
@@ -37,6 +37,8 @@ def read_bytes(path: Path) -> bytes:
     """The content of a file; DataError when it cannot be read."""
     try:
         return path.read_bytes()
+    except FileNotFoundError as error:
+        raise MissingData(f"missing {path}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})") from error
 

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from data.base import DataError
+from data.base import DataError, MissingData
 from data.sources.base import Example, Listing, need
 
 
@@ -76,7 +76,7 @@ def dmlab(folder: Path, task: str) -> dict[str, Listing]:
     for split in ("train", "validation", "test"):
         files = sorted(folder.glob(f"dmlab-{split}.tfrecord*"))
         if not files:
-            raise DataError(f"missing {folder}/dmlab-{split}.tfrecord* (unpacked from dmlab.tar.gz)")
+            raise MissingData(f"missing {folder}/dmlab-{split}.tfrecord* (unpacked from dmlab.tar.gz)")
         places = [(path, *place) for path in files for place in records(path)]
         out[split] = _listing(places)
     return out

@@ -1,0 +1,40 @@
+"""A VTAB task from its files to the table, through the real command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from vtab_raw import write_noah
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = [
+    "backbone=timm", "backbone.timm_name=vit_tiny_patch16_224", "backbone.pretrained=false",
+    *(f"+backbone.kwargs.{word}" for word in ("patch_size=32", "embed_dim=32", "depth=1", "num_heads=2")),
+    "trainer=mini", "trainer.epochs=2", "search.generations=1", "search.population=4", "search.mutants=2",
+    "search.crossovers=2", "logger.wandb=disabled",
+]  # fmt: skip
+
+
+def test_prepare_train_search_evaluate_a_vtab_task(tmp_path: Path) -> None:
+    write_noah(tmp_path / "data" / "vtab-1k", "kitti_dist", "kitti")
+
+    def run(script: str, *words: str) -> subprocess.CompletedProcess[str]:
+        given = [sys.executable, script, "dataset=kitti_dist", f"data_root={tmp_path / 'data'}", *words]
+        return subprocess.run(given, cwd=ROOT, capture_output=True, text=True)
+
+    made = run("prepare.py", "source=noah")
+    assert made.returncode == 0, made.stderr
+    assert "ready from source=noah" in run("prepare.py", "source=noah").stdout
+    for script in ("train.py", "search.py", "evaluate.py"):
+        done = run(script, f"output_root={tmp_path / 'out'}", *SMALL)
+        assert done.returncode == 0, done.stderr
+    record = json.loads(next((tmp_path / "out").rglob("result.json")).read_text())
+    assert (record["source"], record["codec"], record["resize"]) == ("noah", "jpeg75 (as stored)", "bicubic")
+    assert "KITTI-Dist" in (tmp_path / "out" / "tables" / "table.md").read_text()
+    wrong = run("train.py", f"output_root={tmp_path / 'out'}", *SMALL, "codec=jpeg")
+    assert wrong.returncode != 0 and "codec=jpeg is not one of raw, jpeg75" in wrong.stderr
+    missing = run("train.py", f"output_root={tmp_path / 'out'}", *SMALL, "source=raw")
+    assert missing.returncode != 0 and "python prepare.py dataset=kitti_dist" in missing.stderr
