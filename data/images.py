@@ -1,8 +1,8 @@
 """From encoded bytes or raw arrays to the uint8 images a cache holds.
 
 Policy: RGB as Pillow's ``convert("RGB")`` gives it. Palettes are resolved, CMYK is converted, transparency is dropped,
-16-bit greys keep their high byte, EXIF rotation is not applied (neither the published readers nor
-tensorflow-datasets apply it). No cropping: images are squashed to squares, as VTAB does.
+16-bit greys keep their high byte. EXIF rotation is not applied to VTAB images (neither the published readers nor
+tensorflow-datasets apply it), but it is to one's own. No cropping: images are squashed to squares, as VTAB does.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import io
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from data.base import DataError
@@ -22,9 +22,10 @@ RESIZES = ("bicubic", "tf1_bilinear")
 Picture = bytes | np.ndarray
 
 
-def to_rgb(picture: Picture, name: str) -> Image.Image:
+def to_rgb(picture: Picture, name: str, upright: bool = False) -> Image.Image:
     """A decoded RGB image; ``picture`` is an encoded file or uint8 (H, W), (H, W, 1) or (H, W, 3).
 
+    ``upright`` turns it as its EXIF data say.
     Raises DataError with ``name`` (path, or source and index) when it cannot be decoded.
     """
     if isinstance(picture, np.ndarray):
@@ -33,6 +34,8 @@ def to_rgb(picture: Picture, name: str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(picture))
         image.load()
+        if upright:
+            ImageOps.exif_transpose(image, in_place=True)
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise DataError(f"{name} is not a whole image ({error}); fetch it again") from error
     if image.mode.startswith("I"):
@@ -63,9 +66,11 @@ def tf1_bilinear(array: np.ndarray, size: int) -> np.ndarray:
     return np.rint(out).astype(np.uint8)
 
 
-def prepare_image(picture: Picture, name: str, size: int, codec: str = "raw", resize: str = "bicubic") -> np.ndarray:
+def prepare_image(
+    picture: Picture, name: str, size: int, codec: str = "raw", resize: str = "bicubic", upright: bool = False
+) -> np.ndarray:
     """uint8 (3, size, size): decoded, through the codec, squashed to a square."""
-    image = to_rgb(picture, name)
+    image = to_rgb(picture, name, upright)
     if codec == "jpeg75":
         image = jpeg75(image)
     if image.size == (size, size):

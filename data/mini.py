@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from data.base import STORED_SPLITS, DataError, Split, TaskInfo, hash_content
 from data.draw import Array, to_uint8
 from data.shapes import render_count, render_distance, render_location, render_orientation
+from data.stratify import stratified
 from data.tasks import MINI_IMAGE_SIZE
 from data.textures import render_textures
 
@@ -77,22 +78,6 @@ def _upscale8(images: NDArray[np.int64]) -> NDArray[np.uint8]:
     return np.repeat(grey[:, None], 3, axis=1)
 
 
-def _stratified(labels: NDArray[np.int64], sizes: list[int], rng: np.random.Generator) -> list[NDArray[np.int64]]:
-    """Disjoint random index sets of ``sizes`` with each class in its overall share.
-
-    Examples are spread over the unit interval class by class, at even steps; cutting the merged order anywhere
-    then cuts each class in the same proportion, to within one example.
-    """
-    position = np.empty(len(labels))
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        position[members] = (np.arange(len(members)) + rng.random()) / len(members)
-    order = np.argsort(position, kind="stable")
-    cuts = np.cumsum(sizes)
-    # The merged order goes round the classes; each part is shuffled so that its order says nothing.
-    return [rng.permutation(order[stop - size : stop]) for size, stop in zip(sizes, cuts, strict=True)]
-
-
 def digits_splits(task: TaskInfo) -> dict[str, Split]:
     """The stored splits of the UCI digits that ship with scikit-learn (1797 images)."""
     try:
@@ -103,7 +88,7 @@ def digits_splits(task: TaskInfo) -> dict[str, Split]:
     bunch = load_digits()
     images = _upscale8(np.rint(bunch.images).astype(np.int64))
     labels = np.asarray(bunch.target, dtype=np.int64)
-    parts = _stratified(labels, [task.split_sizes[s] for s in STORED_SPLITS], _generator(salt(task.id)))
+    parts = stratified(labels, [task.split_sizes[s] for s in STORED_SPLITS], _generator(salt(task.id)))
     return {s: _as_split(task, images[part], labels[part]) for s, part in zip(STORED_SPLITS, parts, strict=True)}
 
 

@@ -60,6 +60,9 @@ def get_task(id: str) -> TaskInfo:  # noqa: A002 (the field of TaskInfo is calle
     """The task called ``id``; raises DataError naming near matches and all ids when there is none."""
     if id in TASKS:
         return TASKS[id]
+    if id == "folder":
+        raise DataError("dataset=folder is prepared by train.py at first use: python train.py dataset=folder "
+                        "dataset.root=<your images>")  # fmt: skip
     if id in SUITES:
         raise DataError(f"'{id}' is a suite of {len(SUITES[id])} tasks, not one task: use sweep={id}, or dataset= with "
                         f"one of {', '.join(SUITES[id])}")  # fmt: skip

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from data import Split, load_split, resize_batch
+from data import Split, load_own, load_split, resize_batch
 from glora.backbones import NORMALIZATIONS, build_backbone
 from glora.methods import METHODS, GLoRA, Method
 from glora.train import Normalizer
@@ -68,7 +68,11 @@ def test_split(c: TrainConf) -> Split:
 
 
 def _load(c: TrainConf, name: str) -> Split:
-    return load_split(cfg.task(c).id, name, data_root=cfg.data_root(c), source=c.source, codec=c.codec, resize=c.resize)
+    assert c.dataset is not None
+    if c.dataset.id == "folder":
+        return load_own(cfg.own(c), name, cfg.data_root(c), c.codec, c.resize)
+    words = {"source": c.source, "codec": c.codec, "resize": c.resize}
+    return load_split(cfg.task(c).id, name, data_root=cfg.data_root(c), **words)
 
 
 def _on_device(c: TrainConf, name: str) -> Split:

@@ -11,7 +11,17 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from data import CODECS, RESIZES, TASKS, TaskInfo, default_data_root, get_task
+from data import (
+    CODECS,
+    RESIZES,
+    TASKS,
+    DataError,
+    OwnImages,
+    TaskInfo,
+    default_data_root,
+    get_task,
+    own_images,
+)
 from glora.backbones import NORMALIZATIONS, Backbone
 from glora.methods import METHODS
 from glora.options import check_ranks
@@ -30,6 +40,10 @@ class ConfigError(Exception):
 class DatasetConf:
     id: str = MISSING
     lr: float = 5e-4
+    root: str | None = None
+    train: int | None = None
+    val: int | None = None
+    test: int | None = None
 
 
 @dataclass
@@ -150,8 +164,8 @@ def read(raw: DictConfig) -> TrainConf:
 def check(c: TrainConf) -> list[str]:
     """All problems across fields; empty if the run can start."""
     out = []
-    if c.dataset is not None and c.dataset.id not in TASKS:
-        out.append(f"dataset {c.dataset.id!r} is unknown; available: {', '.join(TASKS)}")
+    if c.dataset is not None:
+        out += _dataset_problems(c)
     try:
         check_ranks(c.ranks)
     except ValueError as error:
@@ -189,11 +203,36 @@ def check(c: TrainConf) -> list[str]:
     return out
 
 
+def _dataset_problems(c: TrainConf) -> list[str]:
+    d = c.dataset
+    assert d is not None
+    if d.id != "folder":
+        given = [f"dataset.{k}" for k in ("root", "train", "val", "test") if getattr(d, k) is not None]
+        unknown = [f"dataset {d.id!r} is unknown; available: {', '.join(TASKS)}, folder"] if d.id not in TASKS else []
+        return unknown + ([f"{', '.join(given)} is for dataset=folder only"] if given else [])
+    if d.root is None:
+        return ["dataset=folder needs dataset.root=<folder of class folders, or of train.txt and test.txt>"]
+    try:
+        images = own(c).info.split_sizes["train800"]
+    except DataError as error:
+        return [str(error)]
+    if c.trainer.batch_size > images:
+        return [f"trainer.batch_size={c.trainer.batch_size} is more than the {images} training images"]
+    return []
+
+
 def task(c: TrainConf) -> TaskInfo:
     """The task, required here. Raises ConfigError with the list if none was given."""
     if c.dataset is None:
         raise ConfigError(f"name a task: dataset=<id> (one of {', '.join(TASKS)}) or sweep=mini")
-    return get_task(c.dataset.id)
+    return get_task(c.dataset.id) if c.dataset.id != "folder" else own(c).info
+
+
+def own(c: TrainConf) -> OwnImages:
+    """The user's own images of `dataset=folder`. Raises DataError."""
+    d = c.dataset
+    assert d is not None and d.root is not None
+    return own_images(Path(d.root).expanduser(), c.backbone.image_size, d.train, d.val, d.test)
 
 
 def learning_rate(c: TrainConf) -> float:
@@ -259,4 +298,8 @@ def identity(c: TrainConf) -> dict[str, Any]:
         del out["ranks"]
     out["optimizer"]["lr"] = learning_rate(c)
     del out["trainer"]["lr"], out["method"]["lr"], out["dataset"]["lr"]
+    for key in ("root", "train", "val", "test"):
+        del out["dataset"][key]
+    if c.dataset is not None and c.dataset.id == "folder":
+        out["dataset"]["id"] = own(c).info.id
     return out

@@ -19,17 +19,22 @@ def composed(*words):
 
 
 def test_number_of_files():
-    assert len(GROUPS) == 45 and len(list(ROOT.rglob("*.yaml"))) == 46
+    assert len(GROUPS) == 46 and len(list(ROOT.rglob("*.yaml"))) == 47
 
 
 @pytest.mark.parametrize("path", GROUPS, ids=str)
-def test_every_yaml_composes_and_is_accepted(path):
+def test_every_yaml_composes_and_is_accepted(path, tmp_path):
     group, name = path.parent.as_posix(), path.name
     assert (ROOT / path).with_suffix(".yaml").read_text().startswith("#"), "its first line gives the command or source"
     words = ["dataset=digits"] if group != "dataset" else []
     extra = ["backbone.timm_name=vit_small_patch16_224"] if name == "timm" else []
     if group == "sweep":
         words = []
+    if name == "folder":
+        (tmp_path / "list.txt").write_text("".join(f"{i}.png {i % 2}\n" for i in range(200)))
+        for i in range(200):
+            (tmp_path / f"{i}.png").touch()
+        extra = [f"dataset.root={tmp_path}"]
     read = cfg.read(composed(*words, f"{group}={name}", *extra))
     assert read.seed == 0
 

@@ -59,3 +59,28 @@ def array_listing(images: Sequence[Picture], labels: Sequence[int], keys: Sequen
         return Example(images[i], int(labels[i]), f"{name}[{i}]")
 
     return Listing(len(labels), get, keys)
+
+
+def read_list(path: Path, classes: int) -> list[tuple[Path, int]]:
+    """Image files and labels of a list of "path label" lines, the path relative to the list's folder.
+
+    Raises DataError with file and line for a line that is not so, leaves the folder, or has a label out of range.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"missing or unreadable list {path} ({error})") from error
+    root, out = path.parent.resolve(), []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        name, _, label = line.strip().rpartition(" ")
+        if not name or not label.isdecimal():
+            raise DataError(f"{path}:{number}: '{line}' is not 'path label'")
+        if int(label) >= classes:
+            raise DataError(f"{path}:{number}: label {label} is not in 0 to {classes - 1}")
+        file = path.parent / name
+        if not file.resolve().is_relative_to(root):
+            raise DataError(f"{path}:{number}: '{name}' leaves {path.parent}")
+        out.append((file, int(label)))
+    return out

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from data.base import STORED_SPLITS, DataError, TaskInfo
-from data.sources.base import Example, Listing, read_bytes
+from data.sources.base import Example, Listing, read_bytes, read_list
 from data.vtab_table import VTAB_BY_ID
 
 OTHER_SPELLINGS = {"cifar": "cifar100", "oxford_iiit_pet": "oxford_pet"}
@@ -21,31 +21,6 @@ def task_folder(root: Path, task_id: str) -> Path:
         if (root / spelling).is_dir():
             return root / spelling
     raise DataError(f"missing {' or '.join(str(root / s) for s in spellings)}: the {task_id} folder of vtab-1k")
-
-
-def read_list(path: Path, classes: int) -> list[tuple[Path, int]]:
-    """Image files and labels of a list of "path label" lines, the path relative to the list's folder.
-
-    Raises DataError with file and line for a line that is not so, leaves the folder, or has a label out of range.
-    """
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"missing or unreadable list {path} ({error})") from error
-    root, out = path.parent.resolve(), []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        name, _, label = line.strip().rpartition(" ")
-        if not name or not label.isdecimal():
-            raise DataError(f"{path}:{number}: '{line}' is not 'path label'")
-        if int(label) >= classes:
-            raise DataError(f"{path}:{number}: label {label} is not in 0 to {classes - 1}")
-        file = path.parent / name
-        if not file.resolve().is_relative_to(root):
-            raise DataError(f"{path}:{number}: '{name}' leaves {path.parent}")
-        out.append((file, int(label)))
-    return out
 
 
 def noah(root: Path, task: TaskInfo) -> dict[str, Listing]:
