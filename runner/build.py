@@ -21,6 +21,7 @@ from glora.train import Normalizer
 from runner import config as cfg
 from runner.config import ConfigError, TrainConf
 from runner.folder import run_folder
+from runner.hardware import processor
 from runner.tracking import Tracker
 
 log = logging.getLogger("glora")
@@ -120,15 +121,6 @@ def open_tracker(c: TrainConf, folder: Path, job_type: str) -> Tracker:
 def environment(c: TrainConf) -> dict[str, Any]:
     """Hardware and versions, for the record: what a figure was made with."""
     device = device_of(c)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     versions = {p: importlib.metadata.version(p) for p in ("torch", "torchvision", "timm", "numpy", "hydra-core")}
     return {"device": name, "threads": torch.get_num_threads(), "python": platform.python_version(), **versions}
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
