@@ -36,7 +36,9 @@ def test_the_test_split_is_loaded_in_one_place_and_asked_for_by_the_declared_sta
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 users.setdefault(node.func.id, set()).add(path.name)
-    assert users["load_split"] == users["load_own"] == {"build.py"}
+    assert users["load_split"] == {"build.py"} and users["load_own"] == {"build.py", "bench_data.py"}
+    bench = (ROOT / "runner" / "bench_data.py").read_text()
+    assert bench.count("load_own(own, ") == bench.count('load_own(own, "train800", ') == 2  # of images it made itself
     assert users["test_split"] == {"training.py", "searching.py", "measuring.py"}
     for name in ("training.py", "searching.py"):
         source = (ROOT / "runner" / name).read_text()
