@@ -19,6 +19,7 @@ import logging
 import os
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 from data import SUITES, DataError, default_data_root, get_task
@@ -36,6 +37,7 @@ EXAMPLES = {"dataset": "dataset=digits", "sweep": "sweep=mini", "data_root": "da
             "resize": "resize=tf1_bilinear", "download": "download=yes"}  # fmt: skip
 KEYS = tuple(EXAMPLES)
 CHOICES = {"source": VTAB_SOURCES, "codec": CODECS, "resize": RESIZES, "download": ("yes", "no")}
+DEFAULTS = {"source": "raw", "codec": "raw", "resize": "bicubic"}
 BIG = 10.0
 """Gigabytes above which a download has to be asked for."""
 
@@ -75,10 +77,11 @@ def chosen_tasks(words: dict[str, str]) -> list[TaskInfo]:
     return [get_task(task_id) for task_id in dict.fromkeys(ids)]
 
 
-def show_progress(split: str, done: int, total: int) -> None:
-    """Count on a terminal; silent elsewhere."""
+def show_progress(name: str, done: int, total: int, scale: float = 1, unit: str = "") -> None:
+    """Count on a terminal, in units of ``scale``; silent elsewhere."""
     if sys.stderr.isatty():
-        print(f"\r  {split}: {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+        end = "\n" if done == total else ""
+        print(f"\r  {name}: {done / scale:.0f}/{total / scale:.0f}{unit}", end=end, file=sys.stderr, flush=True)
 
 
 def fetch_missing(folder: Path, big: bool, reason: DataError) -> bool:
@@ -105,15 +108,26 @@ def fetch_missing(folder: Path, big: bool, reason: DataError) -> bool:
             f"{2 * gigabytes:.1f} GB are needed but {free:.1f} GB are free; point data_root= to another disk"
         )
     for file in todo:
-        fetch(file, folder, progress=show_bytes)
+        fetch(file, folder, progress=partial(show_progress, scale=1e6, unit=" MB"))
         unpack(file, folder)
     return True
 
 
-def show_bytes(name: str, done: int, total: int) -> None:
-    """Megabytes on a terminal; silent elsewhere."""
-    if sys.stderr.isatty():
-        print(f"\r  {name}: {done / 1e6:.0f}/{total / 1e6:.0f} MB", end="\n" if done == total else "", file=sys.stderr)
+def build_or_fetch(task: TaskInfo, data_root: Path, given: dict[str, str], words: dict[str, str]) -> bool:
+    """Build the cache of a VTAB task, after a download where raw files are missing and may be fetched.
+
+    ``given`` are source, codec and resize. False when all was there. Raises DataError.
+    """
+    root = Path(words["source_root"]).expanduser() if "source_root" in words else None
+    make = partial(build, task, data_root, **given, source_root=root, progress=show_progress)
+    try:
+        return make()
+    except MissingData as error:
+        folder = raw_folder(root or data_root / FOLDERS["raw"], task.id)
+        allowed = given["source"] == "raw" and words.get("download") != "no"
+        if not (allowed and fetch_missing(folder, words.get("download") == "yes", error)):
+            raise
+    return make()
 
 
 def prepare(task: TaskInfo, data_root: Path, words: dict[str, str]) -> bool:
@@ -124,24 +138,15 @@ def prepare(task: TaskInfo, data_root: Path, words: dict[str, str]) -> bool:
         ready = mini_path(task.id, data_root).is_file()
         print(mini_line(task, data_root) if ready else f"{task.id}: cannot be stored in {data_root}", flush=True)
         return ready
-    source, codec, resize = words.get("source", "raw"), words.get("codec", "raw"), words.get("resize", "bicubic")
-    root = Path(words["source_root"]).expanduser() if "source_root" in words else None
+    given = {key: words.get(key, default) for key, default in DEFAULTS.items()}
     try:
-        try:
-            made = build(task, data_root, source, codec, resize, root, progress=show_progress)
-        except MissingData as error:
-            if source != "raw" or words.get("download") == "no":
-                raise
-            folder = raw_folder(root or data_root / FOLDERS["raw"], task.id)
-            if not fetch_missing(folder, words.get("download") == "yes", error):
-                raise
-            made = build(task, data_root, source, codec, resize, root, progress=show_progress)
+        made = build_or_fetch(task, data_root, given, words)
     except DataError as error:
         print(f"{task.id}: {error}", file=sys.stderr, flush=True)
         print(*vtab_instructions(task, data_root), sep="\n", flush=True)
         return False
-    place = split_path(task.id, "test", data_root, variant(source, codec, resize)).parent
-    print(f"{task.id}: {'made' if made else 'ready'} from source={source} in {place}", flush=True)
+    place = split_path(task.id, "test", data_root, variant(**given)).parent
+    print(f"{task.id}: {'made' if made else 'ready'} from source={given['source']} in {place}", flush=True)
     return True
 
 

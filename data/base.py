@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +78,16 @@ def join_splits(first: Split, second: Split, salt: str = "") -> Split:
     images, labels = torch.cat([first.images, second.images]), torch.cat([first.labels, second.labels])
     content = hash_content(images, labels, salt)
     return Split(images, labels, content, first.source, first.codec, first.resize)
+
+
+def parts_of(split: str) -> tuple[str, ...]:
+    """The stored splits that make up ``split``."""
+    return ("train800", "val200") if split == "train800val200" else (split,)
+
+
+def joined(parts: Sequence[Split], salt: str = "") -> Split:
+    """The parts of a split (see ``parts_of``) as that split."""
+    return parts[0] if len(parts) == 1 else join_splits(parts[0], parts[1], salt)
 
 
 def default_data_root() -> Path:

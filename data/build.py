@@ -91,7 +91,8 @@ def build(
     if not todo:
         return False
     chosen = select(task, READERS[source](source_root or data_root / FOLDERS[source], task), exact)
-    info = {"task": task.id, "source": source, "codec": codec, "resize": resize, "pillow": PIL.__version__}
+    said = "jpeg75 (as stored)" if (source, codec) == ("noah", "raw") else codec  # what the images went through
+    info = {"task": task.id, "source": source, "codec": said, "resize": resize, "pillow": PIL.__version__}
     for split in todo:
         listing, order = chosen[split]
         size = NATIVE.get(task.id, task.image_size) if split == "test" else task.image_size

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from data.base import STORED_SPLITS, Split, TaskInfo, hash_content, join_splits
+from data.base import STORED_SPLITS, Split, TaskInfo, hash_content, joined, parts_of
 from data.mini import build_task, salt
 
 log = logging.getLogger(__name__)
@@ -83,11 +83,11 @@ def mini_ready(task: TaskInfo, data_root: Path) -> bool:
 
 def load_mini(task: TaskInfo, split: str, data_root: Path) -> Split:
     """A split of a mini task, from the cache or, failing that, made and cached."""
-    wanted = ("train800", "val200") if split == "train800val200" else (split,)
+    wanted = parts_of(split)
     path = mini_path(task.id, data_root)
     found = [_read_mini(task, name, path) for name in wanted]
     parts = [part for part in found if part is not None]
     if len(parts) < len(wanted):
         built = build_mini(task, data_root)
         parts = [built[name] for name in wanted]
-    return parts[0] if len(parts) == 1 else join_splits(parts[0], parts[1], salt(task.id))
+    return joined(parts, salt(task.id))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.base import STORED_SPLITS, DataError, Split, TaskInfo, join_splits
+from data.base import STORED_SPLITS, DataError, Split, TaskInfo, joined, parts_of
 from data.images import prepare_image
 from data.sources.base import read_bytes, read_list
 from data.store import read_info, read_split, write_split
@@ -48,7 +48,7 @@ def _class_rows(home: Path, root: Path, names: list[str]) -> Rows:
             if path.suffix.lower() not in SUFFIXES:
                 ignored.append(path)
             elif not path.resolve().is_relative_to(root.resolve()):
-                raise DataError(f"{path} is a link that leaves {root}; copy the image, or make the link a list line")
+                raise DataError(f"{path} is a link that leaves {root}; copy the image into it")
             else:
                 rows.append((path, label))
     if ignored:
@@ -148,7 +148,7 @@ def own_images(
 def load_own(own: OwnImages, split: str, data_root: Path, codec: str = "raw", resize: str = "bicubic") -> Split:
     """A split of the user's images from the cache, which is made at first use and again when a file changed."""
     parts = []
-    for name in ("train800", "val200") if split == "train800val200" else (split,):
+    for name in parts_of(split):
         size, rows = own.info.image_size, own.rows[name]
         folder = data_root / "own" / f"{own.info.id}-{own.digest[:8]}-{size}-{codec}-{resize}"
         path = folder / f"{name}.safetensors"
@@ -157,17 +157,13 @@ def load_own(own: OwnImages, split: str, data_root: Path, codec: str = "raw", re
             picture, label = rows[i]
             return prepare_image(read_bytes(picture), str(picture), size, codec, resize, upright=True), label
 
-        info = {"source": "folder", "codec": codec, "resize": resize, "split": name}
         try:
-            if read_info(path) is None:
-                log.info("decoding %d images of %s once, into %s", len(rows), name, folder)
-                write_split(path, len(rows), size, get, info, own.info.num_classes)
-            part = read_split(path, "")
+            part = read_split(path, "it is made now")
         except DataError as error:
-            if not path.is_file():
-                raise
-            log.warning("%s; it is made anew", error)
+            # A first use is no news; what was there and cannot be read is.
+            log.log(logging.INFO if read_info(path) is None else logging.WARNING, "%s (%d images)", error, len(rows))
+            info = {"source": "folder", "codec": codec, "resize": resize, "split": name}
             write_split(path, len(rows), size, get, info, own.info.num_classes)
             part = read_split(path, "")
         parts.append(part)
-    return parts[0] if len(parts) == 1 else join_splits(parts[0], parts[1])
+    return joined(parts)

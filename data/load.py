@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.base import STORED_SPLITS, DataError, Split, TaskInfo, join_splits
+from data.base import STORED_SPLITS, DataError, Split, TaskInfo, joined, parts_of
 from data.build import split_path, variant
 from data.cache import load_mini
 from data.images import CODECS, RESIZES
@@ -59,7 +59,7 @@ def load_vtab(task: TaskInfo, split: str, data_root: Path, source: str | None, c
     """A split of a VTAB task from its prepared file(s); raises DataError saying how to obtain them."""
     words = f"dataset={task.id}" + (f" codec={codec}" if codec != "raw" else "")
     words += (f" resize={resize}" if resize != "bicubic" else "") + f" data_root={data_root}"
-    wanted = ("train800", "val200") if split == "train800val200" else (split,)
+    wanted = parts_of(split)
     there = prepared(task, data_root, codec, resize)
     ready = [s for s, splits in there.items() if set(wanted) <= set(splits) and source in (None, s)]
     if not ready:
@@ -82,4 +82,4 @@ def load_vtab(task: TaskInfo, split: str, data_root: Path, source: str | None, c
                 f"{task.id} has {task.split_sizes[name]} in {task.num_classes} classes; {remedy}"
             )
         parts.append(part)
-    return parts[0] if len(parts) == 1 else join_splits(parts[0], parts[1])
+    return joined(parts)

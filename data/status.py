@@ -21,7 +21,10 @@ def download_text(row: VtabRow) -> str:
 
 
 def status_lines(data_root: Path) -> Iterator[str]:
-    """One line per task, mini tasks first, with a header. Sound caches count as ready, damaged ones as missing."""
+    """One line per task, mini tasks first, with a header.
+
+    Damaged mini caches count as missing; of VTAB caches only the JSON is read, their content is checked at each load.
+    """
     yield f"data_root={data_root}"
     yield f"{'dataset':<20}{'group':<13}{'classes':>7}{'test':>7}  {'status':<9}needs"
     for suite in ("mini", "vtab"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from data.base import DataError, Split, hash_content
 
@@ -109,11 +108,4 @@ def read_split(path: Path, remedy: str) -> Split:
     found = hash_content(images, labels)
     if found != info["content_hash"]:
         raise DataError(f"{path} is damaged (its content hash is not the one recorded); {remedy}")
-    codec = "jpeg75 (as stored)" if info["source"] == "noah" and info["codec"] == "raw" else info["codec"]
-    return Split(images, labels, found, info["source"], codec, info["resize"])
-
-
-def blocks(images: Tensor, size: int = BATCH) -> Iterator[Tensor]:
-    """Consecutive parts of at most ``size`` images."""
-    for first in range(0, len(images), size):
-        yield images[first : first + size]
+    return Split(images, labels, found, info["source"], info["codec"], info["resize"])

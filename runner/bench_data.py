@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -19,7 +17,7 @@ from PIL import Image
 from data import load_own, own_images
 from glora.backbones import NORMALIZATIONS
 from glora.train import Normalizer
-from runner.hardware import processor
+from runner.hardware import processor, versions
 
 SIZE, BATCH = 224, 64
 
@@ -74,11 +72,10 @@ def measure_data(count: int, height: int, width: int, repeats: int) -> dict[str,
             rates["ImageFolder + DataLoader"].append(_rate(count // BATCH * BATCH, lambda: [None for _ in loader]))  # type: ignore[arg-type, return-value]
     base = rates["ImageFolder + DataLoader"]
     ratios = {name: [a / b for a, b in zip(values, base, strict=True)] for name, values in rates.items()}
-    versions = {p: importlib.metadata.version(p) for p in ("torch", "torchvision", "pillow", "numpy")}
     return {
         "command": f"python benchmark.py data images={count} size={height}x{width} repeats={repeats}",
         "hardware": {"processor": processor(), "cores": workers, "threads": torch.get_num_threads()},
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": versions("torch", "torchvision", "pillow", "numpy"),
         "images_per_second": rates,
         "ratio_to_imagefolder": ratios,
     }

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
-import platform
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -21,14 +18,17 @@ from glora.train import Normalizer
 from runner import config as cfg
 from runner.config import ConfigError, TrainConf
 from runner.folder import run_folder
-from runner.hardware import processor
+from runner.hardware import processor, versions
 from runner.tracking import Tracker
 
 log = logging.getLogger("glora")
 
 
 class Preprocess:
-    """uint8 images to model input on the device: resize on the fly to the backbone's size, then normalise."""
+    """uint8 images to model input on the device: resized to the backbone's size where they are not, then normalised.
+
+    Only test images, which stay on the CPU, are resized here; all others are when they are loaded (`_on_device`).
+    """
 
     def __init__(self, c: TrainConf) -> None:
         self.size, self.resize, self.device = c.backbone.image_size, c.resize, device_of(c)
@@ -36,12 +36,8 @@ class Preprocess:
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, h, w) uint8 to (B, 3, size, size) float32."""
-        if images.shape[-1] != self.size and images.device.type == "cpu":
+        if images.shape[-1] != self.size:
             images = resize_batch(images, self.size, self.resize)
-        elif images.shape[-1] != self.size:
-            # Within a grey level or two of Pillow's on natural images; only images that live on a GPU come here.
-            sized = F.interpolate(images.float(), self.size, mode="bicubic", antialias=True)
-            images = sized.round().clamp(0, 255).to(torch.uint8)
         return self.normalize(images.to(self.device))
 
 
@@ -77,8 +73,9 @@ def _load(c: TrainConf, name: str) -> Split:
 
 
 def _on_device(c: TrainConf, name: str) -> Split:
-    s, device = _load(c, name), device_of(c)
-    return replace(s, images=s.images.to(device), labels=s.labels.to(device))
+    s, device, size = _load(c, name), device_of(c), c.backbone.image_size
+    images = s.images if s.images.shape[-1] == size else resize_batch(s.images, size, c.resize)
+    return replace(s, images=images.to(device), labels=s.labels.to(device))
 
 
 def build(c: TrainConf) -> Method:
@@ -122,5 +119,5 @@ def environment(c: TrainConf) -> dict[str, Any]:
     """Hardware and versions, for the record: what a figure was made with."""
     device = device_of(c)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    versions = {p: importlib.metadata.version(p) for p in ("torch", "torchvision", "timm", "numpy", "hydra-core")}
-    return {"device": name, "threads": torch.get_num_threads(), "python": platform.python_version(), **versions}
+    found = versions("torch", "torchvision", "timm", "numpy", "hydra-core")
+    return {"device": name, "threads": torch.get_num_threads(), **found}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import platform
 from pathlib import Path
 
@@ -14,3 +15,8 @@ def processor() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """The versions of Python and of ``packages``."""
+    return {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}}

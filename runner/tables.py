@@ -128,14 +128,12 @@ def _without_repeats(records: list[Record], notes: list[str]) -> list[Record]:
 def _mixing_notes(records: list[Record]) -> list[str]:
     """Sentences on inputs that differ: a warning within one task, plain information when tasks differ by nature."""
     notes = []
+    records = [{"resize": "bicubic", **record} for record in records]  # results from before it was recorded
     for name, plural in (("source", "image sources"), ("codec", "codecs"), ("resize", "resizes"),
                          ("normalization", "normalizations")):  # fmt: skip
-        if len({record.get(name, "bicubic") for record in records}) < 2:
+        if len({record[name] for record in records}) < 2:
             continue
-        by_task = {
-            t: sorted({str(r.get(name, "bicubic")) for r in rs})
-            for t, rs in _grouped(records, lambda r: r["dataset"]).items()
-        }
+        by_task = {t: sorted({str(r[name]) for r in rs}) for t, rs in _grouped(records, lambda r: r["dataset"]).items()}
         listing = "; ".join(f"{task}: {', '.join(values)}" for task, values in by_task.items())
         within = any(len(values) > 1 for values in by_task.values())
         kind = "MIXED within a task, rows are not comparable there" if within else "mixed across tasks"

@@ -43,8 +43,8 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read ({error.strerror})") from error
 
 
-def file_listing(files: Sequence[Path], labels: Sequence[int], keys: Sequence[str | int]) -> Listing:
-    """A listing of image files."""
+def file_listing(files: Sequence[Path], labels: Sequence[int], keys: Sequence[str | int] | None) -> Listing:
+    """A listing of image files; ``keys`` None where they are in final order."""
 
     def get(i: int) -> Example:
         return Example(read_bytes(files[i]), labels[i], str(files[i]))

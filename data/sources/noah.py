@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from data.base import STORED_SPLITS, DataError, TaskInfo
-from data.sources.base import Example, Listing, read_bytes, read_list
+from data.sources.base import Listing, file_listing, read_list
 from data.vtab_table import VTAB_BY_ID
 
 OTHER_SPELLINGS = {"cifar": "cifar100", "oxford_iiit_pet": "oxford_pet"}
@@ -38,11 +38,5 @@ def noah(root: Path, task: TaskInfo) -> dict[str, Listing]:
         for number, (file, _) in enumerate(lists[split], 1):
             if not file.is_file():
                 raise DataError(f"missing {file}, named in {home / split}.txt:{number}")
-    return {split: _listing(lists[split]) for split in STORED_SPLITS}
-
-
-def _listing(rows: list[tuple[Path, int]]) -> Listing:
-    def get(i: int) -> Example:
-        return Example(read_bytes(rows[i][0]), rows[i][1], str(rows[i][0]))
-
-    return Listing(len(rows), get, None)
+    return {split: file_listing([file for file, _ in lists[split]], [label for _, label in lists[split]], None)
+            for split in STORED_SPLITS}  # fmt: skip
