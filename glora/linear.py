@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glora.options import NONE, LayerConfig, Option
+from glora.product import effective_weight, product
 
 IDENTITY = LayerConfig()
 
@@ -57,11 +58,17 @@ class GLoRALinear(nn.Module):
         named = {n: getattr(self, n) for n in ("Ad", "Au", "Bd", "Bu", "Cd", "Cu", "D", "E")}
         return {n: p for n, p in named.items() if p is not None}
 
-    def _matrix(self, down: Tensor, up: Tensor, option: Option) -> Tensor:
-        """A or B: (d2, d1), (d2, 1) or (1, 1), ready to broadcast."""
+    def _factors(self, down: Tensor, up: Tensor, option: Option) -> tuple[Tensor | None, Tensor | None]:
+        """A or B as factors (d2, k) and (k, d1), as one broadcast factor (d2, 1) or (1, 1), or as nothing."""
         if option.kind == "lora":
-            return down[:, : option.rank] @ up[: option.rank]
-        return down[:, :1] if option.kind == "vector" else down[:1, :1]
+            return down[:, : option.rank], up[: option.rank]
+        if option.kind == "none":
+            return None, None
+        return (down[:, :1] if option.kind == "vector" else down[:1, :1]), None
+
+    def _weight_factors(self, config: LayerConfig) -> tuple[Tensor | None, ...]:
+        """The factors of A, then those of B."""
+        return *self._factors(self.Ad, self.Au, config.A), *self._factors(self.Bd, self.Bu, config.B)
 
     def _prompt(self, option: Option) -> Tensor:
         """C as a vector of length d1."""
@@ -84,36 +91,15 @@ class GLoRALinear(nn.Module):
 
     def merged_weight(self, config: LayerConfig) -> Tensor:
         """The weight W of equation 10, shape (d2, d1), formed in float32 or wider."""
-        weight: Tensor = self.weight
-        if config.A != NONE:
-            weight = weight * (1 + self._matrix(self.Ad, self.Au, config.A))
-        if config.B != NONE:
-            weight = weight + self._matrix(self.Bd, self.Bu, config.B)
-        return weight
+        return effective_weight(self.weight, *self._weight_factors(config))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., d1) to (..., d2) under `self.config`.
-
-        Only A=LoRA needs the dense weight gradient, so only it materialises W; every other option acts on
-        activations, where autograd keeps the cheap forms.
-        """
+        """(..., d1) to (..., d2) under `self.config`."""
         config = self.config
         bias = self.merged_bias(config)
-        if config.A.kind == "lora":
-            weight = self.merged_weight(config)
-            return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
         if config.A == NONE and config.B == NONE:
             return F.linear(x, self.weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
-        y = F.linear(x, self.weight.to(x.dtype))
-        if config.A != NONE:
-            y = y * (1 + self._matrix(self.Ad, self.Au, config.A)).squeeze(-1).to(y.dtype)
-        if config.B.kind == "lora":
-            rank = config.B.rank
-            y = y + F.linear(F.linear(x, self.Bu[:rank].to(x.dtype)), self.Bd[:, :rank].to(x.dtype))
-        elif config.B != NONE:
-            down = self.Bd[:, 0] if config.B.kind == "vector" else self.Bd[0, :1]
-            y = y + x.sum(-1, keepdim=True) * down.to(x.dtype)
-        return y if bias is None else y + bias.to(y.dtype)
+        return product(x, self.weight, bias, *self._weight_factors(config))
 
     @torch.no_grad()
     def merge(self, config: LayerConfig | None = None) -> nn.Linear:

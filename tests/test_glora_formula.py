@@ -4,9 +4,10 @@ import peft
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from glora.linear import GLoRALinear
-from glora.options import all_configs
+from glora.options import LayerConfig, all_configs
 
 D_IN, D_OUT, RANK = 10, 14, 8
 
@@ -125,3 +126,65 @@ def test_hf_peft_gives_the_same_outputs(ranks):
             paths["D"].copy_(vector(t["D"], config.D).reshape(paths["D"].shape))
             paths["E"].copy_(vector(t["E"], config.E).reshape(paths["E"].shape))
             torch.testing.assert_close(layer(x), model(x), rtol=0, atol=1e-10)
+
+
+def gradients(layer, x, probe):
+    wanted = [x, *layer.adapter_parameters().values()]
+    return torch.autograd.grad(layer(x), wanted, probe, allow_unused=True, materialize_grads=True)
+
+
+@pytest.mark.parametrize("a", ["vector", "scalar"])
+def test_gradients_hold_where_a_row_factor_cancels_the_weight(a):
+    """1 + a = 0: the gradient cannot be divided out of the output."""
+    layer = filled_layer(RANK)
+    named = layer.adapter_parameters()
+    with torch.no_grad():
+        layer.Ad[0, 0] = -1
+    layer.config = LayerConfig.parse([a, "lora_8", "vector", "vector", "vector"])
+    x = torch.randn(15, D_IN, dtype=torch.double, requires_grad=True)
+    probe = torch.randn(15, D_OUT, dtype=torch.double)
+    expected = dense_forward(layer.weight, layer.bias, named, layer.config, x)
+    want = torch.autograd.grad(expected, [x, *named.values()], probe, allow_unused=True, materialize_grads=True)
+    for got, right in zip(gradients(layer, x, probe), want, strict=True):
+        torch.testing.assert_close(got, right, rtol=0, atol=1e-10)
+
+
+def test_only_a_lora_pays_for_the_dense_weight_gradient():
+    """Matrix products of at least half the layer's size: forward and input gradient, and one more where A is a LoRA."""
+
+    class Count(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.large = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func._schema.name in ("aten::mm", "aten::addmm"):
+                one, other = args[-2:]
+                self.large += one.shape[0] * one.shape[1] * other.shape[1] >= 64 * 32 * 48 / 2
+            return func(*args, **(kwargs or {}))
+
+    layer = GLoRALinear(nn.Linear(32, 48), 8)
+    x = torch.randn(64, 32, requires_grad=True)
+    for config in all_configs((8, 4)):
+        layer.config = config
+        with Count() as count:
+            gradients(layer, x, torch.ones(64, 48))
+        assert count.large == (3 if config.A.kind == "lora" else 2), config
+
+
+def test_a_bfloat16_product_stays_close_to_float32():
+    """W is formed in float32 and cast once: outputs and gradients within 2 % of float32, in the norm."""
+    torch.manual_seed(0)
+    layer = GLoRALinear(nn.Linear(64, 96), RANK)
+    for p in layer.adapter_parameters().values():
+        nn.init.normal_(p, std=0.1)
+    x, probe = torch.randn(256, 64, requires_grad=True), torch.randn(256, 96)
+    for config in all_configs((8, 4)):
+        layer.config = config
+        wide, right = layer(x), gradients(layer, x, probe)
+        with torch.autocast("cpu", torch.bfloat16):
+            narrow = layer(x)
+            got = gradients(layer, x, probe.bfloat16())
+        assert narrow.dtype == torch.bfloat16
+        for g, w in zip([narrow.float(), *got], [wide, *right], strict=True):
+            assert (g.float() - w).norm() <= 0.02 * w.norm() + 1e-6, config

@@ -1,0 +1,155 @@
+"""The matrix product of equation 10 with the cheapest exact gradients of each option.
+
+Forward forms W = W0 * (1 + A) + B once, in float32 or wider: d1*d2 elementwise work, small beside the product with
+thousands of tokens. Backward forms it again instead of keeping it, and computes the dense weight gradient g^T x only
+where A has a LoRA, whose gradient needs it; every other option has a closed form over activations.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CHUNK = 1 << 18
+"""Elements of a temporary that stays in a core's cache."""
+
+NEAR_ZERO = 0.1
+"""Below this |1 + a| the gradient of a row factor is not divided out of the output."""
+
+
+def effective_weight(
+    weight: Tensor, a_down: Tensor | None, a_up: Tensor | None, b_down: Tensor | None, b_up: Tensor | None
+) -> Tensor:
+    """W = W0 * (1 + A) + B of shape (d2, d1).
+
+    Args:
+        weight: W0, (d2, d1).
+        a_down, a_up: A as a product of (d2, k) and (k, d1); without `a_up`, `a_down` itself, (d2, 1) or (1, 1),
+            broadcast. None: A is none.
+        b_down, b_up: the same for B.
+    """
+    if a_down is not None:
+        weight = weight * (1 + (a_down if a_up is None else a_down @ a_up))
+    if b_down is not None:
+        weight = weight + b_down if b_up is None else torch.addmm(weight, b_down, b_up)
+    return weight
+
+
+def column_dots(one: Tensor, other: Tensor) -> Tensor:
+    """Sum over rows of one * other, both (T, d), to (d,), without a (T, d) temporary."""
+    rows = max(1, CHUNK // one.shape[1])
+    total = one.new_zeros(one.shape[1], dtype=torch.promote_types(one.dtype, torch.float32))
+    for start in range(0, len(one), rows):
+        part = slice(start, start + rows)
+        total += (one[part] * other[part]).sum(0, dtype=total.dtype)
+    return total
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        a_down: Tensor | None,
+        a_up: Tensor | None,
+        b_down: Tensor | None,
+        b_up: Tensor | None,
+    ) -> Tensor:
+        effective = effective_weight(weight, a_down, a_up, b_down, b_up).to(x.dtype)
+        y = F.linear(x, effective, None if bias is None else bias.to(x.dtype))
+        # A row factor's gradient is read off the output, which the next layer mostly keeps anyway.
+        keep = y if a_down is not None and a_up is None else None
+        ctx.save_for_backward(x, weight, bias, a_down, a_up, b_down, b_up, keep)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, a_down, a_up, b_down, b_up, y = ctx.saved_tensors
+        wide = torch.promote_types(grad.dtype, torch.float32)
+        g, rows = grad.reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1])
+        dx = db = da_down = da_up = db_down = db_up = None
+        if ctx.needs_input_grad[0]:
+            dx = grad @ effective_weight(weight, a_down, a_up, b_down, b_up).to(grad.dtype)
+        if bias is not None:
+            db = g.sum(0, dtype=wide)
+        if a_up is not None:
+            dense = (g.t() @ rows).to(wide)
+            if b_down is not None:
+                db_down, db_up = _factor_gradients(dense, b_down, b_up)
+            da_down, da_up = _factor_gradients(dense.mul_(weight), a_down, a_up)
+        else:
+            if b_up is not None:
+                # These orders of factors read g and x along their rows; the transposed ones take four times as long.
+                down, up = b_down.to(g.dtype), b_up.to(g.dtype)
+                db_down = (F.linear(rows, up).t() @ g).t().to(wide)
+                db_up = (F.linear(g, down.t().contiguous()).t() @ rows).to(wide)
+            elif b_down is not None:
+                db_down = (rows.sum(1) @ g).to(wide).unsqueeze(1)
+            if a_down is not None:
+                da_down = _row_factor_gradient(g, rows, y.reshape(g.shape), weight, a_down, bias, db, b_down, db_down)
+                da_down = da_down.sum_to_size(a_down.shape)
+            if db_down is not None:
+                db_down = db_down.sum_to_size(b_down.shape)
+        return dx, None, db, da_down, da_up, db_down, db_up
+
+
+def _factor_gradients(dense: Tensor, down: Tensor, up: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Gradients of down and up from that of the (d2, d1) matrix they make."""
+    if up is None:
+        return dense.sum_to_size(down.shape), None
+    return dense @ up.t(), down.t() @ dense
+
+
+def _row_factor_gradient(
+    g: Tensor,
+    rows: Tensor,
+    y: Tensor,
+    weight: Tensor,
+    a: Tensor,
+    bias: Tensor | None,
+    bias_grad: Tensor | None,
+    b_down: Tensor | None,
+    b_grad: Tensor | None,
+) -> Tensor:
+    """Gradient of A = a (vector or scalar) per output row, (d2, 1): sum_t g * (x W0^T).
+
+    y = (1 + a) * (x W0^T) + B x + b, so the sum is that of g * y less the parts of B and b, divided by 1 + a; the
+    parts follow from gradients that are there already. Where 1 + a is near zero, W0 takes part instead.
+    """
+    factor = (1 + a).squeeze(1)
+    if float(factor.abs().min()) < NEAR_ZERO:
+        return ((g.t() @ rows).to(weight.dtype) * weight).sum(1, keepdim=True)
+    total = column_dots(g, y)
+    if bias is not None and bias_grad is not None:
+        total = total - bias * bias_grad
+    if b_down is not None and b_grad is not None:
+        total = total - (b_down * b_grad).sum(1)
+    return (total / factor).unsqueeze(1)
+
+
+def product(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    a_down: Tensor | None,
+    a_up: Tensor | None,
+    b_down: Tensor | None,
+    b_up: Tensor | None,
+) -> Tensor:
+    """x W^T + b for tokens x (..., d1), with W of `effective_weight` and a bias (d2,) or None.
+
+    `weight` is frozen; gradients flow to everything else. Under autocast the product runs in its dtype.
+    """
+    device = x.device.type
+    if torch.is_autocast_enabled(device):
+        x = x.to(torch.get_autocast_dtype(device))
+        with torch.autocast(device, enabled=False):
+            return _Product.apply(x, weight, bias, a_down, a_up, b_down, b_up)  # type: ignore[no-any-return]
+    return _Product.apply(x, weight, bias, a_down, a_up, b_down, b_up)  # type: ignore[no-any-return]
