@@ -7,7 +7,8 @@
 A VTAB task is decoded once into a cache, from what lies under the data root: raw/<data set>/, tfds/ or vtab-1k/, or in
 source_root=PATH. codec=jpeg75 sends images through a JPEG round trip first, resize=tf1_bilinear is the official resize.
 Raw archives that are missing are downloaded where that is possible (download=no: never; above 10 GB: only with
-download=yes). Add data_root=PATH to use another place than $GLORA_DATA or ~/.cache/glora.
+download=yes). A missing copy of source=tfds is built only with build=yes, which needs TensorFlow.
+Add data_root=PATH to use another place than $GLORA_DATA or ~/.cache/glora.
 
 Exit status: 0 when all that was asked for is ready, 1 when a task is not, 2 when the words are wrong.
 """
@@ -24,19 +25,26 @@ from pathlib import Path
 
 from data import SUITES, DataError, default_data_root, get_task
 from data.archives import ARCHIVES, fetch, unpack, unpacked
-from data.base import MissingData, TaskInfo
+from data.base import MissingCopy, MissingData, TaskInfo
 from data.build import FOLDERS, build, split_path, variant
 from data.cache import build_mini, mini_path, mini_ready
 from data.images import CODECS, RESIZES
 from data.sources.raw import raw_folder
+from data.sources.tfds_build import build_copy
 from data.status import mini_line, status_lines, vtab_instructions
 from data.vtab_table import VTAB_SOURCES
 
 EXAMPLES = {"dataset": "dataset=digits", "sweep": "sweep=mini", "data_root": "data_root=/my/data",
             "source": "source=noah", "source_root": "source_root=/my/vtab-1k", "codec": "codec=jpeg75",
-            "resize": "resize=tf1_bilinear", "download": "download=yes"}  # fmt: skip
+            "resize": "resize=tf1_bilinear", "download": "download=yes", "build": "build=yes"}  # fmt: skip
 KEYS = tuple(EXAMPLES)
-CHOICES = {"source": VTAB_SOURCES, "codec": CODECS, "resize": RESIZES, "download": ("yes", "no")}
+CHOICES = {
+    "source": VTAB_SOURCES,
+    "codec": CODECS,
+    "resize": RESIZES,
+    "download": ("yes", "no"),
+    "build": ("yes", "no"),
+}
 DEFAULTS = {"source": "raw", "codec": "raw", "resize": "bicubic"}
 BIG = 10.0
 """Gigabytes above which a download has to be asked for."""
@@ -52,7 +60,7 @@ def parse_words(words: list[str]) -> dict[str, str]:
             hint = f" Did you mean {near[0]}=?" if near else ""
             raise DataError(
                 f"unknown word '{word}'.{hint} Allowed: dataset=ID[,ID...], sweep=SUITE, data_root=PATH, "
-                "source=, source_root=, codec=, resize=, download=, or no word for the status of all tasks"
+                "source=, source_root=, codec=, resize=, download=, build=, or no word for the status of all tasks"
             )
         if not equals or not value.strip():
             raise DataError(f"'{word}' has no value; type for example {EXAMPLES[key]}")
@@ -114,7 +122,8 @@ def fetch_missing(folder: Path, big: bool, reason: DataError) -> bool:
 
 
 def build_or_fetch(task: TaskInfo, data_root: Path, given: dict[str, str], words: dict[str, str]) -> bool:
-    """Build the cache of a VTAB task, after a download where raw files are missing and may be fetched.
+    """Build the cache of a VTAB task, after a download where raw files are missing and may be fetched, or after a
+    build of the copy of source=tfds where that is missing and asked for.
 
     ``given`` are source, codec and resize. False when all was there. Raises DataError.
     """
@@ -122,6 +131,10 @@ def build_or_fetch(task: TaskInfo, data_root: Path, given: dict[str, str], words
     make = partial(build, task, data_root, **given, source_root=root, progress=show_progress)
     try:
         return make()
+    except MissingCopy:
+        if words.get("build") != "yes":
+            raise
+        build_copy(root or data_root / FOLDERS["tfds"], task.id)
     except MissingData as error:
         folder = raw_folder(root or data_root / FOLDERS["raw"], task.id)
         allowed = given["source"] == "raw" and words.get("download") != "no"

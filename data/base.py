@@ -26,6 +26,10 @@ class MissingData(DataError):
     """A source file is not there; fetching it may help."""
 
 
+class MissingCopy(DataError):
+    """A prepared copy of source=tfds is not there; building it may help."""
+
+
 @dataclass(frozen=True)
 class TaskInfo:
     """What is fixed about one classification task.

@@ -66,4 +66,5 @@ def vtab_instructions(task: TaskInfo, data_root: Path) -> Iterator[str]:
         for file in ARCHIVES.get(folder.name, ()):
             yield f"               {file.url}"
     yield f"  source=noah  folder {row.noah_folder}/ of the vtab-1k archive in {data_root / FOLDERS['noah']}"
-    yield f"  source=tfds  {row.builder} as array_record in {data_root / FOLDERS['tfds']}"
+    yield f"  source=tfds  {row.builder}, as array_record or tfrecord, in {data_root / FOLDERS['tfds']}"
+    yield "               (build=yes makes it where TensorFlow is installed)"

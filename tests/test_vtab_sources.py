@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from vtab_raw import CLEVR_DEPTHS, MAKERS, sun397, write_noah
+from vtab_raw import sun397, write_noah
 
 from data import DataError, get_task
-from data.base import STORED_SPLITS
 from data.build import build, select, split_path, variant
 from data.images import prepare_image
 from data.order import member_range
-from data.sources.base import Example
 from data.sources.noah import noah
 from data.sources.raw import READERS, raw, raw_folder
-from data.sources.tfds import tfds
 from data.store import read_split
-
-
-@pytest.fixture(scope="module")
-def raw_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("raw")
-    for name, make in MAKERS.items():
-        make(root / name)
-    return root
 
 
 @pytest.mark.parametrize("task_id", [t for t in READERS if t != "sun397"])
@@ -98,120 +84,6 @@ def test_damaged_and_missing_raw_files_are_named(
         for sibling in path.parent.glob("dmlab-train*"):
             sibling.unlink()
         raw(tmp_path, task)
-
-
-def tfds_copy(root: Path, task_id: str, sizes: dict[str, int], example: Callable[..., object]) -> None:
-    """A prepared array_record copy under the real name and keys, built without TensorFlow."""
-    tensorflow_datasets = pytest.importorskip("tensorflow_datasets")
-    from data.vtab_table import VTAB_BY_ID
-
-    name = VTAB_BY_ID[task_id].builder
-    kind = tensorflow_datasets.builder_cls(name.partition("/")[0])
-
-    class Fake(kind, skip_registration=True):  # type: ignore[misc, valid-type, call-arg]
-        name, pkg_dir_path = kind.name, kind.pkg_dir_path
-
-        def _split_generators(self, manager):  # type: ignore[no-untyped-def]
-            return {split: self._generate_examples(split) for split in sizes}
-
-        def _generate_examples(self, split):  # type: ignore[no-untyped-def]
-            yield from (example(split, i) for i in range(sizes[split]))
-
-    builder = Fake(data_dir=str(root), file_format="array_record")
-    builder.download_and_prepare(
-        download_config=tensorflow_datasets.download.DownloadConfig(try_download_gcs=False, register_checksums=False)
-    )
-
-
-def png(array: np.ndarray) -> io.BytesIO:
-    stream = io.BytesIO()
-    Image.fromarray(array).save(stream, "PNG")
-    stream.seek(0)
-    return stream
-
-
-def same_as_raw(root: Path, raw_root: Path, task_id: str) -> None:
-    task = get_task(task_id)
-    ours, theirs = select(task, raw(raw_root, task), False), select(task, tfds(root, task), False)
-    for split in STORED_SPLITS:
-        (a, at), (b, bt) = ours[split], theirs[split]
-        assert len(at) == len(bt)
-        for i, j in list(zip(at, bt, strict=True))[:250]:
-            left, right = a.get(i), b.get(j)
-            assert left.label == right.label
-            x, y = (prepare_image(e.picture, e.name, 64) for e in (left, right))
-            assert np.array_equal(x, y)
-
-
-def png_of(example: Example) -> io.BytesIO:
-    image = example.picture if isinstance(example.picture, np.ndarray) else None
-    return png(image) if image is not None else io.BytesIO(example.picture)
-
-
-def dsprites_row(i: int, e: Example) -> dict[str, object]:
-    image = e.picture
-    assert isinstance(image, np.ndarray)
-    raw_labels = {"label_orientation": i % 40, "label_x_position": i % 32}
-    zeros = {f"label_{k}": 0 for k in ("shape", "scale", "y_position")}
-    values = {f"value_{k}": 0.0 for k in ("shape", "scale", "orientation", "x_position", "y_position")}
-    return {"image": png(image // 255), **zeros, **values, **raw_labels}
-
-
-def smallnorb_row(i: int, e: Example) -> dict[str, object]:
-    fields = {"label_category": 0, "instance": 4, "label_lighting": 0}
-    return {"image": png_of(e), "image2": png_of(e), **fields, "label_elevation": i % 9, "label_azimuth": i % 18}
-
-
-def clevr_row(i: int, e: Example) -> dict[str, object]:
-    depths = [CLEVR_DEPTHS[i % 7]] + [12.5] * (2 + i % 8)
-    same = {"color": "gray", "material": "rubber", "shape": "cube", "size": "small", "rotation": 0.0,
-            "3d_coords": [0.0, 0.0, 0.0]}  # fmt: skip
-    objects = [{**same, "pixel_coords": [1.0, 2.0, d]} for d in depths]
-    return {"image": png_of(e), "file_name": "x", "objects": objects, "question_answer": []}
-
-
-def kitti_row(i: int, e: Example) -> dict[str, object]:
-    lines = Path(e.name).parent.parent.joinpath("label_2", f"{Path(e.name).stem}.txt").read_text().splitlines()
-    rows = [line.split() for line in lines if not line.startswith("DontCare")]
-    objects = [{"type": r[0], "truncated": 0.0, "occluded": 0, "alpha": 0.0, "bbox": (0.0, 0.0, 1.0, 1.0),
-                "dimensions": [1.0] * 3, "location": [float(v) for v in r[11:14]], "rotation_y": 0.0}
-               for r in rows]  # fmt: skip
-    for o in objects:
-        o["bbox"] = pytest.importorskip("tensorflow_datasets").features.BBox(0.0, 0.0, 1.0, 1.0)
-    return {"image": png_of(e), "image/file_name": Path(e.name).name, "objects": objects}
-
-
-def dtd_row(i: int, e: Example) -> dict[str, object]:
-    return {"image": png_of(e), "file_name": Path(e.name).name, "label": e.label}
-
-
-def cifar_row(i: int, e: Example) -> dict[str, object]:
-    return {"id": str(i), "image": png_of(e), "label": e.label, "coarse_label": 0}
-
-
-@pytest.mark.parametrize(
-    ("task_ids", "row"),
-    [(["cifar100"], cifar_row), (["dspr_loc", "dspr_ori"], dsprites_row), (["snorb_azim", "snorb_ele"], smallnorb_row),
-     (["clevr_count", "clevr_dist"], clevr_row), (["kitti_dist"], kitti_row), (["dtd"], dtd_row)],
-)  # fmt: skip
-def test_tfds_and_raw_give_the_same_images_and_labels_in_the_same_order(
-    raw_root: Path, tmp_path: Path, task_ids: list[str], row: Callable[[int, Example], dict[str, object]]
-) -> None:
-    listings = raw(raw_root, get_task(task_ids[0]))
-
-    def example(split: str, i: int) -> tuple[object, dict[str, object]]:
-        keys = listings[split].keys
-        assert keys is not None
-        return keys[i], row(i, listings[split].get(i))
-
-    tfds_copy(tmp_path, task_ids[0], {s: x.size for s, x in listings.items()}, example)
-    for task_id in task_ids:
-        same_as_raw(tmp_path, raw_root, task_id)
-
-
-def test_missing_tfds_copy_is_an_error_at_once(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no prepared copy of dtd"):
-        tfds(tmp_path, get_task("dtd"))
 
 
 def test_noah_folder_both_spellings_and_its_checks(tmp_path: Path) -> None:

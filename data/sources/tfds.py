@@ -1,74 +1,147 @@
-"""A copy prepared by tensorflow-datasets in the array_record format, read without TensorFlow and never fetched."""
+"""A copy prepared by tensorflow-datasets, as array_record or tfrecord, read without TensorFlow and never fetched.
+
+Both formats hold tf.train.Example messages under "/"-joined feature names, and shards are contiguous cuts of the final
+order, so that one reader serves both.
+"""
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data.base import DataError, TaskInfo
-from data.labels import clevr_count, clevr_distance, dsprites_location, dsprites_orientation, kitti_distance
+from data.base import DataError, MissingCopy, TaskInfo
+from data.images import Picture, to_rgb
+from data.labels import (
+    VEHICLES,
+    clevr_count,
+    clevr_distance,
+    dsprites_location,
+    dsprites_orientation,
+    kitti_distance,
+)
 from data.order import SLICES
-from data.sources.base import Example, Listing
+from data.sources.base import Example, Listing, need
+from data.sources.records import DAMAGE, Value, one_bytes, one_int, parse_example, read_example, records
 from data.vtab_table import VTAB_BY_ID
 
-_LABELS: dict[str, Callable[[dict[str, Any]], int]] = {
-    "clevr_count": lambda e: clevr_count(len(e["objects"]["pixel_coords"])),
-    "clevr_dist": lambda e: clevr_distance(float(p[2]) for p in e["objects"]["pixel_coords"]),
-    "kitti_dist": lambda e: kitti_distance(
-        float(p[2]) for kind, p in zip(e["objects"]["type"], e["objects"]["location"], strict=True) if kind < 3
-    ),
-    "dspr_loc": lambda e: dsprites_location(int(e["label_x_position"])),
-    "dspr_ori": lambda e: dsprites_orientation(int(e["label_orientation"])),
-    "snorb_azim": lambda e: int(e["label_azimuth"]),
-    "snorb_ele": lambda e: int(e["label_elevation"]),
+Features = dict[str, Value]
+Get = Callable[[int], Features]
+
+
+def _depths(example: Features, name: str) -> list[float]:
+    """The third of every three numbers: z of a list of points."""
+    return [float(value) for value in example[name][2::3]]
+
+
+def _kitti(example: Features) -> int:
+    kinds, depths = example["objects/type"], _depths(example, "objects/location")
+    return kitti_distance(d for kind, d in zip(kinds, depths, strict=True) if int(kind) < len(VEHICLES))
+
+
+_LABELS: dict[str, Callable[[Features], int]] = {
+    "clevr_count": lambda e: clevr_count(len(_depths(e, "objects/pixel_coords"))),
+    "clevr_dist": lambda e: clevr_distance(_depths(e, "objects/pixel_coords")),
+    "kitti_dist": _kitti,
+    "dspr_loc": lambda e: dsprites_location(one_int(e, "label_x_position")),
+    "dspr_ori": lambda e: dsprites_orientation(one_int(e, "label_orientation")),
+    "snorb_azim": lambda e: one_int(e, "label_azimuth"),
+    "snorb_ele": lambda e: one_int(e, "label_elevation"),
 }
 
 
 def copy_folder(root: Path, task_id: str) -> Path:
-    """The newest prepared version of the task's builder; DataError at once when there is none."""
+    """The newest prepared version of the task's builder; MissingCopy at once when there is none."""
     home = root / VTAB_BY_ID[task_id].builder
-    found = sorted(p.parent for p in home.glob("*/dataset_info.json"))
+    found = [p.parent for p in home.glob("*/dataset_info.json")]
     if not found:
-        raise DataError(
-            f"missing {home}/<version>/dataset_info.json: no prepared copy of {task_id}; prepare it with "
-            f"tensorflow-datasets (file_format=array_record), or use source=raw or source=noah"
+        raise MissingCopy(
+            f"missing {home}/<version>/dataset_info.json: no prepared copy of {task_id}; build it with build=yes "
+            "(needs TensorFlow), or use source=raw or source=noah"
         )
-    return found[-1]
+    return max(found, key=lambda p: [int(n) if n.isdecimal() else -1 for n in p.name.split(".")])
 
 
 def tfds(root: Path, task: TaskInfo) -> dict[str, Listing]:
-    """Listings of the source splits, in their final order."""
+    """Listings of the source splits, in their final order; DataError for a copy that is not whole."""
     folder = copy_folder(root, task.id)
-    os.environ.setdefault("TFDS_DISABLE_GCS", "1")
-    import tensorflow_datasets
-
-    builder = tensorflow_datasets.builder_from_directory(str(folder))
-    if builder.info.file_format.value != "array_record":
-        raise DataError(f"{folder} is in the format {builder.info.file_format.value}, which needs TensorFlow to read; "
-                        "convert it with: tfds convert_format --out_file_format array_record")  # fmt: skip
-    decoders = {"image": tensorflow_datasets.decode.SkipDecoding()}
+    try:
+        info = json.loads((folder / "dataset_info.json").read_text())
+        kind = info.get("fileFormat", "tfrecord")  # older versions wrote tfrecord and did not say so
+        shards = {s["name"]: [int(n) for n in s.get("shardLengths", [])] for s in info["splits"]}
+        name = info["name"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder}/dataset_info.json is damaged ({error}); prepare the copy again") from error
+    if kind not in ("array_record", "tfrecord"):
+        raise DataError(f"{folder} is in the format {kind}; convert it with: tfds convert_format --out_file_format "
+                        "array_record")  # fmt: skip
     out = {}
     for split in SLICES[task.id].sizes:
-        if split not in builder.info.splits:
-            raise DataError(f"{folder} has no split '{split}'")
-        out[split] = _listing(builder.as_data_source(split, decoders=decoders), task.id, f"{folder}:{split}")
+        if not shards.get(split):
+            raise DataError(f"{folder} has no split '{split}'; it has {', '.join(shards) or 'none'}")
+        lengths = shards[split]
+        files = [folder / f"{name}-{split}.{kind}-{i:05d}-of-{len(lengths):05d}" for i in range(len(lengths))]
+        for path in files:
+            need(path, f"a shard of '{split}' named in dataset_info.json")
+        get = _tfrecord(files, lengths) if kind == "tfrecord" else _array_record(files, lengths)
+        out[split] = Listing(sum(lengths), _example(get, task.id, f"{folder}:{split}"), None)
     return out
 
 
-def _listing(rows: Any, task_id: str, name: str) -> Listing:
-    label = _LABELS.get(task_id, lambda e: int(e["label"]))
+def _checked(path: Path, found: int, expected: int) -> None:
+    if found != expected:
+        raise DataError(f"{path} has {found} examples, not {expected}; prepare the copy again")
 
-    def get(i: int) -> Example:
-        row = rows[i]
-        picture = row["image"]
-        if task_id.startswith("dspr"):
-            from data.images import to_rgb
 
-            picture = np.asarray(to_rgb(picture, f"{name}[{i}]")) * 255  # stored as 0 and 1
-        return Example(picture, label(row), f"{name}[{i}]")
+def _tfrecord(files: list[Path], lengths: list[int]) -> Get:
+    places: list[tuple[Path, int, int]] = []
+    for path, expected in zip(files, lengths, strict=True):
+        here = [(path, *place) for place in records(path)]
+        _checked(path, len(here), expected)
+        places += here
+    return lambda i: read_example(*places[i])
 
-    return Listing(len(rows), get, None)
+
+def _array_record(files: list[Path], lengths: list[int]) -> Get:
+    try:
+        from array_record.python.array_record_module import ArrayRecordReader
+    except ImportError as error:
+        raise DataError(f"{files[0]} needs: pip install array_record") from error
+    readers: list[Any] = []
+    for path, expected in zip(files, lengths, strict=True):
+        try:
+            readers.append(ArrayRecordReader(str(path), options="readahead_buffer_size:0"))  # single records
+        except (RuntimeError, ValueError) as error:
+            raise DataError(f"{path} is damaged ({error}); prepare the copy again") from error
+        _checked(path, readers[-1].num_records(), expected)
+    starts = [0, *accumulate(lengths)]
+
+    def get(i: int) -> Features:
+        shard = int(np.searchsorted(starts, i, side="right")) - 1
+        try:
+            return parse_example(readers[shard].read([i - starts[shard]])[0])
+        except (*DAMAGE, RuntimeError) as error:
+            raise DataError(f"{files[shard]}: record {i - starts[shard]} is damaged ({error}); prepare the copy "
+                            "again") from error  # fmt: skip
+
+    return get
+
+
+def _example(get: Get, task_id: str, source: str) -> Callable[[int], Example]:
+    label = _LABELS.get(task_id, lambda e: one_int(e, "label"))
+
+    def example(i: int) -> Example:
+        found, name = get(i), f"{source}[{i}]"
+        try:
+            picture: Picture = one_bytes(found, "image")
+            if task_id.startswith("dspr"):
+                picture = np.asarray(to_rgb(picture, name)) * 255  # stored as 0 and 1
+            return Example(picture, label(found), name)
+        except DAMAGE as error:
+            raise DataError(f"{name} is no example of {task_id} (feature {error}); prepare the copy again") from error
+
+    return example
