@@ -112,6 +112,13 @@ ARCHIVES: dict[str, tuple[Archive, ...]] = {
             "8ebea626349354c5328b142b96d0430e647051f26efc2dc974c843f25ecf70bd",
         ),
     ),
+    "diabetic_retinopathy_detection": (
+        Archive(
+            "https://storage.googleapis.com/kaggle-forum-message-attachments/90528/2877/retinopathy_solution.csv",
+            1181257,
+            "a6af3d66804e81887da89b9261bcfb7da4f5bacedb070f1b5db83fa879ab60c9",
+        ),
+    ),
     "clevr": (
         Archive(
             "https://dl.fbaipublicfiles.com/clevr/CLEVR_v1.0.zip",
@@ -157,7 +164,7 @@ ARCHIVES: dict[str, tuple[Archive, ...]] = {
         Archive(f"{_NORB_TEST}-info.mat.gz", 10428, "16adf314226327ee006d1a44db8cfef52773c06c829951d5653a9f6f310248a2"),
     ),
 }
-"""By raw folder. resisc45 and retinopathy cannot be fetched, caltech101 has no raw source."""
+"""By raw folder. resisc45 and the images of retinopathy cannot be fetched, caltech101 has no raw source."""
 
 
 def fetch(

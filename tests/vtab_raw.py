@@ -119,6 +119,23 @@ def resisc45(root: Path) -> None:
         save(root / "NWPU-RESISC45" / f"class_{i % 45:02d}" / f"class_{i % 45:02d}_{i // 45 + 1:03d}.jpg")
 
 
+def eye(side: int = 60) -> np.ndarray:
+    """A textured disc on black, off the middle, as a fundus camera gives it."""
+    y, x = np.mgrid[:side, : side + 14]
+    inside = (y - side / 2) ** 2 + (x - side / 2 - 5) ** 2 < (0.45 * side) ** 2
+    return (picture((side, side + 14)) // 2 + 90) * inside[..., None].astype(np.uint8)
+
+
+def diabetic_retinopathy_detection(root: Path) -> None:
+    rows = {"train": [f"{i}_{side},{i % 5}" for i in range(420) for side in ("left", "right")],
+            "test": [f"{i}_left,{i % 5},{'Private' if i % 20 == 0 else 'Public'}" for i in range(220)]}  # fmt: skip
+    for home, lines in rows.items():
+        for line in lines:
+            save(root / home / f"{line.partition(',')[0]}.jpeg", eye())
+    (root / "trainLabels.csv").write_text("image,level\n" + "\n".join(rows["train"]) + "\n")
+    (root / "retinopathy_solution.csv").write_text("image,level,Usage\n" + "\n".join(rows["test"]) + "\n")
+
+
 CLEVR_DEPTHS = (8.0, 8.0001, 8.5, 9.0, 9.5, 10.0, 10.01)
 
 
@@ -197,20 +214,30 @@ def sun397(root: Path) -> None:
             save(root / f"SUN397{keys[i]}")
 
 
-def write_noah(root: Path, task_id: str, folder: str, test: int = 0) -> Path:
-    """The vtab-1k folder of one task, images under their own numbering, train800val200 in another order."""
+def write_noah(root: Path, task_id: str, folder: str, test: int = 0, given: dict[str, list[int]] | None = None) -> Path:
+    """The vtab-1k folder of one task, images under their own numbering, train800val200 in another order.
+
+    Labels of train800, val200 and test go round the classes unless ``given``.
+    """
     task, home = get_task(task_id), root / folder
     sizes = {**task.split_sizes, "test": test or task.split_sizes["test"]}
-    labels = {split: [i % task.num_classes for i in range(n)] for split, n in sizes.items()}
-    labels["train800val200"] = (labels["train800"] + labels["val200"])[::-1]
+    labels = given or {split: [i % task.num_classes for i in range(n)] for split, n in sizes.items()}
+    labels = {**labels, "train800val200": (labels["train800"] + labels["val200"])[::-1]}
+    tiles = []
+    for grey in range(256):
+        stream = io.BytesIO()
+        Image.fromarray(np.full((6, 6, 3), grey, np.uint8)).save(stream, "JPEG")
+        tiles.append(stream.getvalue())
     for split, found in labels.items():
+        (home / "images" / split).mkdir(parents=True, exist_ok=True)
         for i in range(len(found)):
-            save(home / "images" / split / f"{i:06d}.jpg", np.full((6, 6, 3), i % 256, np.uint8))
+            (home / "images" / split / f"{i:06d}.jpg").write_bytes(tiles[i % 256])
         lines = "".join(f"images/{split}/{i:06d}.jpg {label}\n" for i, label in enumerate(found))
         (home / f"{split}.txt").write_text(lines)
     return home
 
 
 MAKERS = {f.__name__: f for f in (cifar100, svhn_cropped, dsprites, smallnorb, patch_camelyon, dtd, oxford_flowers102,
-                                  oxford_iiit_pet, eurosat, resisc45, clevr, kitti, dmlab)}  # fmt: skip
+                                  oxford_iiit_pet, eurosat, resisc45, clevr, kitti, dmlab,
+                                  diabetic_retinopathy_detection)}  # fmt: skip
 """By the name of the raw folder; sun397 apart, since its real lists are used."""

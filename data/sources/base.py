@@ -43,11 +43,16 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read ({error.strerror})") from error
 
 
-def file_listing(files: Sequence[Path], labels: Sequence[int], keys: Sequence[str | int] | None) -> Listing:
-    """A listing of image files; ``keys`` None where they are in final order."""
+def file_listing(
+    files: Sequence[Path],
+    labels: Sequence[int],
+    keys: Sequence[str | int] | None,
+    process: Callable[[bytes, str], bytes] = lambda content, name: content,
+) -> Listing:
+    """A listing of image files; ``keys`` None where they are in final order, ``process`` (bytes, name) edits them."""
 
     def get(i: int) -> Example:
-        return Example(read_bytes(files[i]), labels[i], str(files[i]))
+        return Example(process(read_bytes(files[i]), str(files[i])), labels[i], str(files[i]))
 
     return Listing(len(files), get, keys)
 

@@ -22,6 +22,7 @@ READERS: dict[str, Callable[[Path, str], dict[str, Listing]]] = {
     "camelyon": arrays.camelyon,
     "eurosat": files.eurosat,
     "resisc45": files.resisc45,
+    "retinopathy": files.retinopathy,
     "clevr_count": files.clevr,
     "clevr_dist": files.clevr,
     "dmlab": dmlab,
@@ -35,7 +36,6 @@ READERS: dict[str, Callable[[Path, str], dict[str, Listing]]] = {
 REFUSED = {
     "caltech101": "tensorflow-datasets draws its train split over an unsorted directory listing, so raw files give "
     "another 1000 images on another machine",
-    "retinopathy": "tensorflow-datasets' btgraham-300 processing of the images is not reproduced here",
 }
 """Tasks whose official images cannot be had from raw files."""
 

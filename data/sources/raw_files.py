@@ -1,7 +1,8 @@
-"""Raw data sets of image files: dtd, flowers102, pets, sun397, eurosat, resisc45, clevr, kitti."""
+"""Raw data sets of image files: dtd, flowers102, pets, sun397, eurosat, resisc45, retinopathy, clevr, kitti."""
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import defaultdict
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ import numpy as np
 from data.base import DataError
 from data.labels import VEHICLES, clevr_count, clevr_distance, kitti_distance
 from data.sources.base import Listing, file_listing, need
+from data.sources.processing import btgraham, limited
 
 Listings = dict[str, Listing]
 
@@ -68,7 +70,7 @@ def pets(folder: Path, task: str) -> Listings:
 def sun397(folder: Path, task: str) -> Listings:
     """``SUN397/a/abbey/sun_*.jpg`` by the split lists that tensorflow-datasets ships (read as text).
 
-    tensorflow-datasets shrinks images above 120,000 pixels first; here they are squashed from the original.
+    Images above 120,000 pixels are shrunk first, as tensorflow-datasets does.
     """
     package = find_spec("tensorflow_datasets")
     if package is None or package.origin is None:
@@ -79,7 +81,7 @@ def sun397(folder: Path, task: str) -> Listings:
     for split, file in (("train", "tr"), ("validation", "va"), ("test", "te")):
         keys = _lines(lists / f"sun397_tfds_{file}.txt")
         labels = [names[key.rpartition("/")[0]] for key in keys]
-        out[split] = file_listing([folder / f"SUN397{key}" for key in keys], labels, keys)
+        out[split] = file_listing([folder / f"SUN397{key}" for key in keys], labels, keys, limited)
     return out
 
 
@@ -97,6 +99,26 @@ def eurosat(folder: Path, task: str) -> Listings:
 def resisc45(folder: Path, task: str) -> Listings:
     """``NWPU-RESISC45/<class>/*.jpg``."""
     return _by_class(folder / "NWPU-RESISC45", 45)
+
+
+def retinopathy(folder: Path, task: str) -> Listings:
+    """``trainLabels.csv`` over ``train/``, ``retinopathy_solution.csv`` (column Usage) over ``test/``.
+
+    Images of public use are the validation split, those of private use the test split.
+    """
+    out = {}
+    for split, file, home, usage in (("train", "trainLabels.csv", "train", None),
+                                     ("validation", "retinopathy_solution.csv", "test", "Public"),
+                                     ("test", "retinopathy_solution.csv", "test", "Private")):  # fmt: skip
+        path = need(folder / file)
+        try:
+            rows = list(csv.DictReader(path.read_text().splitlines()))
+            rows = [row for row in rows if usage is None or row["Usage"] == usage]
+            keys, labels = [row["image"] for row in rows], [int(row["level"]) for row in rows]
+        except (KeyError, ValueError, TypeError) as error:
+            raise DataError(f"{path} is damaged ({error}); fetch it again") from error
+        out[split] = file_listing([folder / home / f"{key}.jpeg" for key in keys], labels, keys, btgraham)
+    return out
 
 
 def clevr(folder: Path, task: str) -> Listings:

@@ -1,0 +1,73 @@
+"""The pixel steps of retinopathy and sun397 against tensorflow-datasets' own functions."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tensorflow_datasets.datasets.sun397 import sun397_dataset_builder as sun
+from tensorflow_datasets.image_classification import diabetic_retinopathy_detection as retina
+from vtab_raw import eye, picture
+
+from data import DataError, get_task
+from data.sources.processing import btgraham, limited
+from data.sources.raw import raw
+
+
+def jpeg(array: np.ndarray, kind: str = "JPEG") -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, kind)
+    return stream.getvalue()
+
+
+EYES = {
+    "small": eye(60),
+    "large": eye(900),
+    "black middle row": np.concatenate([picture((40, 90)), np.zeros((30, 90, 3), np.uint8), picture((30, 90))]),
+    "all black": np.zeros((50, 60, 3), np.uint8),
+    "wide": eye(200)[60:140],
+}
+
+
+@pytest.mark.parametrize("name", EYES)
+def test_retina_photographs_are_processed_as_tensorflow_datasets_does(name: str) -> None:
+    content = jpeg(EYES[name])
+    expected = retina._btgraham_processing(io.BytesIO(content), name, target_pixels=300, crop_to_radius=True)
+    ours = btgraham(content, name)
+    assert ours == expected.getvalue()
+    assert Image.open(io.BytesIO(ours)).size[0] <= 540
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"), [((300, 400), "JPEG"), ((301, 400), "JPEG"), ((700, 500), "PNG"), ((20, 30), "BMP")]
+)
+def test_sun397_is_limited_as_tensorflow_datasets_does(shape: tuple[int, int], kind: str) -> None:
+    content = jpeg(picture(shape), kind)
+    expected = sun._process_image_file(io.BytesIO(content), None, "x", target_pixels=120000)
+    ours = limited(content, "x")
+    assert ours == expected.getvalue()
+    height, width = np.asarray(Image.open(io.BytesIO(ours))).shape[:2]
+    assert height * width <= 120000 * 1.01 and (height, width) == shape or height * width > 100000
+
+
+def test_damaged_images_are_named(tmp_path: Path) -> None:
+    whole = jpeg(eye(100))
+    for process in (btgraham, limited):
+        for content in (b"", b"no image", whole[: len(whole) // 2]):
+            with pytest.raises(DataError, match="5_left.jpeg is not a whole image"):
+                process(content, "5_left.jpeg")
+
+
+def test_retinopathy_splits_follow_the_usage_column(raw_root: Path, tmp_path: Path) -> None:
+    listings = raw(raw_root, get_task("retinopathy"))
+    assert {split: x.size for split, x in listings.items()} == {"train": 840, "validation": 209, "test": 11}
+    assert listings["test"].keys == [f"{i}_left" for i in range(0, 220, 20)]
+    assert [listings["train"].get(i).label for i in range(6)] == [0, 0, 1, 1, 2, 2]
+    home = tmp_path / "diabetic_retinopathy_detection"
+    home.mkdir()
+    (home / "trainLabels.csv").write_text("image,level\n1_left,many\n")
+    with pytest.raises(DataError, match="trainLabels.csv is damaged"):
+        raw(tmp_path, get_task("retinopathy"))
