@@ -97,7 +97,7 @@ def test_noah_gives_the_multiset_of_labels_that_raw_gives(
     raw_root: Path, tmp_path: Path, task_id: str, folder: str
 ) -> None:
     task, labels = get_task(task_id), None
-    if task_id in READERS and task_id != "sun397":  # the others have no small raw archive here
+    if task_id in READERS and task_id not in ("sun397", "retinopathy"):  # no small raw archive here, or a slow one
         chosen = select(task, raw(raw_root, task), exact=False)
         # Written in another order, as the real folder is.
         labels = {s: sorted(listing.get(i).label for i in order) for s, (listing, order) in chosen.items()}
