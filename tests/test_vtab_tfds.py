@@ -40,7 +40,7 @@ ROWS = {"clevr": clevr_row, "kitti": kitti_row, "dsprites": dsprites_row, "small
 BUILDERS = {row.builder: [r.id for r in VTAB_ROWS if r.builder == row.builder] for row in VTAB_ROWS}
 SYNTHETIC = {"caltech101": ("train", "test"), "sun397/tfds": ("train", "validation", "test"),
              "diabetic_retinopathy_detection/btgraham-300": ("train", "validation", "test")}  # fmt: skip
-"""Builders without a small raw archive here, or (retinopathy) a slow one: their examples are made up below, with keys of the right form."""
+"""Builders without a small raw archive here, or with a slow one: their examples are made up below."""
 
 
 def copy_of_raw(raw_root: Path, root: Path, builder: str) -> Path:
