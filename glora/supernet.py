@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from glora.attach import replace_module
 from glora.fold import fold_gained_biases
 from glora.linear import GLoRALinear
 from glora.options import check_ranks
@@ -23,12 +24,6 @@ from glora.state import find_classifier, load_trained, parameters_of, trained_st
 
 def _owned(module: nn.Module | None) -> set[int]:
     return set() if module is None else {id(m) for m in module.modules()}
-
-
-def replace_module(model: nn.Module, name: str, new: nn.Module) -> None:
-    """Put `new` where the dotted `name` points."""
-    parent, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, new)
 
 
 class Supernet:

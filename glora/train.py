@@ -7,7 +7,7 @@ what the unbroken run draws.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,13 +16,16 @@ from torch import Tensor, nn
 
 from glora.schedule import cosine_lr
 
+OPTIMIZERS = ("adamw", "sgd")
+
 
 @dataclass(frozen=True)
 class Recipe:
     """Optimisation settings; the defaults are the paper's (500 epochs, AdamW, cosine per epoch, no augmentation).
 
     `unused_grad`: "zero" gives parameters outside the drawn subnet zero gradients (momentum and decay go on, as under
-    the torch release of the published code), "none" skips them.
+    the torch release of the published code), "none" skips them. `optimizer` is "adamw" or "sgd" (momentum 0.9);
+    without `decay_1d`, biases and other one-dimensional tensors get no weight decay.
     """
 
     lr: float = 5e-4
@@ -32,10 +35,16 @@ class Recipe:
     weight_decay: float = 1e-4
     unused_grad: str = "zero"
     max_steps: int | None = None
+    warmup_lr: float = 1e-6
+    min_lr: float = 1e-5
+    optimizer: str = "adamw"
+    decay_1d: bool = True
 
     def __post_init__(self) -> None:
         if self.unused_grad not in ("zero", "none"):
             raise ValueError(f"unused_grad is {self.unused_grad!r}; allowed: zero, none")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer is {self.optimizer!r}; allowed: {', '.join(OPTIMIZERS)}")
         for name in ("lr", "epochs", "batch_size"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
@@ -65,6 +74,19 @@ def step_rng(seed: int, step: int) -> random.Random:
     return random.Random(f"{seed}-{step}")
 
 
+def make_optimizer(
+    parameters: Mapping[str, nn.Parameter], recipe: Recipe, no_decay: Collection[str] = ()
+) -> torch.optim.Optimizer:
+    """The recipe's optimiser; `no_decay` names parameters without weight decay, whatever the recipe says."""
+    free = {n for n, p in parameters.items() if n in no_decay or (not recipe.decay_1d and p.dim() < 2)}
+    groups = [{"params": [p for n, p in parameters.items() if n not in free], "weight_decay": recipe.weight_decay}]
+    if free:
+        groups.append({"params": [p for n, p in parameters.items() if n in free], "weight_decay": 0.0})
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9)
+    return torch.optim.AdamW(groups, lr=recipe.lr)
+
+
 class Trainer:
     """Runs epochs over images held in memory.
 
@@ -75,6 +97,8 @@ class Trainer:
         before_step: called with a `random.Random` before each step (the supernet draws its subnet there).
         normalize: maps a uint8 batch to model input.
         seed: drives image order, subnet draws and drop path.
+        no_decay: names of parameters that get no weight decay.
+        eval_backbone: train with the model in eval mode (no drop path).
     """
 
     def __init__(
@@ -85,10 +109,13 @@ class Trainer:
         normalize: Callable[[Tensor], Tensor],
         seed: int = 0,
         before_step: Callable[[random.Random], object] | None = None,
+        no_decay: Collection[str] = (),
+        eval_backbone: bool = False,
     ) -> None:
         self.model, self.parameters, self.recipe = model, parameters, recipe
         self.normalize, self.seed, self.before_step = normalize, seed, before_step
-        self.optimizer = torch.optim.AdamW(list(parameters.values()), lr=recipe.lr, weight_decay=recipe.weight_decay)
+        self.eval_backbone = eval_backbone
+        self.optimizer = make_optimizer(parameters, recipe, no_decay)
         self.epoch = 0
         self.step = 0
         if recipe.unused_grad == "zero":
@@ -98,7 +125,7 @@ class Trainer:
     def lr(self, epoch: int) -> float:
         """Learning rate of an epoch."""
         r = self.recipe
-        return cosine_lr(epoch, r.lr, r.epochs, min(r.warmup_epochs, r.epochs // 2))
+        return cosine_lr(epoch, r.lr, r.epochs, min(r.warmup_epochs, r.epochs // 2), r.warmup_lr, r.min_lr)
 
     @property
     def done(self) -> bool:
@@ -120,7 +147,7 @@ class Trainer:
         lr = self.lr(self.epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        self.model.train()
+        self.model.train(not self.eval_backbone)
         loss_sum, hits, seen = 0.0, 0, 0
         for index in self._batches(len(labels)):
             if self.before_step is not None:

@@ -83,7 +83,10 @@ def build(c: TrainConf) -> Method:
     model = build_backbone(cfg.backbone(c), cfg.task(c).num_classes, c.seed)
     torch.manual_seed(c.seed)
     kind = METHODS[c.method.name]
-    method = GLoRA(model, c.ranks) if kind is GLoRA else kind(model)
+    try:
+        method = GLoRA(model, c.ranks) if kind is GLoRA else kind(model, **c.method.options)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     model.to(device_of(c))
     return method
 

@@ -23,12 +23,21 @@ from data import (
     own_images,
 )
 from glora.backbones import NORMALIZATIONS, Backbone
-from glora.methods import METHODS
+from glora.methods import METHODS, GLoRA
 from glora.options import check_ranks
-from glora.train import Recipe
+from glora.train import OPTIMIZERS, Recipe
 
 ASSETS = Path(__file__).parent / "assets"
 REFERENCE = "reference_2023_06"
+LABELS = {
+    "bitfit": "BitFit",
+    "lora": "LoRA",
+    "fact_tt": "FacT-TT",
+    "fact_tk": "FacT-TK",
+    "ssf": "SSF",
+    "repadapter": "RepAdapter",
+}
+"""Row names in tables where capital letters alone do not make the paper's."""
 PROTOCOLS = ("clean", "clean_1000", REFERENCE)
 
 
@@ -55,31 +64,53 @@ class BackboneConf:
     weights: str | None = None
     image_size: int = 224
     normalization: str = "imagenet"
-    drop_path_rate: float = 0.1
+    drop_path_rate: float | None = None
+
+
+@dataclass
+class RecipeConf:
+    """A method's own recipe; what is left open is GLoRA's."""
+
+    lr: float | None = None
+    epochs: int = 500
+    warmup_epochs: int = 10
+    warmup_lr: float = 1e-6
+    min_lr: float = 1e-5
+    weight_decay: float = 1e-4
+    decay_1d: bool = True
+    drop_path: float = 0.1
+    optimizer: str = "adamw"
 
 
 @dataclass
 class MethodConf:
     name: str = MISSING
-    lr: float | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    recipe: RecipeConf = field(default_factory=RecipeConf)
+    published: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass
 class TrainerConf:
     name: str = MISSING
-    epochs: int = 500
-    warmup_epochs: int = 10
+    epochs: int | None = None
+    warmup_epochs: int | None = None
     batch_size: int = 64
     eval_every: int = 25
     max_steps: int | None = None
     lr: dict[str, float] = field(default_factory=dict)
+    epochs_of: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
 class OptimizerConf:
     lr: float | None = None
-    weight_decay: float = 1e-4
+    weight_decay: float | None = None
     unused_grad: str = "zero"
+    name: str | None = None
+    decay_1d: bool | None = None
+    warmup_lr: float | None = None
+    min_lr: float | None = None
 
 
 @dataclass
@@ -155,10 +186,60 @@ def read(raw: DictConfig) -> TrainConf:
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0]) from error
     assert isinstance(config, TrainConf)
-    problems = check(config)
+    problems = _method_problems(config)
+    if not problems:
+        fill(config)
+    problems += check(config)
     if problems:
         raise ConfigError("\n".join(problems))
     return config
+
+
+def _method_problems(c: TrainConf) -> list[str]:
+    """What is wrong with the method's options and its published table; options are completed with their defaults."""
+    kind = METHODS.get(c.method.name)
+    if kind is None:
+        return [f"method={c.method.name} is not one of {', '.join(METHODS)}"]
+    if kind is GLoRA:
+        return ["method=glora has no options here; write ranks=[8,4]"] if c.method.options else []
+    out = []
+    try:
+        c.method.options = kind.check_options(c.method.options)
+    except ValueError as error:
+        out.append(f"method.options: {error}")
+    if c.hparams == "published":
+        tasks = c.method.published
+        if c.dataset is not None and c.dataset.id not in tasks:
+            known = f"it has them for {', '.join(tasks)}" if tasks else "its configs/method file holds no table"
+            out.append(f"hparams=published: method={c.method.name} has no published values for {c.dataset.id}; {known}")
+    return out
+
+
+def fill(c: TrainConf) -> None:
+    """Decide what was left open, in place.
+
+    What was typed wins; then, with `hparams=published`, the method's values for the task; then the trainer's for the
+    method; then the method's own recipe.
+    """
+    own = asdict(c.method.recipe)
+    if c.hparams == "published" and c.dataset is not None:
+        defaults = METHODS[c.method.name].options()
+        for key, value in c.method.published[c.dataset.id].items():
+            if key not in defaults:
+                own[key] = value
+                if key == "lr" and c.optimizer.lr is None:
+                    c.optimizer.lr = value
+            elif c.method.options[key] == defaults[key]:
+                c.method.options[key] = type(defaults[key])(value)
+    t, o, b = c.trainer, c.optimizer, c.backbone
+    if t.epochs is None:
+        t.epochs = t.epochs_of.get(c.method.name) or t.epochs_of.get("default") or own["epochs"]
+    t.warmup_epochs = own["warmup_epochs"] if t.warmup_epochs is None else t.warmup_epochs
+    b.drop_path_rate = own["drop_path"] if b.drop_path_rate is None else b.drop_path_rate
+    o.name = own["optimizer"] if o.name is None else o.name
+    for key in ("weight_decay", "decay_1d", "warmup_lr", "min_lr"):
+        if getattr(o, key) is None:
+            setattr(o, key, own[key])
 
 
 def check(c: TrainConf) -> list[str]:
@@ -171,9 +252,9 @@ def check(c: TrainConf) -> list[str]:
     except ValueError as error:
         out.append(str(error))
     for name, value, allowed in (
-        ("method", c.method.name, tuple(METHODS)),
         ("protocol", c.protocol.name, PROTOCOLS),
-        ("hparams", c.hparams, ("global",)),
+        ("hparams", c.hparams, ("global", "published")),
+        ("optimizer.name", c.optimizer.name or "adamw", OPTIMIZERS),
         ("codec", c.codec, CODECS),
         ("resize", c.resize, RESIZES),
         ("search", c.search.name, ("evolution", "random")),
@@ -192,7 +273,7 @@ def check(c: TrainConf) -> list[str]:
         ("search.parents", c.search.parents, 1),
         ("search.val_limit", c.search.val_limit, 1),
     ):
-        if number < low:
+        if number is not None and number < low:
             out.append(f"{name}={number} must be at least {low}")
     if not 1 <= c.trainer.batch_size <= 800:
         out.append(f"trainer.batch_size={c.trainer.batch_size} must be between 1 and 800, the training images")
@@ -240,19 +321,27 @@ def learning_rate(c: TrainConf) -> float:
     assert c.dataset is not None
     if c.optimizer.lr is not None:
         return c.optimizer.lr
-    return c.trainer.lr.get(c.method.name) or c.method.lr or c.dataset.lr
+    return c.trainer.lr.get(c.method.name) or c.method.recipe.lr or c.dataset.lr
 
 
 def recipe(c: TrainConf) -> Recipe:
     """The library's recipe for this config."""
+    o = c.optimizer
+    assert c.trainer.epochs is not None and c.trainer.warmup_epochs is not None  # `fill` has decided
+    assert o.weight_decay is not None and o.warmup_lr is not None and o.min_lr is not None
+    assert o.name is not None and o.decay_1d is not None
     return Recipe(
         lr=learning_rate(c),
         epochs=c.trainer.epochs,
         warmup_epochs=c.trainer.warmup_epochs,
         batch_size=c.trainer.batch_size,
-        weight_decay=c.optimizer.weight_decay,
-        unused_grad=c.optimizer.unused_grad,
+        weight_decay=o.weight_decay,
+        unused_grad=o.unused_grad,
         max_steps=c.trainer.max_steps,
+        warmup_lr=o.warmup_lr,
+        min_lr=o.min_lr,
+        optimizer=o.name,
+        decay_1d=o.decay_1d,
     )
 
 
@@ -267,6 +356,7 @@ def weights_path(c: TrainConf) -> Path | None:
 def backbone(c: TrainConf) -> Backbone:
     """The library's backbone for this config."""
     b = c.backbone
+    assert b.drop_path_rate is not None  # `fill` has decided
     return Backbone(b.name, b.timm_name, b.kwargs, b.pretrained, weights_path(c), b.drop_path_rate)
 
 
@@ -286,7 +376,7 @@ def label(c: TrainConf) -> str:
     """The row's name in tables, as the paper writes it."""
     if c.method.name == "glora":
         return "GLoRA-" + "-".join(map(str, c.ranks))
-    return c.method.name.replace("_", " ").title()
+    return LABELS.get(c.method.name, c.method.name.replace("_", " ").title())
 
 
 def identity(c: TrainConf) -> dict[str, Any]:
@@ -297,7 +387,13 @@ def identity(c: TrainConf) -> dict[str, Any]:
     if c.method.name != "glora":
         del out["ranks"]
     out["optimizer"]["lr"] = learning_rate(c)
-    del out["trainer"]["lr"], out["method"]["lr"], out["dataset"]["lr"]
+    del out["trainer"]["lr"], out["trainer"]["epochs_of"], out["dataset"]["lr"]
+    del out["method"]["recipe"], out["method"]["published"]
+    if not c.method.options:
+        del out["method"]["options"]
+    for key, usual in (("name", "adamw"), ("decay_1d", True), ("warmup_lr", 1e-6), ("min_lr", 1e-5)):
+        if out["optimizer"][key] == usual:  # the paper's recipe keeps its words, and so its folders
+            del out["optimizer"][key]
     for key in ("root", "train", "val", "test"):
         del out["dataset"][key]
     if c.dataset is not None and c.dataset.id == "folder":

@@ -54,7 +54,14 @@ class Job:
             model = self.method.model
         self.normalize: Callable[[Tensor], Tensor] = nn.Identity() if self.cached else self.prep
         self.trainer = Trainer(
-            model, self.method.trainable(), cfg.recipe(c), self.normalize, c.seed, self.method.before_step
+            model,
+            self.method.trainable(),
+            cfg.recipe(c),
+            self.normalize,
+            c.seed,
+            self.method.before_step,
+            self.method.no_decay(),
+            self.method.eval_backbone,
         )
 
     def _inputs(self, s: Split) -> Tensor:

@@ -19,7 +19,7 @@ def composed(*words):
 
 
 def test_number_of_files():
-    assert len(GROUPS) == 46 and len(list(ROOT.rglob("*.yaml"))) == 47
+    assert len(GROUPS) == 53 and len(list(ROOT.rglob("*.yaml"))) == 54
 
 
 @pytest.mark.parametrize("path", GROUPS, ids=str)

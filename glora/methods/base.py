@@ -2,25 +2,67 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from glora.attach import Adapted, plain_copy, replace_module
 from glora.state import find_classifier, load_trained, parameters_of, trained_state
 
 
+class NotMergeable(ValueError):
+    """The method has no plain model of the original architecture; the message says why mathematically."""
+
+
 class Method(ABC):
-    """An adaptation of `model`, made in place by the constructor; everything that does not train is frozen."""
+    """An adaptation of `model`, made in place by the constructor; everything that does not train is frozen.
+
+    The constructor's keyword arguments, with their defaults, are the method's options (Table 1's setting by default).
+    `mergeable`: `merge` gives a plain model. `eval_backbone`: while training, the backbone stays in eval mode.
+    """
 
     name: ClassVar[str]
     searched: ClassVar[bool] = False
+    mergeable: ClassVar[bool] = True
+    eval_backbone: ClassVar[bool] = False
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.head = find_classifier(model)
+        model.requires_grad_(False)
+        if self.head is not None:
+            self.head.requires_grad_(True)
+
+    @classmethod
+    def options(cls) -> dict[str, Any]:
+        """Every option with its default."""
+        parameters = list(inspect.signature(cls).parameters.values())[1:]
+        return {p.name: p.default for p in parameters}
+
+    @classmethod
+    def check_options(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All options, the given ones in place of their defaults.
+
+        Raises:
+            ValueError: for an option that does not exist or has another type than its default.
+        """
+        known = cls.options()
+        allowed = f"allowed: {', '.join(f'{k}={v!r}' for k, v in known.items())}" if known else "it has no options"
+        checked = dict(known)
+        for key, value in given.items():
+            if key not in known:
+                raise ValueError(f"method={cls.name} has no option {key!r}; {allowed}")
+            kind = type(known[key])
+            if kind is float and type(value) is int:
+                value = float(value)
+            if known[key] is not None and type(value) is not kind:
+                raise ValueError(f"method={cls.name}: option {key}={value!r} is no {kind.__name__}; {allowed}")
+            checked[key] = value
+        return checked
 
     def head_parameters(self) -> dict[str, nn.Parameter]:
         """Weight and bias of the classifier by full name; found by identity, never by a name."""
@@ -35,12 +77,20 @@ class Method(ABC):
         head = self.head_parameters()
         return sum(p.numel() for n, p in self.trainable().items() if n not in head)
 
+    def no_decay(self) -> set[str]:
+        """Names of trainable parameters that get no weight decay, whatever the recipe says."""
+        return set()
+
     def before_step(self, rng: random.Random) -> None:  # noqa: B027 (a hook that most methods leave empty)
         """Called before every training step; a supernet draws its subnet here."""
 
     @abstractmethod
     def merge(self) -> nn.Module:
-        """A plain model of the original architecture that computes the same function."""
+        """A plain model of the original architecture that computes the same function.
+
+        Raises:
+            NotMergeable: with the reason, if there is none.
+        """
 
     def state_dict(self) -> dict[str, Tensor]:
         """Only what was trained, as detached CPU copies."""
@@ -49,3 +99,26 @@ class Method(ABC):
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Inverse of `state_dict`. Raises ValueError, changing nothing, if the tensors do not fit."""
         load_trained(self.trainable(), state)
+
+
+class AdaptedLinears(Method):
+    """A method whose whole adaptation sits in layers of type `Adapted`, each of which merges into one linear layer."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self.layers: dict[str, Adapted] = {}
+
+    def adapt(self, name: str, layer: Adapted) -> None:
+        """Put `layer` where the linear layer `name` is."""
+        self.layers[name] = layer
+        replace_module(self.model, name, layer)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Everything that the added layers own, and the head."""
+        base = {id(t) for layer in self.layers.values() for t in (layer.weight, layer.bias)}
+        own = {f"{n}.{k}": p for n, m in self.layers.items() for k, p in m.named_parameters() if id(p) not in base}
+        return own | self.head_parameters()
+
+    def merge(self) -> nn.Module:
+        """Every adapted layer as the plain one it equals."""
+        return plain_copy(self.model, {n: layer.merge() for n, layer in self.layers.items()})

@@ -16,14 +16,12 @@ class Linear(Method):
     """The frozen backbone with a trained head."""
 
     name = "linear"
+    eval_backbone = True
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
         if self.head is None:
             raise ValueError("a linear probe needs a model that names its classifier through get_classifier()")
-        model.requires_grad_(False)
-        for parameter in self.head.parameters():
-            parameter.requires_grad_(True)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The head."""
