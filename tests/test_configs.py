@@ -6,6 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from data import SUITES
+from glora.methods import METHODS
 from runner import config as cfg
 
 ROOT = Path(__file__).resolve().parent.parent / "configs"
@@ -19,7 +20,7 @@ def composed(*words):
 
 
 def test_number_of_files():
-    assert len(GROUPS) == 53 and len(list(ROOT.rglob("*.yaml"))) == 54
+    assert len(GROUPS) == 57 and len(list(ROOT.rglob("*.yaml"))) == 58
 
 
 @pytest.mark.parametrize("path", GROUPS, ids=str)
@@ -86,3 +87,66 @@ def test_a_typed_default_changes_no_folder_and_a_real_change_does():
     assert home.name.startswith("vit_micro-glora-r8-4-clean-paper-seed0-")
     other = cfg.read(composed("dataset=digits", "search.population=9"))
     assert search_folder(other, home) != search_folder(base, home)
+
+
+def test_every_method_has_a_yaml_that_lists_its_options_with_their_defaults():
+    import yaml
+
+    for name, kind in METHODS.items():
+        text = yaml.safe_load((ROOT / "method" / f"{name}.yaml").read_text())
+        assert text["name"] == name and text.get("options", {}) == ({} if name == "glora" else kind.options())
+        assert cfg.read(composed("dataset=cifar100", f"method={name}")).trainer.epochs == (
+            500 if name == "glora" else 100
+        )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["method=lora", "+method.options.rnak=4"], "has no option 'rnak'; allowed: form='fused_qkv', rank=8"),
+        (["method=lora", "method.options.rank=four"], "option rank='four' is no int"),
+        (["method=linear", "hparams=published"], "no published values for digits"),
+        (["method=lora", "hparams=published"], "it has them for cifar100"),
+        (["optimizer.name=lion"], "optimizer.name=lion is not one of adamw, sgd"),
+    ],
+)
+def test_wrong_options_are_one_clear_message(words, said):
+    with pytest.raises(cfg.ConfigError) as caught:
+        cfg.read(composed("dataset=digits", *words))
+    assert said in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+def test_options_and_recipe_decide_the_folder_and_typed_defaults_do_not():
+    from runner.folder import recipe_digest, run_folder
+
+    def home(*words):
+        return run_folder(cfg.read(composed("dataset=dtd", "method=lora", *words)))
+
+    for words in (["method.options.scale=1"], ["ranks=[2]"], ["optimizer.name=adamw"], ["trainer.epochs=100"]):
+        assert home(*words) == home(), words
+    for words in (["method.options.scale=2"], ["optimizer.name=sgd"], ["optimizer.decay_1d=false"],
+                  ["hparams=published"]):  # fmt: skip
+        assert home(*words) != home(), words
+    rows = {
+        recipe_digest(cfg.read(composed(f"dataset={t}", "method=ssf", "hparams=published"))) for t in ("dtd", "svhn")
+    }
+    assert len(rows) == 1
+
+
+def test_published_values_and_what_is_typed():
+    ssf = cfg.recipe(cfg.read(composed("dataset=eurosat", "method=ssf", "hparams=published")))
+    assert (ssf.lr, ssf.weight_decay, ssf.decay_1d, ssf.min_lr) == (3e-3, 5e-2, False, 1e-8)
+    assert cfg.read(composed("dataset=eurosat", "method=ssf", "hparams=published")).backbone.drop_path_rate == 0.2
+    assert cfg.recipe(cfg.read(composed("dataset=svhn", "method=ssf", "hparams=published", "optimizer.lr=1"))).lr == 1
+    fact = cfg.read(composed("dataset=pets", "method=fact_tk", "hparams=published"))
+    assert fact.method.options == {"rank": 16, "scale": 10.0, "dropout": 0.1}
+    for name in ("lora", "fact_tt", "fact_tk", "ssf", "repadapter"):
+        table = cfg.read(composed("dataset=dtd", f"method={name}")).method.published
+        assert list(table) == list(SUITES["vtab"])
+
+
+def test_rank_variants_are_glora():
+    for name, ranks in (("glora_4_2", [4, 2]), ("glora_2", [2])):
+        one, two = (composed("dataset=digits", w, *x) for w, x in
+                    ((f"method={name}", []), ("method=glora", [f"ranks={ranks}"])))  # fmt: skip
+        assert cfg.identity(cfg.read(one)) == cfg.identity(cfg.read(two))

@@ -1,0 +1,311 @@
+"""Every registered method on a tiny ViT and Swin: start, training, counts, merge, save and load; independent formulas.
+
+A new method needs an entry in `START`, `VIT_B` and, if it is not defined on a Swin, `NOT_ON_SWIN`.
+"""
+
+import inspect
+
+import peft
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from test_supernet import SMALL
+from test_supernet import build as build_random
+from torch import nn
+
+from glora.linear import GLoRALinear
+from glora.methods import METHODS, NotDefined, NotMergeable
+from glora.options import NONE, VECTOR, LayerConfig, Option
+
+# Where training starts: at the pre-trained function, or near it (SSF draws gamma from N(1, 0.02)).
+START = dict.fromkeys(METHODS, "pretrained") | {"ssf": "near"}
+VIT_B = {
+    "full": 85_798_656,
+    "linear": 0,
+    "bitfit": 102_912,
+    "lora": 294_912,
+    "fact_tt": 1536 * 16 + 144 * 16**2,
+    "fact_tk": 86_528,
+    "ssf": 205_824,
+    "repadapter": 239_808,
+    "glora": 3_041_664,
+}
+SWIN_B = {"bitfit": 137_216, "ssf": 274_432, "repadapter": 313_216, "full": 86_743_224, "glora": 4_087_832}
+NOT_ON_SWIN: set[str] = set()
+BOTH = [(k, m) for k in SMALL for m in METHODS if not (k == "swin" and m in NOT_ON_SWIN)]
+
+
+def build(kind, seed=0):
+    """A random model whose biases are not zero either, as in a pre-trained one."""
+    model = build_random(kind, seed)
+    torch.manual_seed(seed + 10)
+    with torch.no_grad():
+        for module in model.modules():
+            if getattr(module, "bias", None) is not None:
+                nn.init.normal_(module.bias, std=0.1)
+    return model
+
+
+def make(kind, name, **options):
+    model = build(kind)
+    torch.manual_seed(1)
+    return METHODS[name](model, **options)
+
+
+def inputs(kind):
+    size = SMALL[kind][1]["img_size"]
+    return torch.randn(2, 3, size, size, dtype=torch.double, generator=torch.Generator().manual_seed(2))
+
+
+def filled(kind, name, **options):
+    """The method with every trained tensor moved away from its start."""
+    method = make(kind, name, **options)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for p in method.trainable().values():
+            p.add_(torch.randn_like(p), alpha=0.1)
+    if name == "glora":
+        method.supernet.set(method.supernet.space.largest)
+    return method
+
+
+def on_meta(timm_name, name, **options):
+    with torch.device("meta"):
+        model = timm.create_model(timm_name, num_classes=10)
+    return METHODS[name](model, **options)
+
+
+def test_every_method_has_an_expectation():
+    assert START.keys() == METHODS.keys() == VIT_B.keys() and METHODS.keys() >= NOT_ON_SWIN
+    assert all(k == m.name for k, m in METHODS.items())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_parameters_without_head_on_the_published_backbones(name):
+    assert on_meta("vit_base_patch16_224", name).params() == VIT_B[name]
+    if name in SWIN_B:
+        assert on_meta("swin_base_patch4_window7_224", name).params() == SWIN_B[name]
+
+
+@pytest.mark.parametrize(("rank", "tt", "tk"), [(4, 8_448, None), (8, 21_504, None), (16, 61_440, 30_976)])
+def test_fact_counts_by_rank(rank, tt, tk):
+    assert on_meta("vit_base_patch16_224", "fact_tt", rank=rank).params() == tt
+    assert tk is None or on_meta("vit_base_patch16_224", "fact_tk", rank=rank).params() == tk
+
+
+def test_lora_forms_and_repadapter_places_have_their_counts():
+    assert on_meta("vit_base_patch16_224", "lora", form="qv").params() == 294_912
+    assert on_meta("vit_base_patch16_224", "repadapter", place="attention").params() == 12 * 9_992
+
+
+@pytest.mark.parametrize(("kind", "name"), BOTH)
+def test_starts_where_it_should(kind, name):
+    x, reference, method = inputs(kind), build(kind), make(kind, name)
+    gap = (method.model.eval()(x) - reference(x)).abs().max().item()
+    assert gap < 1e-12 if START[name] == "pretrained" else gap > 1e-6
+
+
+@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("name", sorted(NOT_ON_SWIN | {"lora", "fact_tk", "ssf", "repadapter"}))
+def test_where_it_is_undefined_it_is_refused(kind, name):
+    with pytest.raises(NotDefined, match=f"method={name}"):
+        METHODS[name](nn.Sequential(nn.Linear(4, 4)))
+    if kind == "swin" and name in NOT_ON_SWIN:
+        with pytest.raises(NotDefined, match=f"method={name}"):
+            make(kind, name)
+
+
+@pytest.mark.parametrize(("kind", "name"), BOTH)
+def test_every_declared_parameter_gets_a_gradient_and_nothing_else_moves(kind, name):
+    method = filled(kind, name)
+    named, declared = dict(method.model.named_parameters()), method.trainable()
+    assert declared.keys() <= named.keys() and all(named[n] is p for n, p in declared.items())
+    assert {n for n, p in named.items() if p.requires_grad} == declared.keys()
+    assert method.head_parameters().keys() <= declared.keys() and method.no_decay() <= declared.keys()
+    before = {n: p.detach().clone() for n, p in named.items()}
+    optimizer = torch.optim.AdamW(declared.values(), lr=1e-2)
+    method.model.train(not method.eval_backbone)
+    F.cross_entropy(method.model(inputs(kind)), torch.tensor([0, 1])).backward()
+    without = {n for n, p in declared.items() if p.grad is None or not p.grad.any()}
+    assert not without
+    optimizer.step()
+    assert {n for n, p in named.items() if not torch.equal(p, before[n])} == declared.keys()
+
+
+@pytest.mark.parametrize(("kind", "name"), BOTH)
+def test_merge_is_the_same_function_in_an_untouched_model_or_is_refused(kind, name):
+    method, x = filled(kind, name), inputs(kind)
+    if not method.mergeable:
+        with pytest.raises(NotMergeable, match=name):
+            method.merge()
+        return
+    expected = method.model.eval()(x)
+    assert (expected - build(kind)(x)).abs().max() > 1e-3
+    plain = build(kind, seed=9)
+    plain.load_state_dict(method.merge().state_dict(), strict=True)
+    torch.testing.assert_close(plain(x), expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(method.model(x), expected, rtol=0, atol=0)  # merging changed nothing
+    method.model.float()
+    single = method.merge().eval()(x.float())
+    torch.testing.assert_close(single, method.model(x.float()), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "name"), BOTH)
+def test_saved_state_holds_what_trains_and_restores_the_function(kind, name):
+    method, other, x = filled(kind, name), make(kind, name), inputs(kind)
+    state = method.state_dict()
+    assert state.keys() == method.trainable().keys()
+    other.load_state_dict(state)
+    if name == "glora":
+        other.supernet.set(method.supernet.current)
+    assert torch.equal(other.model.eval()(x), method.model.eval()(x))
+    with pytest.raises(ValueError, match="do not fit"):
+        other.load_state_dict({k: v for k, v in list(state.items())[1:]})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_options_are_the_constructors_and_are_checked(name):
+    kind = METHODS[name]
+    assert kind.options().keys() == inspect.signature(kind).parameters.keys() - {"model"}
+    assert kind.check_options({}) == kind.options()
+    with pytest.raises(ValueError, match=f"method={name} has no option 'sacle'"):
+        kind.check_options({"sacle": 1})
+    for key, default in kind.options().items():
+        with pytest.raises(ValueError, match=f"option {key}="):
+            kind.check_options({key: [default]})
+
+
+def test_dropout_acts_in_training_alone():
+    for name in ("lora", "fact_tt", "fact_tk", "repadapter"):
+        method, x = filled("vit", name, dropout=0.5), inputs("vit")
+        assert torch.equal(method.model.eval()(x), method.model(x))
+        assert not torch.equal(method.model.train()(x), method.model(x))
+
+
+# Formulas written out a second time, layer by layer, in float64.
+
+
+def layer(name, part, **options):
+    """The tiny ViT's adapted layer `part` of block 1, its pre-trained twin and an input."""
+    method, base = filled("vit", name, **options), build("vit").get_submodule(f"blocks.1.{part}")
+    width = base.in_features if isinstance(base, nn.Linear) else base.weight.shape[-1]
+    x = torch.randn(3, 5, width, dtype=torch.double, generator=torch.Generator().manual_seed(4))
+    return method, method.model.eval().get_submodule(f"blocks.1.{part}"), base, x
+
+
+def same(a, b):
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("form", ["tt", "tk"])
+@pytest.mark.parametrize(("part", "slot"), [("attn.qkv", 0), ("attn.proj", 3), ("mlp.fc1", 4), ("mlp.fc2", 8)])
+def test_fact_is_its_dense_formula(form, part, slot):
+    method, adapted, base, x = layer(f"fact_{form}", part, rank=4, scale=0.7)
+    state, d = {k.split(".")[-1]: v for k, v in method.state_dict().items() if k.startswith("fact.")}, 32
+    delta = torch.zeros_like(base.weight)
+    for i in range(max(delta.shape) // d):
+        if form == "tt":
+            core = state["cores"][1, slot + i]
+        else:
+            core = sum(state["core"][:, :, k] * state["mix"][k, 12 + slot + i] for k in range(4))
+            core = core if slot == 8 else core.T
+        block = state["v"] @ core @ state["u"]
+        if part == "mlp.fc2":
+            delta[:, i * d : (i + 1) * d] = block
+        else:
+            delta[i * d : (i + 1) * d] = block
+    same(adapted(x), x @ (base.weight + 0.7 * delta).T + base.bias)
+
+
+def test_ssf_is_its_formula():
+    for part in ("attn.qkv", "norm1"):
+        _, adapted, base, x = layer("ssf", part)
+        same(adapted(x), base(x) * adapted.gamma + adapted.beta)
+
+
+def test_repadapter_is_its_dense_formula():
+    _, adapted, base, x = layer("repadapter", "mlp.fc1", scale=0.5)
+    up = torch.zeros(32, 8, dtype=torch.double)
+    up[:16, :4], up[16:, 4:] = adapted.up[0].detach(), adapted.up[1].detach()
+    z = x + 0.5 * ((x @ adapted.down.T + adapted.down_bias) @ up.T + adapted.up_bias)
+    same(adapted(z * 0 + x), base(z))
+
+
+def test_lora_equals_hf_peft():
+    _, adapted, base, x = layer("lora", "attn.qkv", scale=0.5)
+    config = peft.LoraConfig(r=8, lora_alpha=4, target_modules=["0"])
+    model = peft.get_peft_model(nn.Sequential(base), config).double().eval()
+    named = dict(model.named_parameters())
+    with torch.no_grad():
+        for n, p in named.items():
+            if "lora_" in n:
+                p.copy_(adapted.down[0] if "lora_A" in n else adapted.up[0])
+    same(adapted(x), model(x))
+
+
+# Section B.14: where equation 10 contains a method, its trained weights become support tensors.
+
+
+def glora_layer(base, rank, config, **tensors):
+    glora = GLoRALinear(base, rank)
+    with torch.no_grad():
+        for p in glora.adapter_parameters().values():
+            p.zero_()
+        for n, value in tensors.items():
+            getattr(glora, n)[tuple(slice(s) for s in value.shape)] = value
+    glora.config = config
+    return glora
+
+
+def lora_option(rank):
+    return Option("lora", rank)
+
+
+def test_equation_10_contains_lora_both_forms():
+    _, adapted, base, x = layer("lora", "attn.qkv", scale=0.5)
+    config = LayerConfig(B=lora_option(8))
+    same(glora_layer(base, 8, config, Bd=0.5 * adapted.up[0], Bu=adapted.down[0])(x), adapted(x))
+    _, adapted, base, x = layer("lora", "attn.qkv", form="qv", rank=4)
+    down = torch.zeros(96, 8, dtype=torch.double)
+    down[:32, :4], down[64:, 4:] = adapted.up[0].detach(), adapted.up[1].detach()
+    same(glora_layer(base, 8, config, Bd=down, Bu=torch.cat(list(adapted.down)))(x), adapted(x))
+
+
+@pytest.mark.parametrize("part", ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"])
+def test_equation_10_contains_fact_at_its_rank(part):
+    _, adapted, base, x = layer("fact_tk", part, rank=4)
+    u, s, v = torch.linalg.svd(adapted.merge().weight - base.weight)
+    assert s[4:].max() < 1e-10 * s[0]  # rank r, on the wide layers too
+    config = LayerConfig(B=lora_option(4))
+    same(glora_layer(base, 4, config, Bd=u[:, :4] * s[:4], Bu=v[:4])(x), adapted(x))
+
+
+def test_equation_10_contains_repadapter():
+    _, adapted, base, x = layer("repadapter", "mlp.fc1", scale=0.5)
+    up = torch.block_diag(*adapted.up)
+    prompt = (0.5 * (up @ adapted.down_bias + adapted.up_bias))[:, None]
+    config = LayerConfig(B=lora_option(8), C=VECTOR)
+    same(glora_layer(base, 8, config, Bd=0.5 * base.weight @ up, Bu=adapted.down, Cd=prompt)(x), adapted(x))
+
+
+def test_equation_10_contains_ssf_on_both_sides_of_a_linear():
+    method, adapted, base, x = layer("ssf", "attn.qkv")
+    norm = method.model.get_submodule("blocks.1.norm1")  # its scale and shift act on the input of qkv
+    expected = adapted(x * norm.gamma + norm.beta)
+    d_out, d_in = base.weight.shape
+    ones_out, ones_in = torch.ones(d_out, dtype=torch.double), torch.ones(d_in, dtype=torch.double)
+    down, up = torch.stack([adapted.gamma, -ones_out], 1), torch.stack([norm.gamma, ones_in])
+    shift = adapted.beta + (adapted.gamma - 1) * (base.weight @ norm.beta)
+    config = LayerConfig(A=lora_option(2), C=VECTOR, D=VECTOR, E=VECTOR)
+    tensors = {"Ad": down, "Au": up, "Cd": norm.beta[:, None], "D": adapted.gamma - 1, "E": shift}
+    same(glora_layer(base, 2, config, **tensors)(x), expected)
+
+
+def test_equation_10_contains_the_biases_of_linears_and_norms():
+    method, adapted, base, x = layer("bitfit", "attn.qkv")
+    start = build("vit").get_submodule("blocks.1.norm1")
+    norm = method.model.get_submodule("blocks.1.norm1")
+    config = LayerConfig(A=NONE, C=VECTOR, E=VECTOR)
+    tensors = {"Cd": (norm.bias - start.bias)[:, None], "E": adapted.bias - base.bias}
+    same(glora_layer(base, 1, config, **tensors)(start(x)), adapted(norm(x)))
