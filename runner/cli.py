@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from data import DataError
 from glora.backbones import WeightsError
-from runner.config import ConfigError, TrainConf, read, register
+from runner.config import ConfigError, NotSearched, TrainConf, read, register
 from runner.progress import to_terminal
 
 
@@ -28,6 +30,8 @@ def main(stage: Callable[[TrainConf], object]) -> None:
         try:
             stage(read(raw))
         except (ConfigError, DataError, WeightsError, FloatingPointError) as error:
+            if isinstance(error, NotSearched) and HydraConfig.get().mode == RunMode.MULTIRUN:
+                return
             # Not raised: the other jobs of a sweep go on, and the exit status tells in the end.
             print(f"error: {error}", file=sys.stderr)
             failures.append(error)

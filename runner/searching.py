@@ -17,7 +17,7 @@ from glora.space import SearchSpace, Subnet
 from glora.train import accuracy
 from runner import config as cfg
 from runner.build import Preprocess, load_trained, open_tracker, split, test_split
-from runner.config import REFERENCE, ConfigError, TrainConf
+from runner.config import REFERENCE, ConfigError, NotSearched, TrainConf
 from runner.folder import locked, read_json, run_folder, search_folder, write_json, write_text
 from runner.progress import Progress, log_file
 from runner.report import draw_search
@@ -55,7 +55,7 @@ def make_search(c: TrainConf, name: str, space: SearchSpace, fitness: Any) -> Se
 def search(c: TrainConf) -> Path:
     """Evolve over the trained supernet, and search at random with equal budget beside it; returns the folder."""
     if not METHODS[c.method.name].searched:
-        raise ConfigError(f"method={c.method.name} has no subnets to search; search.py is for method=glora")
+        raise NotSearched(f"method={c.method.name} has no subnets to search; search.py is for method=glora")
     run = run_folder(c)
     folder = search_folder(c, run)
     with locked(run), log_file(run / "search.log"):

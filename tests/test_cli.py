@@ -193,3 +193,11 @@ def test_quickstart_in_small_ends_in_a_table_with_both_methods_on_both_tasks(tmp
     for word in ("Linear", "GLoRA-8-4", "Digits", "Shapes-Loc", "candidates.png", "options.png"):
         assert word in last
     assert len(list(tmp_path.rglob("result.json"))) == 4
+
+
+def test_a_baseline_is_measured_and_a_search_over_methods_passes_it_over(tmp_path, data_root):
+    for script in ("train.py", "search.py", "evaluate.py"):
+        done = run(script, tmp_path, data_root, "hydra.mode=MULTIRUN", "method=ssf", "trainer.epochs=1")
+        assert done.returncode == 0, done.stderr
+    record = json.loads(only(tmp_path, "result.json").read_text())
+    assert record["label"] == "SSF" and record["test_accuracy"] > 0
