@@ -3,7 +3,7 @@
 from glora.evaluator import MergedEvaluator
 from glora.linear import GLoRALinear
 from glora.options import LayerConfig, Option
-from glora.search import EvolutionSearch, RandomSearch
+from glora.search import EvolutionSearch, NSGA2Search, RandomSearch
 from glora.space import LayerSpec, SearchSpace, Subnet
 from glora.supernet import Supernet
 
@@ -13,6 +13,7 @@ __all__ = [
     "LayerConfig",
     "LayerSpec",
     "MergedEvaluator",
+    "NSGA2Search",
     "Option",
     "RandomSearch",
     "SearchSpace",

@@ -100,6 +100,25 @@ class SearchSpace:
             )
         )
 
+    def mutate(self, parent: Subnet, probability: float, rng: random.Random) -> Subnet:
+        """Each gene is redrawn uniformly over its options with `probability` (it may redraw itself)."""
+        layers = []
+        for config, spec in zip(parent.layers, self.layers, strict=True):
+            genes = [
+                rng.choice(allowed) if rng.random() < probability else gene
+                for gene, allowed in zip(config, layer_options(self.ranks, spec.bias), strict=True)
+            ]
+            layers.append(LayerConfig(*genes))
+        return Subnet(tuple(layers))
+
+    def cross(self, one: Subnet, other: Subnet, rng: random.Random) -> Subnet:
+        """Each gene from either parent with equal chance."""
+        layers = (
+            LayerConfig(*(rng.choice(pair) for pair in zip(a, b, strict=True)))
+            for a, b in zip(one.layers, other.layers, strict=True)
+        )
+        return Subnet(tuple(layers))
+
     def params(self, subnet: Subnet) -> int:
         """Trainable parameters of a subnet, head not counted."""
         return sum(config_params(c, s.d_in, s.d_out) for c, s in zip(subnet.layers, self.layers, strict=True))

@@ -25,6 +25,7 @@ from data import (
 from glora.backbones import NORMALIZATIONS, Backbone
 from glora.methods import METHODS, GLoRA
 from glora.options import check_ranks
+from glora.search import SEARCHES
 from glora.train import OPTIMIZERS, Recipe
 
 ASSETS = Path(__file__).parent / "assets"
@@ -261,7 +262,7 @@ def check(c: TrainConf) -> list[str]:
         ("optimizer.name", c.optimizer.name or "adamw", OPTIMIZERS),
         ("codec", c.codec, CODECS),
         ("resize", c.resize, RESIZES),
-        ("search", c.search.name, ("evolution", "random")),
+        ("search", c.search.name, tuple(SEARCHES)),
         ("optimizer.unused_grad", c.optimizer.unused_grad, ("zero", "none")),
         ("backbone.normalization", c.backbone.normalization, tuple(NORMALIZATIONS)),
         ("logger.wandb", c.logger.wandb, ("auto", "online", "offline", "disabled")),

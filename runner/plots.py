@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glora.search import pareto_front
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -76,17 +78,6 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], path: Path | str) -> Pat
             axes.legend(title="subnet", fontsize=8, title_fontsize=8)
         _tidy(axes)
     return _save(figure, path)
-
-
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the (params, accuracy) points that no smaller or equal point beats, by params."""
-    front: list[int] = []
-    best = -math.inf
-    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
-        if points[index][1] > best:
-            front.append(index)
-            best = points[index][1]
-    return front
 
 
 def plot_search(candidates: Sequence[Mapping[str, Any]], winner: int, path: Path | str, title: str = "Search") -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from data import Split
 from glora.evaluator import MergedEvaluator
 from glora.methods import METHODS, GLoRA
-from glora.search import Candidate, EvolutionSearch, RandomSearch, Search
+from glora.search import SEARCHES, Candidate, Search
 from glora.space import SearchSpace, Subnet
 from glora.train import accuracy
 from runner import config as cfg
@@ -41,15 +41,11 @@ def selection_split(c: TrainConf) -> Split:
 
 
 def make_search(c: TrainConf, name: str, space: SearchSpace, fitness: Any) -> Search:
-    """The search of the config, or random search at the same budget."""
-    s = c.search
-    if name == "random":
-        kind, breeding = RandomSearch, {}
-    else:
-        kind = EvolutionSearch
-        breeding = {k: getattr(s, k) for k in ("parents", "mutants", "crossovers", "mutation_probability")}
-    limits = {"min_params": s.min_params, "max_params": cfg.search_limit(c)}
-    return kind(space, fitness, seed=s.seed, generations=s.generations, population=s.population, **limits, **breeding)
+    """The search called `name` with the budget, limits and settings of the config."""
+    kind = SEARCHES[name]
+    known = {f.name for f in fields(kind)}
+    settings = {k: v for k, v in vars(c.search).items() if k in known}
+    return kind(space, fitness, **{**settings, "max_params": cfg.search_limit(c)})
 
 
 def search(c: TrainConf) -> Path:

@@ -1,6 +1,20 @@
-"""Search over subnets: evolution and random search on one interface."""
+"""Search over subnets: evolution, NSGA-II and random search on one interface."""
 
 from glora.search.base import Candidate, Search, best_first
 from glora.search.evolution import EvolutionSearch, RandomSearch
+from glora.search.nsga2 import NSGA2Search
+from glora.search.pareto import hypervolume, pareto_front
 
-__all__ = ["Candidate", "EvolutionSearch", "RandomSearch", "Search", "best_first"]
+SEARCHES: dict[str, type[Search]] = {"evolution": EvolutionSearch, "nsga2": NSGA2Search, "random": RandomSearch}
+
+__all__ = [
+    "SEARCHES",
+    "Candidate",
+    "EvolutionSearch",
+    "NSGA2Search",
+    "RandomSearch",
+    "Search",
+    "best_first",
+    "hypervolume",
+    "pareto_front",
+]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from glora.options import TENSORS, LayerConfig, layer_options, tensor_params
+from glora.search.pareto import pareto_front
 from glora.space import SearchSpace, Subnet
 
 Fitness = Callable[[Subnet], float]
@@ -146,6 +147,10 @@ class Search:
         if not self.candidates:
             raise ValueError("the search has evaluated nothing yet")
         return best_first(self.candidates)[0]
+
+    def front(self) -> list[Candidate]:
+        """The evaluated candidates that no other beats in accuracy and parameters, by parameters."""
+        return [self.candidates[i] for i in pareto_front([(c.params, c.accuracy) for c in self.candidates])]
 
     def state(self) -> dict[str, Any]:
         """Everything a continuation needs, as JSON values."""

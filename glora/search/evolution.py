@@ -6,32 +6,34 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from glora.options import LayerConfig, layer_options
 from glora.search.base import Search, best_first
 from glora.space import Subnet
 
 
 @dataclass
-class EvolutionSearch(Search):
-    """Population 50, 20 generations, the best 10 of everything evaluated breed 25 mutants and 25 crossovers.
+class BreedingSearch(Search):
+    """Random at first; then mutants and crossovers of chosen parents, and random subnets to fill the population.
 
-    Each generation is evaluated before the next is bred, so all `generations` x `population` evaluations count; the
-    published code evaluates one more population that can never win.
+    Subclasses say by `selector` who breeds. Each generation is evaluated before the next is bred, so all
+    `generations` x `population` evaluations count; the published code evaluates one more population that can never win.
     """
 
-    parents: int = 10
     mutants: int = 25
     crossovers: int = 25
     mutation_probability: float = 0.2
 
+    def selector(self, rng: random.Random) -> Callable[[], Subnet]:
+        """A function that draws one parent at a time."""
+        raise NotImplementedError
+
     def propose(self, rng: random.Random) -> list[Subnet]:
-        """Random at first; then mutants, crossovers and random subnets to fill the population."""
+        """Mutants of one parent each, crossovers of two, then random subnets."""
         if not self.candidates:
             return self.fill([], rng)
-        pool = [c.subnet for c in best_first(self.candidates)[: self.parents]]
+        parent = self.selector(rng)
         chosen: list[Subnet] = []
-        self._breed(lambda: self._mutate(rng.choice(pool), rng), self.mutants, chosen)
-        self._breed(lambda: self._cross(rng.choice(pool), rng.choice(pool), rng), self.crossovers, chosen)
+        self._breed(lambda: self.space.mutate(parent(), self.mutation_probability, rng), self.mutants, chosen)
+        self._breed(lambda: self.space.cross(parent(), parent(), rng), self.crossovers, chosen)
         return self.fill(chosen[: self.population], rng)
 
     def _breed(self, make: Callable[[], Subnet], count: int, chosen: list[Subnet]) -> None:
@@ -44,23 +46,17 @@ class EvolutionSearch(Search):
                 chosen.append(child)
                 taken.add(child)
 
-    def _mutate(self, parent: Subnet, rng: random.Random) -> Subnet:
-        layers = []
-        for config, spec in zip(parent.layers, self.space.layers, strict=True):
-            options = layer_options(self.space.ranks, spec.bias)
-            genes = [
-                rng.choice(allowed) if rng.random() < self.mutation_probability else gene
-                for gene, allowed in zip(config, options, strict=True)
-            ]
-            layers.append(LayerConfig(*genes))
-        return Subnet(tuple(layers))
 
-    def _cross(self, one: Subnet, other: Subnet, rng: random.Random) -> Subnet:
-        layers = (
-            LayerConfig(*(rng.choice(pair) for pair in zip(a, b, strict=True)))
-            for a, b in zip(one.layers, other.layers, strict=True)
-        )
-        return Subnet(tuple(layers))
+@dataclass
+class EvolutionSearch(BreedingSearch):
+    """Population 50, 20 generations, the best 10 of everything evaluated breed 25 mutants and 25 crossovers."""
+
+    parents: int = 10
+
+    def selector(self, rng: random.Random) -> Callable[[], Subnet]:
+        """Uniform among the best `parents` of everything evaluated."""
+        pool = [c.subnet for c in best_first(self.candidates)[: self.parents]]
+        return lambda: rng.choice(pool)
 
 
 @dataclass

@@ -1,0 +1,47 @@
+"""NSGA-II (Deb et al. 2002) over subnets: validation accuracy up, parameters down."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from glora.search.base import Candidate
+from glora.search.evolution import BreedingSearch
+from glora.search.pareto import crowding_distances, nondominated_sort
+from glora.space import Subnet
+
+
+@dataclass
+class NSGA2Search(BreedingSearch):
+    """Parents are kept by non-domination rank and crowding, and chosen to breed in binary tournaments.
+
+    Children come from the evolution's operators at the same budget. The winner is the same too: the best accuracy
+    within the limits; `front` holds the trade-offs. The parents of a generation follow from the candidates alone, so a
+    resumed search needs nothing else.
+    """
+
+    def selector(self, rng: random.Random) -> Callable[[], Subnet]:
+        """The better of two random parents: lower rank, then more room around it, then chance."""
+        parents = self._parents()
+
+        def tournament() -> Subnet:
+            one, other = rng.choice(parents), rng.choice(parents)
+            if one[1] == other[1]:
+                return rng.choice((one, other))[0]
+            return min(one, other, key=lambda p: p[1])[0]
+
+        return tournament
+
+    def _parents(self) -> list[tuple[Subnet, tuple[int, float]]]:
+        """The survivors after each generation's union with its parents, with (rank, minus crowding)."""
+        kept: list[tuple[Candidate, tuple[int, float]]] = []
+        for generation in range(self.generation):
+            pool = [c for c, _ in kept] + [c for c in self.candidates if c.generation == generation]
+            points = [(c.params, c.accuracy) for c in pool]
+            ranked = []
+            for rank, front in enumerate(nondominated_sort(points)):
+                room = crowding_distances([points[i] for i in front])
+                ranked += [(pool[i], (rank, -r)) for i, r in zip(front, room, strict=True)]
+            kept = sorted(ranked, key=lambda p: (p[1], p[0].index))[: self.population]
+        return [(c.subnet, quality) for c, quality in kept]
