@@ -124,6 +124,33 @@ def plot_search(candidates: Sequence[Mapping[str, Any]], winner: int, path: Path
     return _save(figure, path)
 
 
+def plot_fronts(fronts: Mapping[str, Sequence[Sequence[tuple[int, float]]]], path: Path | str) -> Path:
+    """The Pareto fronts of several searches, one step line per seed; points are (params, accuracy as a fraction)."""
+    from matplotlib.ticker import EngFormatter
+
+    figure = _figure(6.4, 4.6)
+    axes = figure.subplots()
+    for number, (name, runs) in enumerate(fronts.items()):
+        for run, front in enumerate(runs):
+            axes.step(
+                [params for params, _ in front],
+                [100 * accuracy for _, accuracy in front],
+                where="post",
+                color=PALETTE[number % len(PALETTE)],
+                linestyle=LINE_STYLES[number % len(LINE_STYLES)],
+                marker="o" if len(front) <= 20 else None,
+                markersize=3,
+                alpha=0.8,
+                label=name if run == 0 else None,
+            )
+    axes.set_xlabel("subnet parameters")
+    axes.set_ylabel("validation accuracy (%)")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.legend(fontsize=8)
+    _tidy(axes)
+    return _save(figure, path)
+
+
 def _option_order(option: str) -> tuple[int, int]:
     """none, scalar, vector, then LoRA by rank; anything unknown last."""
     if option.startswith("lora_") and option[5:].isdigit():

@@ -1,8 +1,12 @@
 """NSGA-II and what compares fronts, against hand computation, brute force and an exactly known trade-off."""
 
+import json
 import random
+import subprocess
+import sys
 
 import pytest
+from test_cli import ROOT, SMALL, data_root, run  # noqa: F401
 from test_search import small_space, vectors
 
 from glora import NSGA2Search, RandomSearch
@@ -101,3 +105,31 @@ def test_limits_budget_and_resuming_hold_as_for_the_other_searches():
         while not second.done:
             second.step()
         assert second.candidates == whole.candidates
+
+
+@pytest.mark.slow  # five commands
+def test_the_comparison_runs_each_search_once_and_its_figures_follow_from_the_candidates(tmp_path, data_root):  # noqa: F811
+    words = [*SMALL, f"output_root={tmp_path}", f"data_root={data_root}"]
+    command = [sys.executable, "-m", "runner.compare_searches", *words, "seeds=2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "run train.py" in done.stderr and "Traceback" not in done.stderr
+    assert run("train.py", tmp_path, data_root).returncode == 0
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.rglob("comparison.json")
+    record = json.loads(path.read_text())
+    assert {n: len(r) for n, r in record["searches"].items()} == {"evolution": 2, "nsga2": 2, "random": 2}
+    limit, floor = record["reference"]["params"], record["reference"]["accuracy"]
+    assert floor == 0.1
+    for name, seeds in record["searches"].items():
+        for seed, figures in zip((1, 2), seeds, strict=True):
+            (file,) = tmp_path.rglob(f"search/{name}-*-seed{seed}-*/{name}.json")
+            rows = [(c["params"], c["accuracy"]) for c in json.loads(file.read_text())["candidates"]]
+            assert figures["evaluated"] == len(rows) == 10
+            assert figures["val_accuracy"] == max(a for _, a in rows)
+            area = hypervolume(rows, (limit, floor)) / (limit * (1 - floor))
+            assert figures["hypervolume"] == pytest.approx(area) and 0 <= area < 1
+    assert "Hypervolume" in (path.parent / "table.md").read_text() and (path.parent / "fronts.png").exists()
+    stamps = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("best.json")}
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True).returncode == 0
+    assert stamps == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("best.json")} and len(stamps) == 6
