@@ -37,6 +37,10 @@ LABELS = {
     "fact_tk": "FacT-TK",
     "ssf": "SSF",
     "repadapter": "RepAdapter",
+    "vpt_shallow": "VPT-Shallow",
+    "vpt_deep": "VPT-Deep",
+    "adaptformer": "AdaptFormer",
+    "adapter_plus": "Adapter+",
 }
 """Row names in tables where capital letters alone do not make the paper's."""
 PROTOCOLS = ("clean", "clean_1000", REFERENCE)

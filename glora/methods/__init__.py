@@ -1,6 +1,9 @@
 """The adaptation methods: one file each, all with the verbs of `base.Method`; found by name in `METHODS`."""
 
 from glora.attach import NotDefined
+from glora.methods.adapter import Adapter
+from glora.methods.adapter_plus import AdapterPlus
+from glora.methods.adaptformer import AdaptFormer
 from glora.methods.base import Method, NotMergeable
 from glora.methods.bitfit import BitFit
 from glora.methods.fact import FacTTK, FacTTT
@@ -10,6 +13,8 @@ from glora.methods.linear import Linear
 from glora.methods.lora import LoRA
 from glora.methods.repadapter import RepAdapter
 from glora.methods.ssf import SSF
+from glora.methods.vpt_deep import VPTDeep
+from glora.methods.vpt_shallow import VPTShallow
 
 METHODS: dict[str, type[Method]] = {
     m.name: m
@@ -17,11 +22,16 @@ METHODS: dict[str, type[Method]] = {
         Full,
         Linear,
         BitFit,
+        VPTShallow,
+        VPTDeep,
+        Adapter,
+        AdaptFormer,
         LoRA,
         FacTTT,
         FacTTK,
         SSF,
         RepAdapter,
+        AdapterPlus,
         GLoRA,
     )
 }
