@@ -23,21 +23,21 @@ LAYER_TYPES = ("qkv", "proj", "fc1", "fc2", "reduction")
 DPI = 150
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """An empty figure, inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: Figure, path: Path | str) -> Path:
+def save(figure: Figure, path: Path | str) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI, format="png")
     return path
 
 
-def _tidy(axes: Any) -> None:
+def tidy(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
     axes.grid(alpha=0.3)
@@ -57,7 +57,7 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], path: Path | str) -> Pat
         raise ValueError("no metrics to plot: entries need 'loss', 'lr' or 'val/<subnet>'")
     from matplotlib.ticker import MaxNLocator
 
-    figure = _figure(4.2 * len(panels), 3.4)
+    figure = new_figure(4.2 * len(panels), 3.4)
     for axes, (drawn, label) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for number, key in enumerate(drawn):
             points = [(e["epoch"], e[key]) for e in metrics if e.get(key) is not None]
@@ -76,8 +76,8 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], path: Path | str) -> Pat
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if drawn is subnets:
             axes.legend(title="subnet", fontsize=8, title_fontsize=8)
-        _tidy(axes)
-    return _save(figure, path)
+        tidy(axes)
+    return save(figure, path)
 
 
 def plot_search(candidates: Sequence[Mapping[str, Any]], winner: int, path: Path | str, title: str = "Search") -> Path:
@@ -97,7 +97,7 @@ def plot_search(candidates: Sequence[Mapping[str, Any]], winner: int, path: Path
     points = [(c["params"], 100 * c["accuracy"]) for c in candidates]
     generations = [c["generation"] for c in candidates]
     low, high = min(generations), max(generations)
-    figure = _figure(6.4, 4.6)
+    figure = new_figure(6.4, 4.6)
     axes = figure.subplots()
     colours = colormaps["viridis"].resampled(high - low + 1)
     bounds = BoundaryNorm([low - 0.5 + step for step in range(high - low + 2)], colours.N) if high > low else None
@@ -120,15 +120,15 @@ def plot_search(candidates: Sequence[Mapping[str, Any]], winner: int, path: Path
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     # Below the axes: anywhere inside it may cover candidates.
     figure.legend(fontsize=8, loc="outside lower center", ncols=3, frameon=False)
-    _tidy(axes)
-    return _save(figure, path)
+    tidy(axes)
+    return save(figure, path)
 
 
 def plot_fronts(fronts: Mapping[str, Sequence[Sequence[tuple[int, float]]]], path: Path | str) -> Path:
     """The Pareto fronts of several searches, one step line per seed; points are (params, accuracy as a fraction)."""
     from matplotlib.ticker import EngFormatter
 
-    figure = _figure(6.4, 4.6)
+    figure = new_figure(6.4, 4.6)
     axes = figure.subplots()
     for number, (name, runs) in enumerate(fronts.items()):
         for run, front in enumerate(runs):
@@ -147,8 +147,8 @@ def plot_fronts(fronts: Mapping[str, Sequence[Sequence[tuple[int, float]]]], pat
     axes.set_ylabel("validation accuracy (%)")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.legend(fontsize=8)
-    _tidy(axes)
-    return _save(figure, path)
+    tidy(axes)
+    return save(figure, path)
 
 
 def _option_order(option: str) -> tuple[int, int]:
@@ -180,7 +180,7 @@ def plot_options(layers: Sequence[str], options: Sequence[Mapping[str, str]], pa
     free = iter(("#E69F00", "#D55E00", "#882255", "#332288", "#117733", "#000000") * len(used))
     colours = {name: fixed.get(name) or next(free) for name in used}
     cells = [[used.index(entry[t]) if t in entry else math.nan for entry in options] for t in TENSORS]
-    figure = _figure(max(5.0, 1.6 + 0.27 * len(layers)), 3.2)
+    figure = new_figure(max(5.0, 1.6 + 0.27 * len(layers)), 3.2)
     axes = figure.subplots()
     axes.imshow(cells, cmap=ListedColormap([colours[n] for n in used]), vmin=-0.5, vmax=len(used) - 0.5, aspect="auto")
     for column, entry in enumerate(options):
@@ -201,7 +201,7 @@ def plot_options(layers: Sequence[str], options: Sequence[Mapping[str, str]], pa
     axes.set_xlabel("layer")
     figure.legend(handles=[Patch(color=colours[n], label=n.replace("_", " ")) for n in used], ncols=len(used),
                   loc="outside upper center", frameon=False, fontsize=9)  # fmt: skip
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def params_by_type(names: Sequence[str], counts: Sequence[int]) -> dict[str, int]:
@@ -224,7 +224,7 @@ def plot_params_by_type(names: Sequence[str], counts: Sequence[int], path: Path 
         raise ValueError("no layers to plot")
     from matplotlib.ticker import EngFormatter
 
-    figure = _figure(max(4.8, 1.2 + 1.1 * len(totals)), 3.6)
+    figure = new_figure(max(4.8, 1.2 + 1.1 * len(totals)), 3.6)
     axes = figure.subplots()
     total = sum(totals.values()) or 1
     bars = axes.bar(list(totals), list(totals.values()), color=PALETTE[0], width=0.65)
@@ -234,6 +234,6 @@ def plot_params_by_type(names: Sequence[str], counts: Sequence[int], path: Path 
     axes.set_xlabel("layer type")
     axes.set_ylabel("subnet parameters")
     axes.yaxis.set_major_formatter(EngFormatter(sep=""))
-    _tidy(axes)
+    tidy(axes)
     axes.grid(visible=False, axis="x")
-    return _save(figure, path)
+    return save(figure, path)

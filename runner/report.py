@@ -9,8 +9,10 @@ from glora.options import TENSORS, LayerConfig, Option, config_params
 from glora.space import SearchSpace
 from runner.folder import read_json
 from runner.plots import plot_options, plot_params_by_type, plot_search, plot_training
+from runner.plots_few_shot import plot_few_shot
 from runner.render import to_rich, write_all
 from runner.tables import Table, build_tables, search_table
+from runner.transfer import SUITE_TABLES, few_shot_curves
 
 
 def collect(root: Path) -> list[dict[str, Any]]:
@@ -20,17 +22,20 @@ def collect(root: Path) -> list[dict[str, Any]]:
 
 def tables(records: list[dict[str, Any]]) -> list[Table]:
     """Accuracy tables, and the search table if anything was searched."""
-    found = build_tables(records)
+    found = build_tables([r for r in records if r["suite"] not in SUITE_TABLES])
+    for suite, make in SUITE_TABLES.items():
+        found += make([r for r in records if r["suite"] == suite])
     searched = search_table([r for r in records if r["comparators"]])
     return [*found, searched] if searched.rows else found
 
 
 def show(records: list[dict[str, Any]], folder: Path) -> list[Path]:
-    """Print all tables and write them to `folder` as Markdown, CSV and LaTeX; returns the files."""
+    """Print all tables and write them to `folder` as Markdown, CSV and LaTeX; returns the files, pictures last."""
     made = tables(records)
     for table in made:
         to_rich(table)
-    return write_all(made, folder)
+    curves = few_shot_curves([r for r in records if r["suite"] == "few_shot"])
+    return write_all(made, folder) + ([plot_few_shot(curves, folder / "few_shot.png")] if curves else [])
 
 
 def draw_training(run: Path) -> list[Path]:

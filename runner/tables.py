@@ -33,16 +33,16 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
     return MISSING if value is None else f"{100 * value:.1f}"
 
 
-def _mean_sd(values: Sequence[float]) -> str:
+def mean_sd(values: Sequence[float]) -> str:
     """Fractions over seeds as "84.0" or, from two values on, "84.0 ± 1.2" with the sample sd."""
     if not values:
         return MISSING
-    mean = _percent(statistics.fmean(values))
-    return f"{mean} ± {_percent(statistics.stdev(values))}" if len(values) > 1 else mean
+    mean = percent(statistics.fmean(values))
+    return f"{mean} ± {percent(statistics.stdev(values))}" if len(values) > 1 else mean
 
 
 def _mean(values: Iterable[float]) -> float | None:
@@ -50,17 +50,17 @@ def _mean(values: Iterable[float]) -> float | None:
     return statistics.fmean(found) if found else None
 
 
-def _count(value: float | None) -> str:
+def count(value: float | None) -> str:
     return MISSING if value is None else f"{round(value):,}"
 
 
-def _span(counts: Iterable[int]) -> str:
+def span(counts: Iterable[int]) -> str:
     """ "3" when all counts agree, else "1-3"."""
     seen = sorted(set(counts))
     return MISSING if not seen else f"{seen[0]:,}" if len(seen) == 1 else f"{seen[0]:,}-{seen[-1]:,}"
 
 
-def _known(values: Iterable[float | None]) -> list[float]:
+def known(values: Iterable[float | None]) -> list[float]:
     return [value for value in values if value is not None]
 
 
@@ -69,8 +69,8 @@ def _layout(suite: str, records: list[Record]) -> tuple[list[tuple[str, str]], d
     from data.tasks import SUITES, TASKS  # pulls torch in, which a caller that only writes a table need not pay for
 
     present = {record["dataset"] for record in records}
-    known = [task for task in SUITES.get(suite, ()) if task in present]
-    columns = [(task, TASKS[task].title) for task in known] + [(task, task) for task in sorted(present - set(known))]
+    listed = [task for task in SUITES.get(suite, ()) if task in present]
+    columns = [(task, TASKS[task].title) for task in listed] + [(task, task) for task in sorted(present - set(listed))]
     return columns, {g: tuple(task for task in SUITES.get(suite, ()) if TASKS[task].group == g) for g in GROUPS}
 
 
@@ -80,19 +80,19 @@ def _group_means(values: dict[str, float], groups: dict[str, tuple[str, ...]]) -
         statistics.fmean(values[task] for task in tasks) if tasks and all(task in values for task in tasks) else None
         for tasks in groups.values()
     ]
-    complete = _known(means)
+    complete = known(means)
     return [*means, statistics.fmean(complete) if len(complete) == len(means) else None]
 
 
-def _row_key(record: Record) -> tuple[Any, ...]:
+def row_key(record: Record) -> tuple[Any, ...]:
     """What must agree before two records may be averaged as seeds of one row."""
-    variant = record.get("recipe"), record.get("search")
+    variant = record.get("recipe"), record.get("search"), record.get("augmentation"), record.get("class_subset")
     return record["label"], record["hparams"], bool(record["selected_on_test"]), *variant
 
 
-def _row_names(records: Sequence[Record]) -> dict[tuple[Any, ...], str]:
+def row_names(records: Sequence[Record]) -> dict[tuple[Any, ...], str]:
     """Row key to the row's name: the label, and what tells it from other rows of that label."""
-    keys = {_row_key(r): r for r in records}
+    keys = {row_key(r): r for r in records}
     names = {}
     for key, record in keys.items():
         rivals = [other for other in keys if other[0] == key[0]]
@@ -105,7 +105,7 @@ def _row_names(records: Sequence[Record]) -> dict[tuple[Any, ...], str]:
     return names
 
 
-def _grouped(records: Iterable[Record], key: Any) -> dict[Any, list[Record]]:
+def grouped(records: Iterable[Record], key: Any) -> dict[Any, list[Record]]:
     """Records by key, in order of first appearance."""
     groups: dict[Any, list[Record]] = {}
     for record in records:
@@ -113,11 +113,12 @@ def _grouped(records: Iterable[Record], key: Any) -> dict[Any, list[Record]]:
     return groups
 
 
-def _without_repeats(records: list[Record], notes: list[str]) -> list[Record]:
+def without_repeats(records: list[Record], notes: list[str]) -> list[Record]:
     """One record per row, task and seed (a repeated seed is no further evidence): the last given one wins, noted."""
     kept: dict[Any, Record] = {}
     for record in records:
-        key = (record["backbone"], record["protocol"], _row_key(record), record["dataset"], record["seed"])
+        lists = record.get("shots"), record.get("list_seed")
+        key = (record["backbone"], record["protocol"], row_key(record), record["dataset"], record["seed"], lists)
         if key in kept and kept[key] != record:
             notes.append(f"{record['label']}, {record['dataset']}, seed {record['seed']}: several differing results; "
                          "the last one given is used")  # fmt: skip
@@ -125,7 +126,7 @@ def _without_repeats(records: list[Record], notes: list[str]) -> list[Record]:
     return list(kept.values())
 
 
-def _mixing_notes(records: list[Record]) -> list[str]:
+def mixing_notes(records: list[Record]) -> list[str]:
     """Sentences on inputs that differ: a warning within one task, plain information when tasks differ by nature."""
     notes = []
     records = [{"resize": "bicubic", **record} for record in records]  # results from before it was recorded
@@ -133,7 +134,7 @@ def _mixing_notes(records: list[Record]) -> list[str]:
                          ("normalization", "normalizations")):  # fmt: skip
         if len({record[name] for record in records}) < 2:
             continue
-        by_task = {t: sorted({str(r[name]) for r in rs}) for t, rs in _grouped(records, lambda r: r["dataset"]).items()}
+        by_task = {t: sorted({str(r[name]) for r in rs}) for t, rs in grouped(records, lambda r: r["dataset"]).items()}
         listing = "; ".join(f"{task}: {', '.join(values)}" for task, values in by_task.items())
         within = any(len(values) > 1 for values in by_task.values())
         kind = "MIXED within a task, rows are not comparable there" if within else "mixed across tasks"
@@ -147,7 +148,7 @@ def _table_key(record: Record) -> tuple[str, str, str]:
 
 def build_tables(records: list[Record]) -> list[Table]:
     """One result table per (suite, backbone, protocol), in order of first appearance."""
-    return [build_table(part) for part in _grouped(records, _table_key).values()]
+    return [build_table(part) for part in grouped(records, _table_key).values()]
 
 
 def build_table(records: list[Record]) -> Table:
@@ -160,7 +161,7 @@ def build_table(records: list[Record]) -> Table:
         raise ValueError(f"a table needs records of one (suite, backbone, protocol), not {sorted(keys)}")
     suite, backbone, protocol = keys.pop()
     notes: list[str] = []
-    records = _without_repeats(records, notes)
+    records = without_repeats(records, notes)
     columns, groups = _layout(suite, records)
     table = Table(
         f"{suite}, {backbone}, protocol {protocol}: top-1 test accuracy (%)",
@@ -171,23 +172,23 @@ def build_table(records: list[Record]) -> Table:
     )  # fmt: skip
     if suite == "vtab":
         _add_published(table, columns, backbone, protocol)
-    names = _row_names(records)
-    for key, part in _grouped(records, _row_key).items():
-        by_task = _grouped(part, lambda r: r["dataset"])
-        tests = {task: _known(r["test_accuracy"] for r in rs) for task, rs in by_task.items()}
+    names = row_names(records)
+    for key, part in grouped(records, row_key).items():
+        by_task = grouped(part, lambda r: r["dataset"])
+        tests = {task: known(r["test_accuracy"] for r in rs) for task, rs in by_task.items()}
         tested = {task: statistics.fmean(values) for task, values in tests.items() if values}
-        params = {task: statistics.fmean(_known(r["params"] for r in rs)) for task, rs in by_task.items()
-                  if _known(r["params"] for r in rs)}  # fmt: skip
+        params = {task: statistics.fmean(known(r["params"] for r in rs)) for task, rs in by_task.items()
+                  if known(r["params"] for r in rs)}  # fmt: skip
         # Averaged like the accuracies, so that a suite with eight structured tasks does not weigh those most.
         mean_params = _group_means(params, groups)[-1]
         mean_params = _mean(params.values()) if mean_params is None else mean_params
         table.rows.append([
-            names[key], *(_mean_sd(tests.get(task, [])) for task, _ in columns),
-            *(_percent(mean) for mean in _group_means(tested, groups)), _count(mean_params),
-            _span(len(values) for values in tests.values() if values), _span(r["training_images"] for r in part),
+            names[key], *(mean_sd(tests.get(task, [])) for task, _ in columns),
+            *(percent(mean) for mean in _group_means(tested, groups)), count(mean_params),
+            span(len(values) for values in tests.values() if values), span(r["training_images"] for r in part),
             protocol, "selected on test" if part[0]["selected_on_test"] else "",
         ])  # fmt: skip
-    notes += _mixing_notes(records)
+    notes += mixing_notes(records)
     if any(" ± " in cell for row in table.rows for cell in row):
         notes.append("mean ± sample sd over the seeds; group means and Average are of the means over seeds")
     return table
@@ -215,8 +216,12 @@ def _add_published(table: Table, columns: list[tuple[str, str]], backbone: str, 
         table.notes.append("group means and Average of published rows cover all 19 tasks, shown here or not")
 
 
+def _task(record: Record) -> str:
+    return record["dataset"] + (f", {record['shots']}-shot" if record.get("shots") else "")
+
+
 def _compared(part: list[Record], name: str, key: str) -> list[float]:
-    return _known((r.get("comparators", {}).get(name) or {}).get(key) for r in part)
+    return known((r.get("comparators", {}).get(name) or {}).get(key) for r in part)
 
 
 def search_table(records: list[Record]) -> Table:
@@ -226,14 +231,14 @@ def search_table(records: list[Record]) -> Table:
     subnets and the sd among them (over seeds: mean of the means, root mean square of the sds).
     """
     notes: list[str] = []
-    searched = _without_repeats([r for r in records if r.get("comparators") or r.get("ranks")], notes)
+    searched = without_repeats([r for r in records if r.get("comparators") or r.get("ranks")], notes)
     header = ["Method", "Dataset", "Backbone", "Winner val", "Winner test", "Gap", "Largest test", "Random 20 test",
               "Random search val", "Random search test", "Params winner", "Params largest", "Params random search",
               "Seeds", "Protocol", "Remarks"]  # fmt: skip
     table = Table("Search: winner against the largest, random and randomly searched subnets (accuracy in %)", header,
                   [], notes)  # fmt: skip
-    names = _row_names(searched)
-    for part in _grouped(searched, lambda r: (_row_key(r), r["dataset"], r["backbone"], r["protocol"])).values():
+    names = row_names(searched)
+    for part in grouped(searched, lambda r: (row_key(r), _task(r), r["backbone"], r["protocol"])).values():
         first = part[0]
         pairs = [(r["val_accuracy"], r["test_accuracy"]) for r in part]
         gaps = [val - test for val, test in pairs if val is not None and test is not None]
@@ -242,18 +247,18 @@ def search_table(records: list[Record]) -> Table:
         random_cell = MISSING
         if random20:
             spread = math.sqrt(statistics.fmean(entry["test_sd"] ** 2 for entry in random20))
-            random_cell = f"{_percent(statistics.fmean(e['test_mean'] for e in random20))} ± {_percent(spread)}"
+            random_cell = f"{percent(statistics.fmean(e['test_mean'] for e in random20))} ± {percent(spread)}"
         table.rows.append([
-            names[_row_key(first)],
-            first["dataset"], first["backbone"], _mean_sd(_known(val for val, _ in pairs)),
-            _mean_sd(_known(test for _, test in pairs)), _mean_sd(gaps), _mean_sd(_compared(part, "largest", "test")),
-            random_cell, _mean_sd(_compared(part, "random_search", "val")),
-            _mean_sd(_compared(part, "random_search", "test")), _count(_mean(_known(r["params"] for r in part))),
-            _count(_mean(_compared(part, "largest", "params"))),
-            _count(_mean(_compared(part, "random_search", "params"))), str(len(part)), first["protocol"],
+            names[row_key(first)],
+            _task(first), first["backbone"], mean_sd(known(val for val, _ in pairs)),
+            mean_sd(known(test for _, test in pairs)), mean_sd(gaps), mean_sd(_compared(part, "largest", "test")),
+            random_cell, mean_sd(_compared(part, "random_search", "val")),
+            mean_sd(_compared(part, "random_search", "test")), count(_mean(known(r["params"] for r in part))),
+            count(_mean(_compared(part, "largest", "params"))),
+            count(_mean(_compared(part, "random_search", "params"))), str(len(part)), first["protocol"],
             "selected on test" if first["selected_on_test"] else "",
         ])  # fmt: skip
     notes.append("Gap: validation minus test, in points; ± is the sample sd over seeds, except in Random 20 test, "
                  "where it is the sd among the random subnets; random search has the budget of the search")  # fmt: skip
-    notes += _mixing_notes(searched)
+    notes += mixing_notes(searched)
     return table
