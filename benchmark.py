@@ -1,36 +1,99 @@
-"""Measure speed: `python benchmark.py data images=1000 size=375x500 repeats=5 [json=FILE]`."""
+"""Measure speed: `python benchmark.py train backbone=vit_b16 ranks=[8,4]`, `... search`, `... data`.
+
+json=FILE keeps the record.
+
+    data    images=1000 size=375x500 repeats=5          decoding and cached epochs against ImageFolder + DataLoader
+    train   backbone=vit_micro ranks=[8,4] batch=64 device=cpu precision=fp32 repeats=5      a supernet step
+    search  the same words                              a candidate of a search, merge, inference of the merged model
+
+Everything that is compared runs in turn in one process; read the ratios, not the times.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from glora.options import check_ranks
 from runner.bench_data import data_lines, measure_data
+from runner.bench_model import MODELS, PRECISIONS, Setting, lines, measure_search, measure_train
 from runner.folder import write_json
 
-USAGE = "usage: python benchmark.py data [images=1000] [size=375x500] [repeats=5] [json=FILE]"
+DATA = {"images": "1000", "size": "375x500", "repeats": "5", "json": ""}
+MODEL = {"backbone": "vit_micro", "ranks": "[8,4]", "batch": "64", "device": "cpu", "precision": "fp32",
+         "repeats": "5", "json": ""}  # fmt: skip
+COMMANDS = {"data": DATA, "train": MODEL, "search": MODEL}
+
+
+class UsageError(Exception):
+    """The words are wrong; the message says what is allowed."""
+
+
+def _number(given: dict[str, str], key: str, low: int) -> int:
+    if not given[key].isdecimal() or int(given[key]) < low:
+        raise UsageError(f"{key}={given[key]} must be a number of at least {low}")
+    return int(given[key])
+
+
+def parse(words: list[str]) -> tuple[str, dict[str, str]]:
+    """The command and its words with defaults. Raises UsageError."""
+    if not words or words[0] not in COMMANDS:
+        raise UsageError(f"what to measure is one of {', '.join(COMMANDS)}")
+    given = dict(COMMANDS[words[0]])
+    for word in words[1:]:
+        key, equals, value = word.partition("=")
+        if key not in given or not equals:
+            raise UsageError(f"unknown word '{word}'; {words[0]} takes {', '.join(f'{k}=' for k in given)}")
+        given[key] = value
+    return words[0], given
+
+
+def model_setting(given: dict[str, str]) -> Setting:
+    """The setting of train and search. Raises UsageError."""
+    device = "cuda" if given["device"].startswith("cuda") else given["device"]
+    for key, value, allowed in (("backbone", given["backbone"], tuple(MODELS)), ("precision", given["precision"],
+                                PRECISIONS), ("device", device, ("cpu", "cuda"))):  # fmt: skip
+        if value not in allowed:
+            raise UsageError(f"{key}={value} is not one of {', '.join(allowed)}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device=cuda, but torch finds no CUDA device; use device=cpu")
+    try:
+        ranks = check_ranks([int(r) for r in given["ranks"].strip("[]").split(",")])
+    except ValueError as error:
+        raise UsageError(f"ranks={given['ranks']}: {error}") from error
+    return Setting(given["backbone"], ranks, _number(given, "batch", 1), device, given["precision"])
+
+
+def measure(command: str, given: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """The record and the lines of its table. Raises UsageError."""
+    repeats = _number(given, "repeats", 1)
+    if command == "data":
+        height, _, width = given["size"].partition("x")
+        if not (height.isdecimal() and width.isdecimal() and min(int(height), int(width)) >= 32):
+            raise UsageError(f"size={given['size']} must be HEIGHTxWIDTH, at least 32x32")
+        found = measure_data(_number(given, "images", 136), int(height), int(width), repeats)
+        return found, data_lines(found)
+    run: Callable[[Setting, int], dict[str, Any]] = measure_train if command == "train" else measure_search
+    found = run(model_setting(given), repeats)
+    return found, lines(found)
 
 
 def main(words: list[str]) -> int:
     """Run the command line; returns the exit status."""
-    given = {"images": "1000", "size": "375x500", "repeats": "5", "json": ""}
-    if not words or words[0] != "data":
-        print(USAGE, file=sys.stderr)
+    if words in (["help"], ["-h"], ["--help"]):
+        print((__doc__ or "").strip())
+        return 0
+    try:
+        command, given = parse(words)
+        found, table = measure(command, given)
+    except UsageError as error:
+        print(f"benchmark.py: {error}\nusage: python benchmark.py help", file=sys.stderr)
         return 2
-    for word in words[1:]:
-        key, equals, value = word.partition("=")
-        if key not in given or not equals:
-            print(f"benchmark.py: unknown word '{word}'; {USAGE}", file=sys.stderr)
-            return 2
-        given[key] = value
-    height, _, width = given["size"].partition("x")
-    numbers = (given["images"], height, width, given["repeats"])
-    if not all(n.isdecimal() for n in numbers) or int(given["images"]) < 136 or min(int(height), int(width or 0)) < 32:
-        print(f"benchmark.py: images (at least 136), size (at least 32x32) and repeats are numbers; {USAGE}",
-              file=sys.stderr)  # fmt: skip
-        return 2
-    found = measure_data(*map(int, numbers))
-    print(*data_lines(found), sep="\n")
+    print(*table, sep="\n")
     if given["json"]:
         write_json(Path(given["json"]), found)
     return 0
