@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import struct
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets
 from array_record.python.array_record_module import ArrayRecordReader
+from etils import epath
 from PIL import Image
 from vtab_raw import CLEVR_DEPTHS
 
@@ -27,7 +29,9 @@ def tfds_copy(root: Path, task_id: str, sizes: dict[str, int], example: Callable
     kind = tensorflow_datasets.builder_cls(name)
 
     class Fake(kind, skip_registration=True):  # type: ignore[misc, valid-type, call-arg]
-        name, pkg_dir_path = kind.name, kind.pkg_dir_path
+        name = kind.name
+        # Where the real builder's metadata lie; it fills this in itself only once it has been made.
+        pkg_dir_path = epath.Path(inspect.getfile(kind)).parent
 
         def _split_generators(self, manager):  # type: ignore[no-untyped-def]
             return {split: self._generate_examples(split) for split in sizes}
