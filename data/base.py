@@ -94,6 +94,11 @@ def joined(parts: Sequence[Split], salt: str = "") -> Split:
     return parts[0] if len(parts) == 1 else join_splits(parts[0], parts[1], salt)
 
 
+def usable_cpus() -> int:
+    """How many processors this process may use; where the system does not say (macOS), all of them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def default_data_root() -> Path:
     """Where data lives unless told otherwise: ``$GLORA_DATA`` when set and not empty, else ``~/.cache/glora``."""
     given = os.environ.get("GLORA_DATA", "").strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from data.sources.base import Listing
 from data.sources.noah import noah
 from data.sources.raw import raw
 from data.sources.tfds import tfds
-from data.store import read_split, write_split
+from data.store import sound, write_split
 from data.vtab_table import VTAB_SOURCES
 
 READERS: dict[str, Callable[[Path, TaskInfo], dict[str, Listing]]] = {"raw": raw, "tfds": tfds, "noah": noah}
@@ -61,15 +62,6 @@ def select(task: TaskInfo, listings: dict[str, Listing], exact: bool = True) -> 
     return out
 
 
-def sound(path: Path) -> bool:
-    """Whether the cache file is whole; reads and hashes it."""
-    try:
-        read_split(path, "")
-    except DataError:
-        return False
-    return True
-
-
 def build(
     task: TaskInfo,
     data_root: Path,
@@ -80,7 +72,7 @@ def build(
     exact: bool = True,
     progress: Callable[[str, int, int], None] = lambda split, done, total: None,
 ) -> bool:
-    """Make the missing or damaged splits of a task; False when there was nothing to do.
+    """Make the missing or damaged splits of a task; False when there was nothing to do, or another process did it.
 
     Raises DataError for missing or damaged sources, for what the source cannot give, and for a disk that is full.
     """
@@ -93,6 +85,7 @@ def build(
     chosen = select(task, READERS[source](source_root or data_root / FOLDERS[source], task), exact)
     said = "jpeg75 (as stored)" if (source, codec) == ("noah", "raw") else codec  # what the images went through
     info = {"task": task.id, "source": source, "codec": said, "resize": resize, "pillow": PIL.__version__}
+    made = False
     for split in todo:
         listing, order = chosen[split]
         size = NATIVE.get(task.id, task.image_size) if split == "test" else task.image_size
@@ -103,6 +96,6 @@ def build(
             example = listing.get(order[i])
             return prepare_image(example.picture, example.name, size, codec, resize), example.label
 
-        write_split(split_path(task.id, split, data_root, name), len(order), size, get, {**info, "split": split},
-                    task.num_classes, lambda done, total, split=split: progress(split, done, total))  # type: ignore[misc]  # fmt: skip
-    return True
+        path, show = split_path(task.id, split, data_root, name), partial(progress, split)
+        made |= write_split(path, len(order), size, get, {**info, "split": split}, task.num_classes, show)
+    return made

@@ -3,26 +3,60 @@
     <data_root>/vtab/<task>/<source>-<codec>-<resize>/<split>.safetensors   labels int64 (N,), images uint8 (N, 3, s, s)
                                                       <split>.json          source, versions, counts, content hash
 
-The JSON is written last: a file without one is not finished and is made anew.
+The JSON is written last: a file without one is not finished and is made anew. An empty <split>.safetensors.lock stays
+beside it: what processes that make one split at the same time wait on.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import logging
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
-from data.base import DataError, Split, hash_content
+from data.base import DataError, Split, hash_content, usable_cpus
+
+log = logging.getLogger("glora")
 
 SCHEMA = 1
 BATCH = 256
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the right to make ``path``, waiting for another process that has it.
+
+    The lock is the kernel's: it goes with the process, so a killed one blocks nobody.
+    """
+    with path.with_name(f"{path.name}.lock").open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("%s is being made by another process; waiting for it", path)
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _reserve(stream: BinaryIO, size: int, free: Path) -> None:
+    """Give the file ``size`` bytes of the disk now; OSError where there are not so many."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(stream.fileno(), 0, size)
+        return
+    # macOS can only be asked.
+    if shutil.disk_usage(free).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    stream.truncate(size)
 
 
 def write_split(
@@ -33,13 +67,35 @@ def write_split(
     info: dict[str, Any],
     classes: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> None:
+) -> bool:
     """Fill ``path`` with ``count`` examples from ``get`` (uint8 (3, size, size) and label), decoding in parallel.
 
     Space is reserved first, so that a full disk is an error before any work; nothing under the final name exists
-    until all is written. Raises DataError.
+    until all is written. One process makes a split at a time; the others wait. False where it was whole already, which
+    is how they find it. Raises DataError.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(path):
+            if sound(path):
+                log.info("%s was made by another process", path)
+                return False
+            _write(path, count, size, get, info, classes, progress)
+    except OSError as error:
+        needed = count * 3 * size * size / 1e9
+        raise DataError(f"cannot write {path} ({error.strerror or error}); {needed:.2f} GB are needed") from error
+    return True
+
+
+def _write(
+    path: Path,
+    count: int,
+    size: int,
+    get: Callable[[int], tuple[np.ndarray, int]],
+    info: dict[str, Any],
+    classes: int,
+    progress: Callable[[int, int], None],
+) -> None:
     shape, part = (count, 3, size, size), path.with_name(path.name + ".part")
     total = int(np.prod(shape))
     header: dict[str, Any] = {
@@ -51,13 +107,12 @@ def write_split(
     start = 8 + len(text)
     try:
         with part.open("wb") as stream:
-            os.posix_fallocate(stream.fileno(), 0, start + 8 * count + total)
+            _reserve(stream, start + 8 * count + total, part.parent)
             stream.write(len(text).to_bytes(8, "little") + text)
         images = np.memmap(part, np.uint8, "r+", start + 8 * count, shape)
         labels = np.memmap(part, "<i8", "r+", start, (count,))
-        workers = len(os.sched_getaffinity(0))
         # Threads: Pillow and zlib release the interpreter lock, and nothing has to be sent between processes.
-        with ThreadPoolExecutor(workers) as pool:
+        with ThreadPoolExecutor(usable_cpus()) as pool:
             for first in range(0, count, BATCH):
                 block = range(first, min(first + BATCH, count))
                 for i, (image, label) in zip(block, pool.map(get, block), strict=True):
@@ -80,8 +135,6 @@ def write_split(
         path.with_suffix(".json").unlink(missing_ok=True)
         part.replace(path)
         note.replace(path.with_suffix(".json"))
-    except OSError as error:
-        raise DataError(f"cannot write {path} ({error.strerror or error}); {total / 1e9:.2f} GB are needed") from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -109,3 +162,12 @@ def read_split(path: Path, remedy: str) -> Split:
     if found != info["content_hash"]:
         raise DataError(f"{path} is damaged (its content hash is not the one recorded); {remedy}")
     return Split(images, labels, found, info["source"], info["codec"], info["resize"])
+
+
+def sound(path: Path) -> bool:
+    """Whether the cache file is whole; reads and hashes it."""
+    try:
+        read_split(path, "")
+    except DataError:
+        return False
+    return True

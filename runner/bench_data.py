@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import tempfile
 import time
@@ -15,6 +14,7 @@ import torch
 from PIL import Image
 
 from data import load_own, own_images
+from data.base import usable_cpus
 from glora.backbones import NORMALIZATIONS
 from glora.train import Normalizer
 from runner.hardware import processor, versions
@@ -55,9 +55,8 @@ def measure_data(count: int, height: int, width: int, repeats: int) -> dict[str,
         used = count - 8
         resize = T.Resize((SIZE, SIZE), interpolation=T.InterpolationMode.BICUBIC)
         transform = T.Compose([resize, T.ToTensor(), T.Normalize(*NORMALIZATIONS["imagenet"])])
-        workers = len(os.sched_getaffinity(0))
         loader = torch.utils.data.DataLoader(
-            ImageFolder(root, transform), BATCH, shuffle=True, drop_last=True, num_workers=workers
+            ImageFolder(root, transform), BATCH, shuffle=True, drop_last=True, num_workers=usable_cpus()
         )
         for repeat in range(repeats):
             cache = Path(place) / f"cache{repeat}"
@@ -74,7 +73,7 @@ def measure_data(count: int, height: int, width: int, repeats: int) -> dict[str,
     ratios = {name: [a / b for a, b in zip(values, base, strict=True)] for name, values in rates.items()}
     return {
         "command": f"python benchmark.py data images={count} size={height}x{width} repeats={repeats}",
-        "hardware": {"processor": processor(), "cores": workers, "threads": torch.get_num_threads()},
+        "hardware": {"processor": processor(), "cores": usable_cpus(), "threads": torch.get_num_threads()},
         "versions": versions("torch", "torchvision", "pillow", "numpy"),
         "images_per_second": rates,
         "ratio_to_imagefolder": ratios,

@@ -1,0 +1,98 @@
+"""The cache file under processes that make it at the same time, and under a limit on file sizes."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from vtab_raw import write_noah
+
+from data import DataError
+from data.base import usable_cpus
+from data.store import read_split, write_split
+
+ROOT = Path(__file__).resolve().parent.parent
+
+MAKER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from data.store import write_split
+path, go = Path(sys.argv[1]), Path(sys.argv[2])
+def get(i):
+    print("decoding", flush=True)
+    while not go.exists():
+        time.sleep(0.01)
+    return np.full((3, 8, 8), i, np.uint8), i
+print(write_split(path, 3, 8, get, {"source": "raw", "codec": "raw", "resize": "bicubic"}, 3), flush=True)
+"""
+
+
+def start(*words: object) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "-c", MAKER, *map(str, words)], env=environment, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+
+
+def test_a_second_process_waits_and_does_not_decode_again(tmp_path: Path) -> None:
+    path, go = tmp_path / "test.safetensors", tmp_path / "go"
+    first = start(path, go)
+    assert first.stdout and first.stdout.readline() == "decoding\n"
+    second = start(path, go)
+    assert second.stderr and second.stderr.readline() == f"{path} is being made by another process; waiting for it\n"
+    go.touch()
+    assert second.communicate(timeout=60) == ("False\n", "")
+    assert first.communicate(timeout=60)[0].splitlines()[-1] == "True"
+    assert read_split(path, "").images[:, 0, 0, 0].tolist() == [0, 1, 2]
+
+
+def test_a_killed_maker_holds_up_nobody(tmp_path: Path) -> None:
+    path, go = tmp_path / "test.safetensors", tmp_path / "go"
+    first = start(path, go)
+    assert first.stdout and first.stdout.readline() == "decoding\n"
+    first.kill()
+    first.communicate()
+    go.touch()
+    second = start(path, go)
+    out, err = second.communicate(timeout=60)
+    assert out.splitlines()[-1] == "True" and "waiting" not in err
+    assert len(read_split(path, "").labels) == 3 and not list(tmp_path.glob("*.part"))
+
+
+def test_without_the_calls_of_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "posix_fallocate")
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert usable_cpus() == os.cpu_count()
+
+    info = {"source": "raw", "codec": "raw", "resize": "bicubic"}
+
+    def make() -> bool:
+        return write_split(tmp_path / "a.safetensors", 2, 8, lambda i: (np.zeros((3, 8, 8), np.uint8), i), info, 2)
+
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=100))
+    with pytest.raises(DataError, match="No space left on device.*GB are needed"):
+        make()
+    monkeypatch.undo()
+    monkeypatch.delattr(os, "posix_fallocate")
+    assert make() and not make()
+
+
+def test_a_file_that_may_not_grow_is_one_clear_error_and_leaves_nothing(tmp_path: Path) -> None:
+    """As on a full disk; the limit is the kernel's."""
+    write_noah(tmp_path / "vtab-1k", "kitti_dist", "kitti")
+    words = [sys.executable, "prepare.py", "dataset=kitti_dist", "source=noah", f"data_root={tmp_path}"]
+    limit = 750 * 3 * 224 * 224  # one byte a pixel: train800 does not fit
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, preexec_fn=limited)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "train800.safetensors (File too large); 0.12 GB are needed" in done.stderr
+    assert {p.suffix for p in (tmp_path / "vtab").rglob("*") if p.is_file()} == {".lock"}
