@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from glora.methods import GLoRA
+from glora.methods import Searched
 from glora.search import SEARCHES, hypervolume, pareto_front
 from runner import config as cfg
 from runner.build import build
@@ -37,9 +37,9 @@ def compare(c: TrainConf, seeds: int) -> Path:
     run = run_folder(c)
     found = {name: [_candidates(c, name, c.search.seed + i) for i in range(seeds)] for name in SEARCHES}
     method = build(c)
-    assert isinstance(method, GLoRA)  # `search` refuses methods without subnets
+    assert isinstance(method, Searched)  # `search` refuses methods without subnets
     limit = cfg.search_limit(c)
-    reference = method.supernet.space.params_range[1] if limit is None else limit, 1 / cfg.task(c).num_classes
+    reference = method.space.params_range[1] if limit is None else limit, 1 / cfg.task(c).num_classes
     record = {
         "reference": {"params": reference[0], "accuracy": reference[1]},
         "seeds": [c.search.seed + i for i in range(seeds)],

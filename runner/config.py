@@ -381,6 +381,11 @@ def search_limit(c: TrainConf) -> int | None:
     return c.search.max_params
 
 
+def searched(c: TrainConf) -> bool:
+    """Whether the method is a supernet, so that a search comes between training and evaluating."""
+    return METHODS[c.method.name].searches(c.method.options)
+
+
 def label(c: TrainConf) -> str:
     """The row's name in tables, as the paper writes it."""
     if c.method.name == "glora":

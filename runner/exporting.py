@@ -6,8 +6,7 @@ from pathlib import Path
 
 from glora.backbones import NORMALIZATIONS
 from glora.export import export_model
-from glora.methods import METHODS, GLoRA
-from glora.space import Subnet
+from glora.methods import Searched
 from runner import config as cfg
 from runner.build import load_trained
 from runner.config import ConfigError, TrainConf
@@ -21,14 +20,13 @@ def export(c: TrainConf) -> Path:
         ConfigError: if the run is not finished, or its merged model is not a plain timm architecture.
     """
     run = run_folder(c)
-    home = search_folder(c, run) if METHODS[c.method.name].searched else run
+    home = search_folder(c, run) if cfg.searched(c) else run
     method = load_trained(c, run, final=True)
-    if isinstance(method, GLoRA):
+    if isinstance(method, Searched):
         if not (home / "best.json").exists():
             raise ConfigError(f"{run} is not searched yet; run search.py with the same words first")
         name = read_json(home / "best.json")["search"]
-        text = (home / f"subnet_{name}.json").read_text()
-        method.supernet.set(Subnet.from_json(text, method.supernet.space.names))
+        method.set(method.space.from_json((home / f"subnet_{name}.json").read_text()))
     mean, std = NORMALIZATIONS[c.backbone.normalization]
     preprocessing = {"size": c.backbone.image_size, "resize": "bicubic squash", "mean": mean, "std": std}
     try:

@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from glora.backbones import file_sha256, find_weights
-from glora.evaluator import MergedEvaluator
-from glora.methods import METHODS, GLoRA
-from glora.space import Subnet
+from glora.methods import Searched
+from glora.search import Member
 from glora.train import accuracy
 from runner import config as cfg
 from runner.build import Preprocess, environment, load_trained, open_tracker, split, test_split
@@ -24,16 +23,16 @@ def measure(c: TrainConf) -> dict[str, Any]:
     """Measure test once and keep the record; a second call only reads it.
 
     Raises:
-        ConfigError: if training, or for GLoRA the search, is not finished.
+        ConfigError: if training, or the search of a supernet, is not finished.
     """
     run = run_folder(c)
-    kind = METHODS[c.method.name]
-    home = search_folder(c, run) if kind.searched else run
+    searched = cfg.searched(c)
+    home = search_folder(c, run) if searched else run
     result = home / "result.json"
     if result.exists():
         record: dict[str, Any] = read_json(result)
         return record
-    if kind.searched and not (home / "best.json").exists():
+    if searched and not (home / "best.json").exists():
         raise ConfigError(f"{run} is not searched yet; run search.py with the same words first")
     with locked(run):
         method, prep, info = load_trained(c, run, final=True), Preprocess(c), cfg.task(c)
@@ -75,7 +74,7 @@ def measure(c: TrainConf) -> dict[str, Any]:
         }
         weights = find_weights(cfg.backbone(c))
         record["weights"] = {"tag": c.backbone.timm_name, "sha256": file_sha256(weights) if weights else None}
-        if isinstance(method, GLoRA):
+        if isinstance(method, Searched):
             record |= _measure_subnets(method, home, on_test)
         else:
             if reference:
@@ -93,12 +92,12 @@ def measure(c: TrainConf) -> dict[str, Any]:
     return record
 
 
-def _measure_subnets(method: GLoRA, home: Path, on_test: Any) -> dict[str, Any]:
+def _measure_subnets(method: Searched, home: Path, on_test: Any) -> dict[str, Any]:
     """Test accuracy of the winner and of the declared comparators, none of which selects anything."""
-    space, evaluator, best = method.supernet.space, MergedEvaluator(method.supernet), read_json(home / "best.json")
+    space, evaluator, best = method.space, method.evaluator(), read_json(home / "best.json")
 
-    def subnet(name: str) -> Subnet:
-        return Subnet.from_json((home / f"subnet_{name}.json").read_text(), space.names)
+    def subnet(name: str) -> Member:
+        return space.from_json((home / f"subnet_{name}.json").read_text())
 
     rng = random.Random("comparators")
     draws = torch.tensor([on_test(evaluator.write(space.sample(rng))) for _ in range(20)])

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from glora.options import TENSORS, LayerConfig, Option, config_params
-from glora.space import SearchSpace
+from glora.search import Space
 from runner.folder import read_json
 from runner.plots import plot_options, plot_params_by_type, plot_search, plot_training
 from runner.plots_few_shot import plot_few_shot
@@ -46,18 +45,15 @@ def draw_training(run: Path) -> list[Path]:
     ]
 
 
-def draw_search(folder: Path, space: SearchSpace, name: str) -> list[Path]:
+def draw_search(folder: Path, space: Space, name: str) -> list[Path]:
     """The candidates of a search and the winner's options and sizes, into <folder>/plots."""
     rows = read_json(folder / f"{name}.json")["candidates"]
-    options = list(read_json(folder / f"subnet_{name}.json").values())
-    winner = next(i for i, row in enumerate(rows) if row["layers"] == options)
-    counts = [
-        config_params(LayerConfig(*map(Option.parse, o)), s.d_in, s.d_out)
-        for o, s in zip(options, space.layers, strict=True)
-    ]
+    best = space.from_json((folder / f"subnet_{name}.json").read_text())
+    winner = next(i for i, row in enumerate(rows) if space.decode(row) == best)
+    choices, sizes = space.choices(best), space.sizes(best)
     plots = folder / "plots"
     return [
         plot_search(rows, winner, plots / "candidates.png", f"{name} search, {len(rows)} candidates"),
-        plot_options(space.names, [dict(zip(TENSORS, o, strict=True)) for o in options], plots / "options.png"),
-        plot_params_by_type(space.names, counts, plots / "params_by_type.png"),
+        plot_options(list(choices), list(choices.values()), plots / "options.png"),
+        plot_params_by_type(list(sizes), list(sizes.values()), plots / "params_by_type.png"),
     ]

@@ -10,10 +10,8 @@ from typing import Any
 import torch
 
 from data import Split
-from glora.evaluator import MergedEvaluator
-from glora.methods import METHODS, GLoRA
-from glora.search import SEARCHES, Candidate, Search
-from glora.space import SearchSpace, Subnet
+from glora.methods import METHODS, Searched
+from glora.search import SEARCHES, Candidate, Member, Search, Space
 from glora.train import accuracy
 from runner import config as cfg
 from runner.build import Preprocess, load_trained, open_tracker, split, test_split
@@ -40,7 +38,7 @@ def selection_split(c: TrainConf) -> Split:
     return replace(s, images=s.images[chosen.to(s.images.device)], labels=s.labels[chosen])
 
 
-def make_search(c: TrainConf, name: str, space: SearchSpace, fitness: Any) -> Search:
+def make_search(c: TrainConf, name: str, space: Space, fitness: Any) -> Search:
     """The search called `name` with the budget, limits and settings of the config."""
     kind = SEARCHES[name]
     known = {f.name for f in fields(kind)}
@@ -50,8 +48,9 @@ def make_search(c: TrainConf, name: str, space: SearchSpace, fitness: Any) -> Se
 
 def search(c: TrainConf) -> Path:
     """Evolve over the trained supernet, and search at random with equal budget beside it; returns the folder."""
-    if not METHODS[c.method.name].searched:
-        raise NotSearched(f"method={c.method.name} has no subnets to search; search.py is for method=glora")
+    if not cfg.searched(c):
+        known = ", ".join(f"method={n}" for n, m in METHODS.items() if m.searches(m.options()))
+        raise NotSearched(f"method={c.method.name} has no subnets to search; search.py is for {known}")
     run = run_folder(c)
     folder = search_folder(c, run)
     with locked(run), log_file(run / "search.log"):
@@ -59,11 +58,11 @@ def search(c: TrainConf) -> Path:
             log.info("%s is finished, nothing to do", folder)
             return folder
         method = load_trained(c, run, final=False)
-        assert isinstance(method, GLoRA)
-        data, prep, space = selection_split(c), Preprocess(c), method.supernet.space
-        evaluator = MergedEvaluator(method.supernet)
+        assert isinstance(method, Searched)
+        data, prep, space = selection_split(c), Preprocess(c), method.space
+        evaluator = method.evaluator()
 
-        def fitness(subnet: Subnet) -> float:
+        def fitness(subnet: Member) -> float:
             return accuracy(evaluator.write(subnet), data.images, data.labels, prep)
 
         log.info(space.describe())
@@ -77,7 +76,7 @@ def search(c: TrainConf) -> Path:
             tracker.log_table("candidates", ("search", "generation", "params", "val_accuracy"), rows)
             tracker.summary({f"{n}_{k}": getattr(w, k) for n, w in winners.items() for k in ("accuracy", "params")})
         for name, best in winners.items():
-            write_text(folder / f"subnet_{name}.json", best.subnet.to_json(space.names))
+            write_text(folder / f"subnet_{name}.json", space.to_json(best.subnet))
         best = winners[c.search.name]
         rand = winners["random"]
         write_json(

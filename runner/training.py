@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from data import DataError, Split
 from glora.backbones import WeightsError
-from glora.evaluator import MergedEvaluator
-from glora.methods import GLoRA, Linear
-from glora.space import SearchSpace, Subnet
+from glora.methods import Linear, Searched
+from glora.search import Member, Space
 from glora.train import Trainer, accuracy
 from runner import config as cfg
 from runner.build import Preprocess, build, open_tracker, split, test_split
@@ -29,7 +28,7 @@ from runner.report import draw_training
 log = logging.getLogger("glora")
 
 
-def fixed_subnets(space: SearchSpace) -> dict[str, Subnet]:
+def fixed_subnets(space: Space) -> dict[str, Member]:
     """What the training log evaluates: the largest, the smallest and three seeded subnets, never a fresh draw."""
     named = {"largest": space.largest, "smallest": space.smallest}
     return named | {f"random{i}": space.sample(random.Random(f"fixed-{i}")) for i in range(3)}
@@ -70,13 +69,14 @@ class Job:
     def evaluator(self, s: Split) -> Callable[[], dict[str, float]]:
         """A function that gives the accuracies on `s`: of the fixed subnets of a supernet, or of the method."""
         inputs, model = self._inputs(s), self.trainer.model
-        if not isinstance(self.method, GLoRA):
+        supernet = self.method
+        if not isinstance(supernet, Searched):
             return lambda: {"accuracy": accuracy(model, inputs, s.labels, self.normalize)}
-        supernet, subnets = self.method.supernet, fixed_subnets(self.method.supernet.space)
+        subnets = fixed_subnets(supernet.space)
 
         def evaluate() -> dict[str, float]:
-            merged = MergedEvaluator(supernet)
-            return {n: accuracy(merged.write(k), inputs, s.labels, self.prep) for n, k in subnets.items()}
+            evaluator = supernet.evaluator()
+            return {n: accuracy(evaluator.write(k), inputs, s.labels, self.prep) for n, k in subnets.items()}
 
         return evaluate
 
@@ -118,8 +118,8 @@ def _train_phase(c: TrainConf, folder: Path, split_name: str, file: str, validat
     val = (test_split(c) if reference else split(c, "val200")) if validate else None
     job = Job(c, data)
     trainer, evaluate = job.trainer, None if val is None else job.evaluator(val)
-    if isinstance(job.method, GLoRA):
-        log.info(job.method.supernet.space.describe())
+    if isinstance(job.method, Searched):
+        log.info(job.method.space.describe())
     resume = folder / f"resume_{split_name}.pt"
     rows: list[dict[str, Any]] = []
     state = load_checkpoint(resume)

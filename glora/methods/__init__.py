@@ -4,7 +4,7 @@ from glora.attach import NotDefined
 from glora.methods.adapter import Adapter
 from glora.methods.adapter_plus import AdapterPlus
 from glora.methods.adaptformer import AdaptFormer
-from glora.methods.base import Method, NotMergeable
+from glora.methods.base import Method, NotMergeable, Searched
 from glora.methods.bitfit import BitFit
 from glora.methods.fact import FacTTK, FacTTT
 from glora.methods.full import Full
@@ -36,4 +36,4 @@ METHODS: dict[str, type[Method]] = {
     )
 }
 
-__all__ = ["METHODS", "GLoRA", "Linear", "Method", "NotDefined", "NotMergeable"]
+__all__ = ["METHODS", "GLoRA", "Linear", "Method", "NotDefined", "NotMergeable", "Searched"]

@@ -6,11 +6,12 @@ import inspect
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
 from glora.attach import Adapted, plain_copy, replace_module
+from glora.search.space import Member, Space
 from glora.state import find_classifier, load_trained, parameters_of, trained_state
 
 
@@ -26,7 +27,6 @@ class Method(ABC):
     """
 
     name: ClassVar[str]
-    searched: ClassVar[bool] = False
     mergeable: ClassVar[bool] = True
     eval_backbone: ClassVar[bool] = False
 
@@ -64,6 +64,11 @@ class Method(ABC):
             checked[key] = value
         return checked
 
+    @classmethod
+    def searches(cls, options: Mapping[str, Any]) -> bool:
+        """Whether a method with these options is a supernet, whose subnets are searched (`Searched`)."""
+        return False
+
     def head_parameters(self) -> dict[str, nn.Parameter]:
         """Weight and bias of the classifier by full name; found by identity, never by a name."""
         return parameters_of(self.model, self.head)
@@ -99,6 +104,32 @@ class Method(ABC):
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Inverse of `state_dict`. Raises ValueError, changing nothing, if the tensors do not fit."""
         load_trained(self.trainable(), state)
+
+
+class Evaluator(Protocol):
+    """Gives any subnet as a model without allocating one each."""
+
+    def write(self, subnet: Member) -> nn.Module:
+        """A model in eval mode that computes `subnet`, valid until the next `write`."""
+
+
+class Searched(Method):
+    """A supernet over `space`: it trains all subnets at once, and a search chooses one of them."""
+
+    space: Space
+
+    @classmethod
+    def searches(cls, options: Mapping[str, Any]) -> bool:
+        """Yes."""
+        return True
+
+    @abstractmethod
+    def set(self, subnet: Member) -> None:
+        """Make the model compute `subnet`. Raises ValueError if it is not in the space."""
+
+    @abstractmethod
+    def evaluator(self) -> Evaluator:
+        """What evaluates subnets with the weights as they are now."""
 
 
 class AdaptedLinears(Method):

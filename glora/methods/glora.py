@@ -7,19 +7,29 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from glora.methods.base import Method
+from glora.evaluator import MergedEvaluator
+from glora.methods.base import Searched
+from glora.space import Subnet
 from glora.supernet import Supernet
 
 
-class GLoRA(Method):
+class GLoRA(Searched):
     """The supernet as a method; a search chooses the subnet that `merge` returns."""
 
     name = "glora"
-    searched = True
 
     def __init__(self, model: nn.Module, ranks: Sequence[int] = (8, 4)) -> None:
         super().__init__(model)
         self.supernet = Supernet(model, ranks)
+        self.space = self.supernet.space
+
+    def set(self, subnet: Subnet) -> None:
+        """Make the model compute `subnet`. Raises ValueError if it is not in the space."""
+        self.supernet.set(subnet)
+
+    def evaluator(self) -> MergedEvaluator:
+        """One plain model for all subnets."""
+        return MergedEvaluator(self.supernet)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """All stored support tensors and the head."""

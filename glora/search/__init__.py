@@ -4,6 +4,7 @@ from glora.search.base import Candidate, Search, best_first
 from glora.search.evolution import EvolutionSearch, RandomSearch
 from glora.search.nsga2 import NSGA2Search
 from glora.search.pareto import hypervolume, pareto_front
+from glora.search.space import Member, Space
 
 SEARCHES: dict[str, type[Search]] = {"evolution": EvolutionSearch, "nsga2": NSGA2Search, "random": RandomSearch}
 
@@ -11,9 +12,11 @@ __all__ = [
     "SEARCHES",
     "Candidate",
     "EvolutionSearch",
+    "Member",
     "NSGA2Search",
     "RandomSearch",
     "Search",
+    "Space",
     "best_first",
     "hypervolume",
     "pareto_front",

@@ -10,18 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from glora.options import TENSORS, LayerConfig, layer_options, tensor_params
 from glora.search.pareto import pareto_front
-from glora.space import SearchSpace, Subnet
+from glora.search.space import Member, Space
 
-Fitness = Callable[[Subnet], float]
+Fitness = Callable[[Member], float]
 
 
 @dataclass(frozen=True)
 class Candidate:
     """An evaluated subnet; `index` is its place in the order of evaluation."""
 
-    subnet: Subnet
+    subnet: Member
     accuracy: float
     params: int
     index: int
@@ -33,7 +32,7 @@ def best_first(candidates: list[Candidate]) -> list[Candidate]:
     return sorted(candidates, key=lambda c: (-c.accuracy, c.params, c.index))
 
 
-def check_limits(space: SearchSpace, min_params: int, max_params: int | None) -> None:
+def check_limits(space: Space, min_params: int, max_params: int | None) -> None:
     """Raise ValueError at once if no subnet can lie within the limits, with the reachable range."""
     low, high = space.params_range
     top = high if max_params is None else max_params
@@ -43,32 +42,6 @@ def check_limits(space: SearchSpace, min_params: int, max_params: int | None) ->
         )
 
 
-def repair(space: SearchSpace, subnet: Subnet, low: int, high: int, rng: random.Random) -> Subnet | None:
-    """Redraw genes in random order until the size lies in [low, high]; None if that does not succeed.
-
-    A gene is redrawn only among options that bring the size nearer to the interval, so the rest of the draw is kept:
-    bare rejection on Swin-B at 1.0 M accepts 0.04 % of the draws, this accepts nearly all.
-    """
-    layers = [list(c) for c in subnet.layers]
-    size = space.params(subnet)
-    genes = [(i, t) for i in range(len(layers)) for t in range(5)]
-    for _ in range(3):
-        rng.shuffle(genes)
-        for i, t in genes:
-            if low <= size <= high:
-                return Subnet(tuple(LayerConfig(*c) for c in layers))
-            spec, current = space.layers[i], layers[i][t]
-            allowed = layer_options(space.ranks, spec.bias)[t]
-
-            cost = {o: tensor_params(TENSORS[t], o, spec.d_in, spec.d_out) for o in allowed}
-            now, gap = cost[current], max(size - high, low - size)
-            nearer = [o for o in allowed if max(size + cost[o] - now - high, low - size - cost[o] + now) < gap]
-            if nearer:
-                layers[i][t] = rng.choice(nearer)
-                size += cost[layers[i][t]] - now
-    return Subnet(tuple(LayerConfig(*c) for c in layers)) if low <= size <= high else None
-
-
 @dataclass
 class Search:
     """Base of the searches: evaluate each distinct subnet once, within the limits, at most `budget` of them.
@@ -76,7 +49,7 @@ class Search:
     Subclasses implement `propose`. `step` runs one generation; `state` and `load_state` carry plain JSON values.
     """
 
-    space: SearchSpace
+    space: Space
     fitness: Fitness
     seed: int = 0
     generations: int = 20
@@ -98,26 +71,26 @@ class Search:
         """All generations are evaluated."""
         return self.generation >= self.generations
 
-    def fits(self, subnet: Subnet) -> bool:
+    def fits(self, subnet: Member) -> bool:
         """Within the size limits."""
         return self.min_params <= self.space.params(subnet) <= self._high
 
-    def draw(self, rng: random.Random) -> Subnet:
-        """A random subnet within the limits: uniform if the draw fits, else repaired towards the limits."""
+    def draw(self, rng: random.Random) -> Member:
+        """A random subnet within the limits: uniform if the draw fits, else changed until it does (`Space.fit`)."""
         for _ in range(200):
             subnet = self.space.sample(rng)
-            fitted = subnet if self.fits(subnet) else repair(self.space, subnet, self.min_params, self._high, rng)
+            fitted = subnet if self.fits(subnet) else self.space.fit(subnet, self.min_params, self._high, rng)
             if fitted is not None:
                 return fitted
         raise ValueError(
             f"found no subnet between {self.min_params:,} and {self._high:,} parameters in 200 draws; widen the limits"
         )
 
-    def propose(self, rng: random.Random) -> list[Subnet]:
+    def propose(self, rng: random.Random) -> list[Member]:
         """The next generation's subnets, distinct and unseen, at most `population`."""
         raise NotImplementedError
 
-    def fill(self, chosen: list[Subnet], rng: random.Random) -> list[Subnet]:
+    def fill(self, chosen: list[Member], rng: random.Random) -> list[Member]:
         """Top up with random subnets to the population; stops early only where the space is exhausted."""
         taken = set(chosen)
         for _ in range(100 * self.population):
@@ -156,7 +129,7 @@ class Search:
         """Everything a continuation needs, as JSON values."""
         rows = [
             {
-                "layers": [[str(o) for o in c] for c in k.subnet.layers],
+                **self.space.encode(k.subnet),
                 "accuracy": k.accuracy,
                 "params": k.params,
                 "generation": k.generation,
@@ -168,13 +141,7 @@ class Search:
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken."""
         self.candidates = [
-            Candidate(
-                Subnet(tuple(LayerConfig.parse(c) for c in row["layers"])),
-                row["accuracy"],
-                row["params"],
-                i,
-                row["generation"],
-            )
+            Candidate(self.space.decode(row), row["accuracy"], row["params"], i, row["generation"])
             for i, row in enumerate(state["candidates"])
         ]
         self._seen = {c.subnet for c in self.candidates}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from glora.search.base import Search, best_first
-from glora.space import Subnet
+from glora.search.space import Member
 
 
 @dataclass
@@ -22,21 +22,21 @@ class BreedingSearch(Search):
     crossovers: int = 25
     mutation_probability: float = 0.2
 
-    def selector(self, rng: random.Random) -> Callable[[], Subnet]:
+    def selector(self, rng: random.Random) -> Callable[[], Member]:
         """A function that draws one parent at a time."""
         raise NotImplementedError
 
-    def propose(self, rng: random.Random) -> list[Subnet]:
+    def propose(self, rng: random.Random) -> list[Member]:
         """Mutants of one parent each, crossovers of two, then random subnets."""
         if not self.candidates:
             return self.fill([], rng)
         parent = self.selector(rng)
-        chosen: list[Subnet] = []
+        chosen: list[Member] = []
         self._breed(lambda: self.space.mutate(parent(), self.mutation_probability, rng), self.mutants, chosen)
         self._breed(lambda: self.space.cross(parent(), parent(), rng), self.crossovers, chosen)
         return self.fill(chosen[: self.population], rng)
 
-    def _breed(self, make: Callable[[], Subnet], count: int, chosen: list[Subnet]) -> None:
+    def _breed(self, make: Callable[[], Member], count: int, chosen: list[Member]) -> None:
         taken, want = set(chosen), len(chosen) + count
         for _ in range(10 * count):
             if len(chosen) >= want:
@@ -53,7 +53,7 @@ class EvolutionSearch(BreedingSearch):
 
     parents: int = 10
 
-    def selector(self, rng: random.Random) -> Callable[[], Subnet]:
+    def selector(self, rng: random.Random) -> Callable[[], Member]:
         """Uniform among the best `parents` of everything evaluated."""
         pool = [c.subnet for c in best_first(self.candidates)[: self.parents]]
         return lambda: rng.choice(pool)
@@ -63,6 +63,6 @@ class EvolutionSearch(BreedingSearch):
 class RandomSearch(Search):
     """As many distinct random subnets within the limits as the evolution evaluates."""
 
-    def propose(self, rng: random.Random) -> list[Subnet]:
+    def propose(self, rng: random.Random) -> list[Member]:
         """A population of random subnets."""
         return self.fill([], rng)

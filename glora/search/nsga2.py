@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from glora.search.base import Candidate
 from glora.search.evolution import BreedingSearch
 from glora.search.pareto import crowding_distances, nondominated_sort
-from glora.space import Subnet
+from glora.search.space import Member
 
 
 @dataclass
@@ -21,11 +21,11 @@ class NSGA2Search(BreedingSearch):
     resumed search needs nothing else.
     """
 
-    def selector(self, rng: random.Random) -> Callable[[], Subnet]:
+    def selector(self, rng: random.Random) -> Callable[[], Member]:
         """The better of two random parents: lower rank, then more room around it, then chance."""
         parents = self._parents()
 
-        def tournament() -> Subnet:
+        def tournament() -> Member:
             one, other = rng.choice(parents), rng.choice(parents)
             if one[1] == other[1]:
                 return rng.choice((one, other))[0]
@@ -33,7 +33,7 @@ class NSGA2Search(BreedingSearch):
 
         return tournament
 
-    def _parents(self) -> list[tuple[Subnet, tuple[int, float]]]:
+    def _parents(self) -> list[tuple[Member, tuple[int, float]]]:
         """The survivors after each generation's union with its parents, with (rank, minus crowding)."""
         kept: list[tuple[Candidate, tuple[int, float]]] = []
         for generation in range(self.generation):
