@@ -84,7 +84,8 @@ def build(c: TrainConf) -> Method:
     torch.manual_seed(c.seed)
     kind = METHODS[c.method.name]
     try:
-        method = GLoRA(model, c.ranks) if kind is GLoRA else kind(model, **c.method.options)
+        options = kind.for_task(c.method.options, cfg.task(c).id)
+        method = GLoRA(model, c.ranks) if kind is GLoRA else kind(model, **options)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     model.to(device_of(c))

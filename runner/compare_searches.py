@@ -24,7 +24,7 @@ from runner.config import TrainConf
 from runner.folder import digest, read_json, run_folder, search_folder, write_json
 from runner.plots import plot_fronts
 from runner.render import to_rich, write_all
-from runner.searching import search
+from runner.searching import find
 from runner.tables import Table
 
 
@@ -37,7 +37,7 @@ def compare(c: TrainConf, seeds: int) -> Path:
     run = run_folder(c)
     found = {name: [_candidates(c, name, c.search.seed + i) for i in range(seeds)] for name in SEARCHES}
     method = build(c)
-    assert isinstance(method, Searched)  # `search` refuses methods without subnets
+    assert isinstance(method, Searched)  # `find` refuses methods without subnets
     limit = cfg.search_limit(c)
     reference = method.space.params_range[1] if limit is None else limit, 1 / cfg.task(c).num_classes
     record = {
@@ -69,7 +69,7 @@ def _candidates(c: TrainConf, name: str, seed: int) -> list[tuple[int, float]]:
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(done / "random.json", folder / "random.json.part")
             (folder / "random.json.part").replace(folder / "random.json")
-    search(c)
+    find(c)
     return [(row["params"], row["accuracy"]) for row in read_json(folder / f"{name}.json")["candidates"]]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ REFERENCE = "reference_2023_06"
 LABELS = {
     "bitfit": "BitFit",
     "lora": "LoRA",
+    "noah": "NOAH",
     "fact_tt": "FacT-TT",
     "fact_tk": "FacT-TK",
     "ssf": "SSF",
@@ -96,6 +97,7 @@ class MethodConf:
     name: str = MISSING
     options: dict[str, Any] = field(default_factory=dict)
     recipe: RecipeConf = field(default_factory=RecipeConf)
+    retrain: RecipeConf = field(default_factory=RecipeConf)
     published: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -140,6 +142,8 @@ class SearchConf:
     max_params: int | None = None
     val_limit: int = 1000
     seed: int = 1
+    retrain_epochs: int | None = None
+    retrain_lr: float | None = None
 
 
 @dataclass
@@ -214,6 +218,8 @@ def _method_problems(c: TrainConf) -> list[str]:
     out = []
     try:
         c.method.options = kind.check_options(c.method.options)
+        if c.dataset is not None:
+            kind.for_task(c.method.options, c.dataset.id)
     except ValueError as error:
         out.append(f"method.options: {error}")
     if c.hparams == "published":
@@ -230,7 +236,8 @@ def fill(c: TrainConf) -> None:
     What was typed wins; then, with `hparams=published`, the method's values for the task; then the trainer's for the
     method; then the method's own recipe.
     """
-    own = asdict(c.method.recipe)
+    key, method_recipe = _schedule(c)
+    own = asdict(method_recipe)
     if c.hparams == "published" and c.dataset is not None:
         defaults = METHODS[c.method.name].options()
         for key, value in c.method.published[c.dataset.id].items():
@@ -242,13 +249,26 @@ def fill(c: TrainConf) -> None:
                 c.method.options[key] = type(defaults[key])(value)
     t, o, b = c.trainer, c.optimizer, c.backbone
     if t.epochs is None:
-        t.epochs = t.epochs_of.get(c.method.name) or t.epochs_of.get("default") or own["epochs"]
+        t.epochs = t.epochs_of.get(key) or t.epochs_of.get("default") or own["epochs"]
+    if retrained(c):
+        key, retrain = f"{c.method.name}_retrained", c.method.retrain
+        s = c.search
+        s.retrain_epochs = s.retrain_epochs or t.epochs_of.get(key) or t.epochs_of.get("default") or retrain.epochs
+        s.retrain_lr = s.retrain_lr or t.lr.get(key) or retrain.lr
     t.warmup_epochs = own["warmup_epochs"] if t.warmup_epochs is None else t.warmup_epochs
     b.drop_path_rate = own["drop_path"] if b.drop_path_rate is None else b.drop_path_rate
     o.name = own["optimizer"] if o.name is None else o.name
     for key in ("weight_decay", "decay_1d", "warmup_lr", "min_lr"):
         if getattr(o, key) is None:
             setattr(o, key, own[key])
+
+
+def _schedule(c: TrainConf) -> tuple[str, RecipeConf]:
+    """The method's own recipe and the trainer's word for it; a given subnet trains as the winner of a search does."""
+    kind = METHODS[c.method.name]
+    if kind.retrained and not searched(c):
+        return f"{c.method.name}_retrained", c.method.retrain
+    return c.method.name, c.method.recipe
 
 
 def check(c: TrainConf) -> list[str]:
@@ -281,6 +301,7 @@ def check(c: TrainConf) -> list[str]:
         ("search.population", c.search.population, 1),
         ("search.parents", c.search.parents, 1),
         ("search.val_limit", c.search.val_limit, 1),
+        ("search.retrain_epochs", c.search.retrain_epochs, 1),
     ):
         if number is not None and number < low:
             out.append(f"{name}={number} must be at least {low}")
@@ -288,6 +309,11 @@ def check(c: TrainConf) -> list[str]:
         out.append(f"trainer.batch_size={c.trainer.batch_size} must be between 1 and 800, the training images")
     if c.optimizer.lr is not None and c.optimizer.lr <= 0:
         out.append(f"optimizer.lr={c.optimizer.lr} must be positive")
+    if c.search.retrain_lr is not None and c.search.retrain_lr <= 0:
+        out.append(f"search.retrain_lr={c.search.retrain_lr} must be positive")
+    given = [f"search.{k}" for k in ("retrain_epochs", "retrain_lr") if getattr(c.search, k) is not None]
+    if given and c.method.name in METHODS and not retrained(c):
+        out.append(f"{', '.join(given)}: only the winner of a search with method=noah is retrained")
     if c.trainer.max_steps is not None and c.trainer.max_steps < 1:
         out.append(f"trainer.max_steps={c.trainer.max_steps} must be at least 1")
     return out
@@ -330,7 +356,8 @@ def learning_rate(c: TrainConf) -> float:
     assert c.dataset is not None
     if c.optimizer.lr is not None:
         return c.optimizer.lr
-    return c.trainer.lr.get(c.method.name) or c.method.recipe.lr or c.dataset.lr
+    key, method_recipe = _schedule(c)
+    return c.trainer.lr.get(key) or method_recipe.lr or c.dataset.lr
 
 
 def recipe(c: TrainConf) -> Recipe:
@@ -386,11 +413,33 @@ def searched(c: TrainConf) -> bool:
     return METHODS[c.method.name].searches(c.method.options)
 
 
+def retrained(c: TrainConf) -> bool:
+    """Whether the winner of the search is trained anew instead of inheriting the supernet's weights."""
+    return searched(c) and METHODS[c.method.name].retrained
+
+
+def retraining(c: TrainConf, subnet: str) -> TrainConf:
+    """The training of a search's winner: the method with that one subnet, and the recipe of retraining."""
+    return replace(
+        c,
+        method=replace(c.method, options={**c.method.options, "subnet": subnet}),
+        trainer=replace(c.trainer, epochs=c.search.retrain_epochs),
+        optimizer=replace(c.optimizer, lr=c.search.retrain_lr),
+    )
+
+
+def final_split(c: TrainConf) -> str:
+    """The images that the measured weights were trained on."""
+    return "train800" if c.protocol.name == "clean" else "train800val200"
+
+
 def label(c: TrainConf) -> str:
     """The row's name in tables, as the paper writes it."""
     if c.method.name == "glora":
         return "GLoRA-" + "-".join(map(str, c.ranks))
-    return LABELS.get(c.method.name, c.method.name.replace("_", " ").title())
+    subnet = c.method.options.get("subnet", "search")
+    mark = {"search": "", "published": " (published subnets)"}.get(subnet, " (given subnet)")
+    return LABELS.get(c.method.name, c.method.name.replace("_", " ").title()) + mark
 
 
 def identity(c: TrainConf) -> dict[str, Any]:
@@ -402,7 +451,7 @@ def identity(c: TrainConf) -> dict[str, Any]:
         del out["ranks"]
     out["optimizer"]["lr"] = learning_rate(c)
     del out["trainer"]["lr"], out["trainer"]["epochs_of"], out["dataset"]["lr"]
-    del out["method"]["recipe"], out["method"]["published"]
+    del out["method"]["recipe"], out["method"]["retrain"], out["method"]["published"]
     if not c.method.options:
         del out["method"]["options"]
     for key, usual in (("name", "adamw"), ("decay_1d", True), ("warmup_lr", 1e-6), ("min_lr", 1e-5)):

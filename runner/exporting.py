@@ -22,7 +22,8 @@ def export(c: TrainConf) -> Path:
     run = run_folder(c)
     home = search_folder(c, run) if cfg.searched(c) else run
     method = load_trained(c, run, final=True)
-    if isinstance(method, Searched):
+    if cfg.searched(c) and method.mergeable:
+        assert isinstance(method, Searched)
         if not (home / "best.json").exists():
             raise ConfigError(f"{run} is not searched yet; run search.py with the same words first")
         name = read_json(home / "best.json")["search"]

@@ -45,7 +45,8 @@ def recipe_digest(c: TrainConf) -> str:
 def search_folder(c: TrainConf, run: Path) -> Path:
     """<run>/search/<name>-g20-p50-seed1-<hash>, one folder per distinct search setting."""
     s = c.search
-    settings = {**vars(s), "max_params": search_limit(c)}
+    unset = {k for k in ("retrain_epochs", "retrain_lr") if getattr(s, k) is None}  # a winner that is not retrained
+    settings = {k: v for k, v in vars(s).items() if k not in unset} | {"max_params": search_limit(c)}
     return run / "search" / f"{s.name}-g{s.generations}-p{s.population}-seed{s.seed}-{digest(settings)}"
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from glora.backbones import file_sha256, find_weights
-from glora.methods import Searched
+from glora.methods import Method, Searched
 from glora.search import Member
 from glora.train import accuracy
 from runner import config as cfg
@@ -32,14 +32,14 @@ def measure(c: TrainConf) -> dict[str, Any]:
     if result.exists():
         record: dict[str, Any] = read_json(result)
         return record
-    if searched and not (home / "best.json").exists():
+    retrained = home / "retrained"
+    finished = retrained / "weights.safetensors" if cfg.retrained(c) else home / "best.json"
+    if searched and not finished.exists():
         raise ConfigError(f"{run} is not searched yet; run search.py with the same words first")
     with locked(run):
-        method, prep, info = load_trained(c, run, final=True), Preprocess(c), cfg.task(c)
+        method, summary = _final(c, run, home)
+        prep, info = Preprocess(c), cfg.task(c)
         reference = c.protocol.name == REFERENCE
-        summary = read_json(
-            run / ("train_train800val200.json" if c.protocol.name != "clean" else "train_train800.json")
-        )
         test = test_split(c)
 
         def on_test(model: nn.Module) -> float:
@@ -74,22 +74,49 @@ def measure(c: TrainConf) -> dict[str, Any]:
         }
         weights = find_weights(cfg.backbone(c))
         record["weights"] = {"tag": c.backbone.timm_name, "sha256": file_sha256(weights) if weights else None}
-        if isinstance(method, Searched):
+        if searched and not cfg.retrained(c):
+            assert isinstance(method, Searched)
             record |= _measure_subnets(method, home, on_test)
         else:
-            if reference:
-                # As the published baselines do it: the maximum over test, looked at every ten epochs.
-                rows = read_json(run / "train_train800val200.json")["rows"]
-                chosen = None, max(r["val/accuracy"] for r in rows if "val/accuracy" in r)
+            # As the published baselines do it: the maximum over test, looked at every ten epochs.
+            looks = [r["val/accuracy"] for r in summary["rows"] if "val/accuracy" in r]
+            record["test_accuracy"] = max(looks) if reference else on_test(method.model)
+            if searched:
+                record |= _selection(read_json(home / "best.json"), home)
+            elif reference:
+                record["val_accuracy"] = None
             else:
                 selection = load_trained(c, run, final=False).model
                 val = split(c, "val200")
-                chosen = accuracy(selection, val.images, val.labels, prep), on_test(method.model)
-            record |= dict(zip(("val_accuracy", "test_accuracy"), chosen, strict=True))
+                record["val_accuracy"] = accuracy(selection, val.images, val.labels, prep)
         write_json(result, record)
         with open_tracker(c, home / "evaluate", "evaluate") as tracker:
             tracker.summary({k: v for k, v in record.items() if isinstance(v, (int, float, str, dict))})
     return record
+
+
+def _final(c: TrainConf, run: Path, home: Path) -> tuple[Method, dict[str, Any]]:
+    """The method with the weights that are measured, and the summary of their training (seconds: all trainings)."""
+    if not cfg.retrained(c):
+        return load_trained(c, run, final=True), read_json(run / f"train_{cfg.final_split(c)}.json")
+    training = cfg.retraining(c, read_json(home / "best.json")["subnet"])
+    summary = read_json(home / "retrained" / f"train_{cfg.final_split(c)}.json")
+    supernet = read_json(next(run.glob("train_*.json")))
+    return load_trained(training, home / "retrained", final=False), {
+        **summary,
+        "seconds": round(supernet["seconds"] + summary["seconds"], 1),
+    }
+
+
+def _selection(best: dict[str, Any], home: Path) -> dict[str, Any]:
+    """What the search says of its winner; its accuracy is with the supernet's weights, as it was selected."""
+    return {
+        "params": best["params"],
+        "selection_images": best["images"],
+        "val_accuracy": best["val_accuracy"],
+        "search": home.name,
+        "comparators": {"random_search": best["random_search"]},
+    }
 
 
 def _measure_subnets(method: Searched, home: Path, on_test: Any) -> dict[str, Any]:
@@ -102,11 +129,8 @@ def _measure_subnets(method: Searched, home: Path, on_test: Any) -> dict[str, An
     rng = random.Random("comparators")
     draws = torch.tensor([on_test(evaluator.write(space.sample(rng))) for _ in range(20)])
     return {
-        "params": best["params"],
-        "selection_images": best["images"],
-        "val_accuracy": best["val_accuracy"],
+        **_selection(best, home),
         "test_accuracy": on_test(evaluator.write(subnet(best["search"]))),
-        "search": home.name,
         "comparators": {
             "largest": {"test": on_test(evaluator.write(space.largest)), "params": space.params_range[1]},
             "random20": {"test_mean": draws.mean().item(), "test_sd": draws.std().item()},

@@ -152,52 +152,55 @@ def plot_fronts(fronts: Mapping[str, Sequence[Sequence[tuple[int, float]]]], pat
 
 
 def _option_order(option: str) -> tuple[int, int]:
-    """none, scalar, vector, then LoRA by rank; anything unknown last."""
-    if option.startswith("lora_") and option[5:].isdigit():
-        return 3, int(option[5:])
+    """none, scalar, vector, then LoRA by rank, or widths in order; anything unknown last."""
+    if option.removeprefix("lora_").isdigit():
+        return 3, int(option.removeprefix("lora_"))
     return {"none": 0, "scalar": 1, "vector": 2}.get(option, 4), 0
 
 
 def _short_layer(name: str) -> str:
     """ "blocks.3.attn.qkv" as "3.qkv" and "layers.2.blocks.0.mlp.fc1" as "2.0.fc1"."""
     tokens = name.split(".")
-    return ".".join([token for token in tokens if token.isdigit()] + tokens[-1:])
+    return ".".join([token for token in tokens[:-1] if token.isdigit()] + tokens[-1:])
 
 
 def plot_options(layers: Sequence[str], options: Sequence[Mapping[str, str]], path: Path | str) -> Path:
     """The option of each support tensor (rows A to E) in every layer (columns), as in the paper's Figure 4.
 
     ``options[i]`` gives tensor to option name of ``layers[i]``; a tensor it lacks stays white. Cells carry a letter or
-    the LoRA rank besides the colour. Raises ValueError when there are no layers or the lengths differ.
+    the LoRA rank besides the colour. NOAH's rows are its modules, its options widths. Raises ValueError when there are
+    no layers or the lengths differ.
     """
     if not layers or len(layers) != len(options):
         raise ValueError(f"{len(layers)} layers and {len(options)} option dicts: need as many, and at least one")
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
 
+    rows = list(dict.fromkeys(row for entry in options for row in entry))
+    rows = list(TENSORS) if set(rows) <= set(TENSORS) else rows
     used = sorted({name for entry in options for name in entry.values()}, key=lambda n: (_option_order(n), n))
     fixed = {"none": "#E8E8E8", "scalar": "#F0E442", "vector": "#56B4E9"}
     free = iter(("#E69F00", "#D55E00", "#882255", "#332288", "#117733", "#000000") * len(used))
     colours = {name: fixed.get(name) or next(free) for name in used}
-    cells = [[used.index(entry[t]) if t in entry else math.nan for entry in options] for t in TENSORS]
+    cells = [[used.index(entry[t]) if t in entry else math.nan for entry in options] for t in rows]
     figure = new_figure(max(5.0, 1.6 + 0.27 * len(layers)), 3.2)
     axes = figure.subplots()
     axes.imshow(cells, cmap=ListedColormap([colours[n] for n in used]), vmin=-0.5, vmax=len(used) - 0.5, aspect="auto")
     for column, entry in enumerate(options):
-        for row, tensor in enumerate(TENSORS):
+        for row, tensor in enumerate(rows):
             name = entry.get(tensor, "none")
-            mark = name[5:] if name.startswith("lora_") else "" if name == "none" else name[0]
+            mark = name.removeprefix("lora_") if name[-1].isdigit() else "" if name == "none" else name[0]
             dark = colours.get(name) in ("#D55E00", "#882255", "#332288", "#117733", "#000000")
             axes.text(column, row, mark, ha="center", va="center", fontsize=8, color="white" if dark else "black")
-    axes.set_yticks(range(len(TENSORS)), TENSORS)
+    axes.set_yticks(range(len(rows)), rows)
     axes.set_xticks(range(len(layers)), [_short_layer(name) for name in layers], rotation=90, fontsize=7)
     # White lines between the cells, on the minor ticks half a cell away from the labels.
     axes.set_xticks([x - 0.5 for x in range(1, len(layers))], minor=True)
-    axes.set_yticks([y - 0.5 for y in range(1, len(TENSORS))], minor=True)
+    axes.set_yticks([y - 0.5 for y in range(1, len(rows))], minor=True)
     axes.grid(which="minor", color="white", linewidth=1)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-    axes.set_ylabel("support tensor")
+    axes.set_ylabel("support tensor" if rows == list(TENSORS) else "module")
     axes.set_xlabel("layer")
     figure.legend(handles=[Patch(color=colours[n], label=n.replace("_", " ")) for n in used], ncols=len(used),
                   loc="outside upper center", frameon=False, fontsize=9)  # fmt: skip

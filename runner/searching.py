@@ -18,7 +18,8 @@ from runner.build import Preprocess, load_trained, open_tracker, split, test_spl
 from runner.config import REFERENCE, ConfigError, NotSearched, TrainConf
 from runner.folder import locked, read_json, run_folder, search_folder, write_json, write_text
 from runner.progress import Progress, log_file
-from runner.report import draw_search
+from runner.report import draw_search, draw_training
+from runner.training import train_phase
 
 log = logging.getLogger("glora")
 
@@ -47,10 +48,33 @@ def make_search(c: TrainConf, name: str, space: Space, fitness: Any) -> Search:
 
 
 def search(c: TrainConf) -> Path:
+    """Find the winner and, where the method asks for it, retrain it; returns the folder of the search."""
+    folder = find(c)
+    if cfg.retrained(c):
+        retrain(c, folder)
+    return folder
+
+
+def retrain(c: TrainConf, folder: Path) -> None:
+    """Train the winner with fresh modules on the protocol's final split, into <search folder>/retrained."""
+    run, home, file = run_folder(c), folder / "retrained", "weights.safetensors"
+    with locked(run), log_file(run / "search.log"):
+        if (home / file).exists():
+            log.info("%s is finished, nothing to do", home)
+            return
+        training = cfg.retraining(c, read_json(folder / "best.json")["subnet"])
+        log.info("retraining the winner %s", training.method.options["subnet"])
+        write_json(home / "config.json", cfg.identity(training))
+        train_phase(training, home, cfg.final_split(c), file, validate=c.protocol.name != "clean_1000", owner=c)
+        draw_training(home)
+
+
+def find(c: TrainConf) -> Path:
     """Evolve over the trained supernet, and search at random with equal budget beside it; returns the folder."""
     if not cfg.searched(c):
-        known = ", ".join(f"method={n}" for n, m in METHODS.items() if m.searches(m.options()))
-        raise NotSearched(f"method={c.method.name} has no subnets to search; search.py is for {known}")
+        known = [n for n, m in METHODS.items() if m.searches(m.options())]
+        why = "trains the one subnet it was given" if c.method.name in known else "has no subnets to search"
+        raise NotSearched(f"method={c.method.name} {why}; search.py is for method={' or method='.join(known)}")
     run = run_folder(c)
     folder = search_folder(c, run)
     with locked(run), log_file(run / "search.log"):
@@ -87,6 +111,7 @@ def search(c: TrainConf) -> Path:
                 "params": best.params,
                 "images": len(data.labels),
                 "random_search": {"val": rand.accuracy, "params": rand.params},
+                **({"subnet": str(best.subnet)} if method.retrained else {}),
             },
         )
         draw_search(folder, space, c.search.name)

@@ -42,7 +42,7 @@ class Job:
     """
 
     def __init__(self, c: TrainConf, data: Split) -> None:
-        self.method, self.prep = build(c), Preprocess(c)
+        self.method, self.prep, self.searched = build(c), Preprocess(c), cfg.searched(c)
         self.cached = isinstance(self.method, Linear)
         self.labels = data.labels
         self.inputs = self._inputs(data)
@@ -70,7 +70,7 @@ class Job:
         """A function that gives the accuracies on `s`: of the fixed subnets of a supernet, or of the method."""
         inputs, model = self._inputs(s), self.trainer.model
         supernet = self.method
-        if not isinstance(supernet, Searched):
+        if not isinstance(supernet, Searched) or not self.searched:
             return lambda: {"accuracy": accuracy(model, inputs, s.labels, self.normalize)}
         subnets = fixed_subnets(supernet.space)
 
@@ -87,7 +87,7 @@ def train(c: TrainConf) -> Path:
     with locked(folder), log_file(folder / "train.log"):
         write_json(folder / "config.json", cfg.identity(c))
         phases = [("train800", "weights.safetensors")]
-        if c.protocol.name == "clean_1000":
+        if c.protocol.name == "clean_1000" and not cfg.retrained(c):
             phases.append(("train800val200", "weights_1000.safetensors"))
         elif c.protocol.name == REFERENCE:
             phases = [("train800val200", "weights.safetensors")]
@@ -95,7 +95,7 @@ def train(c: TrainConf) -> Path:
             if (folder / file).exists():
                 log.info("%s is finished, nothing to do", folder / file)
             else:
-                _train_phase(c, folder, name, file, validate=number == 0)
+                train_phase(c, folder, name, file, validate=number == 0)
                 draw_training(folder)
     return folder
 
@@ -112,13 +112,25 @@ def _training_data(c: TrainConf, name: str) -> Split:
         raise
 
 
-def _train_phase(c: TrainConf, folder: Path, split_name: str, file: str, validate: bool) -> None:
+def train_phase(
+    c: TrainConf, folder: Path, split_name: str, file: str, validate: bool, owner: TrainConf | None = None
+) -> None:
+    """Train on one split and leave `file` in `folder`; resumes what was killed.
+
+    Args:
+        c: what is trained.
+        folder: where everything of it goes.
+        split_name: the training images.
+        file: the name of the weights.
+        validate: also evaluate on val200 every `trainer.eval_every` epochs (reference protocol: on test, every ten).
+        owner: the run that this training belongs to, if it is not `c`'s own.
+    """
     reference = c.protocol.name == REFERENCE
     data = _training_data(c, split_name)
     val = (test_split(c) if reference else split(c, "val200")) if validate else None
     job = Job(c, data)
     trainer, evaluate = job.trainer, None if val is None else job.evaluator(val)
-    if isinstance(job.method, Searched):
+    if isinstance(job.method, Searched) and job.searched:
         log.info(job.method.space.describe())
     resume = folder / f"resume_{split_name}.pt"
     rows: list[dict[str, Any]] = []
@@ -130,8 +142,9 @@ def _train_phase(c: TrainConf, folder: Path, split_name: str, file: str, validat
     every = 10 if reference else c.trainer.eval_every
     # Phase two has its own metrics: its epochs would collide with those of the first.
     home = folder if validate else folder / split_name
+    job_type = ("retrain" if owner else "train") + ("" if validate else f"-{split_name}")
     with (
-        open_tracker(c, home, "train" if validate else f"train-{split_name}") as tracker,
+        open_tracker(owner or c, home, job_type) as tracker,
         Progress(f"{cfg.task(c).id} {c.method.name}", c.trainer.epochs, trainer.epoch) as progress,
     ):
         tracker.truncate_after(trainer.epoch)

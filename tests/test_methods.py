@@ -12,19 +12,27 @@ import torch
 import torch.nn.functional as F
 from test_supernet import SMALL
 from test_supernet import build as build_random
+from timm.layers import DropPath
 from torch import nn
 
 from glora.linear import GLoRALinear
 from glora.methods import METHODS, NotDefined, NotMergeable
 from glora.options import NONE, VECTOR, LayerConfig, Option
 
-# Where training starts: at the pre-trained function, or near it (SSF draws gamma from N(1, 0.02)).
-START = dict.fromkeys(METHODS, "pretrained") | {"ssf": "near"}
+# Where training starts: at the pre-trained function, or elsewhere (prompts, or matrices that are not zero).
+ELSEWHERE = ("ssf", "vpt_shallow", "vpt_deep", "adapter", "adapter_plus", "noah")
+START = dict.fromkeys(METHODS, "pretrained") | dict.fromkeys(ELSEWHERE, "elsewhere")
 VIT_B = {
     "full": 85_798_656,
     "linear": 0,
     "bitfit": 102_912,
+    "vpt_shallow": 76_800,
+    "vpt_deep": 460_800,
+    "adapter": 156_768,
+    "adaptformer": 156_768,
+    "adapter_plus": 165_984,
     "lora": 294_912,
+    "noah": 654_456,
     "fact_tt": 1536 * 16 + 144 * 16**2,
     "fact_tk": 86_528,
     "ssf": 205_824,
@@ -32,7 +40,7 @@ VIT_B = {
     "glora": 3_041_664,
 }
 SWIN_B = {"bitfit": 137_216, "ssf": 274_432, "repadapter": 313_216, "full": 86_743_224, "glora": 4_087_832}
-NOT_ON_SWIN: set[str] = set()
+NOT_ON_SWIN = {"noah"}
 BOTH = [(k, m) for k in SMALL for m in METHODS if not (k == "swin" and m in NOT_ON_SWIN)]
 
 
@@ -126,6 +134,9 @@ def test_every_declared_parameter_gets_a_gradient_and_nothing_else_moves(kind, n
     before = {n: p.detach().clone() for n, p in named.items()}
     optimizer = torch.optim.AdamW(declared.values(), lr=1e-2)
     method.model.train(not method.eval_backbone)
+    for module in method.model.modules():
+        if isinstance(module, DropPath):
+            module.drop_prob = 0.0  # it may drop both samples, and with them a gradient
     F.cross_entropy(method.model(inputs(kind)), torch.tensor([0, 1])).backward()
     without = {n for n, p in declared.items() if p.grad is None or not p.grad.any()}
     assert not without

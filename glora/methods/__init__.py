@@ -11,6 +11,7 @@ from glora.methods.full import Full
 from glora.methods.glora import GLoRA
 from glora.methods.linear import Linear
 from glora.methods.lora import LoRA
+from glora.methods.noah import NOAH
 from glora.methods.repadapter import RepAdapter
 from glora.methods.ssf import SSF
 from glora.methods.vpt_deep import VPTDeep
@@ -27,6 +28,7 @@ METHODS: dict[str, type[Method]] = {
         Adapter,
         AdaptFormer,
         LoRA,
+        NOAH,
         FacTTT,
         FacTTK,
         SSF,
@@ -36,4 +38,4 @@ METHODS: dict[str, type[Method]] = {
     )
 }
 
-__all__ = ["METHODS", "GLoRA", "Linear", "Method", "NotDefined", "NotMergeable", "Searched"]
+__all__ = ["METHODS", "NOAH", "GLoRA", "Linear", "Method", "NotDefined", "NotMergeable", "Searched"]

@@ -9,27 +9,40 @@ from collections import OrderedDict
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glora.methods.added import AddedModules, bottleneck
 
 
 class Bottleneck(nn.Module):
-    """Ad above, (..., d) to (..., d). Matrices start at trunc-normal 0.02 and biases at 0: not the identity."""
+    """Ad above, (..., d) to (..., d). Matrices start at trunc-normal 0.02 and biases at 0: not the identity.
+
+    `active`, by default all, is how many units take part (NOAH's supernet sets it); with none, Ad is the identity.
+    """
 
     def __init__(self, like: Tensor, hidden: int, dropout: float) -> None:
         super().__init__()
         self.down, self.up = bottleneck(like, hidden)
         self.dropout = nn.Dropout(dropout)
+        self.active = hidden
         for layer in (self.down, self.up):
             nn.init.trunc_normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
 
     def forward(self, z: Tensor) -> Tensor:
         """(..., d) to (..., d)."""
-        t = self.down(z)
-        added: Tensor = self.up(self.dropout(t * torch.sigmoid(1.702 * t)))
-        return z + added
+        k = self.active
+        if k == 0:
+            return z
+        t = F.linear(z, self.down.weight[:k], self.down.bias[:k])
+        t = self.dropout(t * torch.sigmoid(1.702 * t))
+        return z + F.linear(t, self.up.weight[:, :k], self.up.bias)
+
+
+def put_after_mlp(block: Any, adapter: nn.Module) -> None:
+    """Let `adapter` act on the MLP branch of a timm block, behind its drop path."""
+    block.drop_path2 = nn.Sequential(OrderedDict(base=block.drop_path2, adapter=adapter))
 
 
 class Adapter(AddedModules):
@@ -44,5 +57,5 @@ class Adapter(AddedModules):
             for child in blocks:
                 block: Any = child
                 adapter = Bottleneck(block.norm2.weight, hidden, dropout)
-                block.drop_path2 = nn.Sequential(OrderedDict(base=block.drop_path2, adapter=adapter))
+                put_after_mlp(block, adapter)
                 self.parts.append(adapter)

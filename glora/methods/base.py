@@ -24,11 +24,14 @@ class Method(ABC):
 
     The constructor's keyword arguments, with their defaults, are the method's options (Table 1's setting by default).
     `mergeable`: `merge` gives a plain model. `eval_backbone`: while training, the backbone stays in eval mode.
+    `retrained`: the winner of a search is trained anew, as the same method with the option `subnet`, the winner's text;
+    else it keeps the supernet's weights.
     """
 
     name: ClassVar[str]
     mergeable: ClassVar[bool] = True
     eval_backbone: ClassVar[bool] = False
+    retrained: ClassVar[bool] = False
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -68,6 +71,11 @@ class Method(ABC):
     def searches(cls, options: Mapping[str, Any]) -> bool:
         """Whether a method with these options is a supernet, whose subnets are searched (`Searched`)."""
         return False
+
+    @classmethod
+    def for_task(cls, options: Mapping[str, Any], task: str) -> dict[str, Any]:
+        """The options with what stands for a task's own value filled in. Raises ValueError if the task has none."""
+        return dict(options)
 
     def head_parameters(self) -> dict[str, nn.Parameter]:
         """Weight and bias of the classifier by full name; found by identity, never by a name."""

@@ -17,6 +17,8 @@ FORMS = ("fused_qkv", "qv")
 class LoRALinear(Adapted):
     """y = W0 x + b0 + s W_up W_down x on each range of output rows, a (rank, d1) and a (rows, rank) matrix each.
 
+    `active`, by default the rank, is how many rows of W_down and columns of W_up take part (NOAH's supernet sets it).
+
     Args:
         rows: ranges of outputs with factors of their own.
         drop_input: dropout on x (NOAH) instead of on W_down x.
@@ -27,10 +29,16 @@ class LoRALinear(Adapted):
     ) -> None:
         super().__init__(base)
         self.rows, self.scale, self.dropout, self.drop_input = rows, scale, dropout, drop_input
+        self.active = rank
         self.down = nn.ParameterList([self.tensor(rank, self.in_features) for _ in rows])
         self.up = nn.ParameterList([self.tensor(end - start, rank) for start, end in rows])
         for down in self.down:
             nn.init.kaiming_uniform_(down, a=math.sqrt(5))
+
+    def init_as_noah(self) -> None:
+        """Both matrices trunc-normal 0.02, as NOAH's later initialisation leaves them."""
+        for p in (*self.down, *self.up):
+            nn.init.trunc_normal_(p, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., d1) to (..., d2)."""
@@ -38,9 +46,9 @@ class LoRALinear(Adapted):
         pieces, at = [], 0
         for (start, end), down, up in zip(self.rows, self.down, self.up, strict=True):
             z = F.dropout(x, self.dropout, self.training) if self.drop_input else x
-            h = F.linear(z, down)
+            h = F.linear(z, down[: self.active])
             h = h if self.drop_input else F.dropout(h, self.dropout, self.training)
-            pieces += [y[..., at:start], y[..., start:end] + self.scale * F.linear(h, up)]
+            pieces += [y[..., at:start], y[..., start:end] + self.scale * F.linear(h, up[:, : self.active])]
             at = end
         return torch.cat([*pieces, y[..., at:]], -1) if len(self.rows) > 1 else pieces[1]
 
@@ -48,7 +56,7 @@ class LoRALinear(Adapted):
         """W0 + s W_up W_down on the ranges, b0."""
         weight = self.weight.detach().clone()
         for (start, end), down, up in zip(self.rows, self.down, self.up, strict=True):
-            weight[start:end] += self.scale * (up @ down).detach()
+            weight[start:end] += self.scale * (up[:, : self.active] @ down[: self.active]).detach()
         return weight, self.bias
 
 
@@ -88,6 +96,5 @@ class LoRA(AdaptedLinears):
             rows = [(0, 3 * d)] if form == "fused_qkv" else [(0, d), (2 * d, 3 * d)]
             layer = LoRALinear(base, rows, rank, scale, dropout, drop_input=form == "fused_qkv")
             if effective_noah_init:
-                for p in (*layer.down, *layer.up):
-                    nn.init.trunc_normal_(p, std=0.02)
+                layer.init_as_noah()
             self.adapt(name, layer)
