@@ -42,6 +42,7 @@ LABELS = {
     "vpt_deep": "VPT-Deep",
     "adaptformer": "AdaptFormer",
     "adapter_plus": "Adapter+",
+    "superlora": "SuperLoRA",
 }
 """Row names in tables where capital letters alone do not make the paper's."""
 PROTOCOLS = ("clean", "clean_1000", REFERENCE)

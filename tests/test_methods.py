@@ -37,6 +37,7 @@ VIT_B = {
     "fact_tk": 86_528,
     "ssf": 205_824,
     "repadapter": 239_808,
+    "superlora": 8 * (8**3 + 3 * 8 * 121),
     "glora": 3_041_664,
 }
 SWIN_B = {"bitfit": 137_216, "ssf": 274_432, "repadapter": 313_216, "full": 86_743_224, "glora": 4_087_832}

@@ -14,6 +14,7 @@ from glora.methods.lora import LoRA
 from glora.methods.noah import NOAH
 from glora.methods.repadapter import RepAdapter
 from glora.methods.ssf import SSF
+from glora.methods.superlora import SuperLoRA
 from glora.methods.vpt_deep import VPTDeep
 from glora.methods.vpt_shallow import VPTShallow
 
@@ -34,6 +35,7 @@ METHODS: dict[str, type[Method]] = {
         SSF,
         RepAdapter,
         AdapterPlus,
+        SuperLoRA,
         GLoRA,
     )
 }
