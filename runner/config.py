@@ -46,6 +46,7 @@ LABELS = {
 }
 """Row names in tables where capital letters alone do not make the paper's."""
 PROTOCOLS = ("clean", "clean_1000", REFERENCE)
+EXPORTS = ("merged", "peft")
 
 
 class ConfigError(Exception):
@@ -169,6 +170,7 @@ class TrainConf:
     source: str | None = None
     codec: str = "raw"
     resize: str = "bicubic"
+    export: str = "merged"
     data_root: str | None = None
     output_root: str = "outputs"
     device: str = "auto"
@@ -286,6 +288,7 @@ def check(c: TrainConf) -> list[str]:
         ("hparams", c.hparams, ("global", "published")),
         ("optimizer.name", c.optimizer.name or "adamw", OPTIMIZERS),
         ("codec", c.codec, CODECS),
+        ("export", c.export, EXPORTS),
         ("resize", c.resize, RESIZES),
         ("search", c.search.name, tuple(SEARCHES)),
         ("optimizer.unused_grad", c.optimizer.unused_grad, ("zero", "none")),
@@ -446,7 +449,7 @@ def label(c: TrainConf) -> str:
 def identity(c: TrainConf) -> dict[str, Any]:
     """What decides a training run: the config without device, logger, search and places."""
     out = asdict(c)
-    for key in ("search", "logger", "device", "output_root", "data_root"):
+    for key in ("search", "logger", "device", "output_root", "data_root", "export"):
         del out[key]
     if c.method.name != "glora":
         del out["ranks"]

@@ -40,4 +40,4 @@ METHODS: dict[str, type[Method]] = {
     )
 }
 
-__all__ = ["METHODS", "NOAH", "GLoRA", "Linear", "Method", "NotDefined", "NotMergeable", "Searched"]
+__all__ = ["METHODS", "NOAH", "GLoRA", "Linear", "LoRA", "Method", "NotDefined", "NotMergeable", "Searched"]

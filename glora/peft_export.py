@@ -1,0 +1,113 @@
+"""Taking an adapter home as HF PEFT stores it: `PeftModel.from_pretrained(plain model, folder)` gives the same logits.
+
+model = timm.create_model(...)  # the untouched backbone with the same pre-trained weights and number of classes
+model = peft.PeftModel.from_pretrained(model, folder)
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from glora.linear import GLoRALinear
+from glora.methods import LoRA, Method
+from glora.methods.glora import GLoRA
+from glora.options import NONE, Option
+
+PREFIX = "base_model.model."
+
+
+def export_peft(method: Method, folder: Path) -> Path:
+    """Write `adapter_model.safetensors` and `adapter_config.json` of a trained `lora`, or of GLoRA's current subnet.
+
+    PEFT's layers have one kind of path for all, so a subnet is written at the largest rank: a vector as a 1^T, a scalar
+    as s 1 1^T, none as zeros; C, D and E as vectors. The classifier travels in `modules_to_save`.
+
+    Raises:
+        ValueError: for another method, or for C or E on a layer without bias, which PEFT ignores (nothing is written).
+    """
+    if isinstance(method, LoRA):
+        tensors, config = _lora(method)
+    elif isinstance(method, GLoRA):
+        tensors, config = _glora(method)
+    else:
+        raise ValueError(
+            f"HF PEFT has no format for method={method.name}, only for lora and glora; take the merged model: "
+            "export=merged"
+        )
+    if method.head is not None:
+        name = next(n for n, m in method.model.named_modules() if m is method.head)
+        config["modules_to_save"] = [name]
+        tensors |= {n: p.detach() for n, p in method.head_parameters().items()}
+    state = {PREFIX + n: t.detach().to("cpu", torch.float32).clone(memory_format=torch.contiguous_format)
+             for n, t in tensors.items()}  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    return folder
+
+
+def _lora(method: LoRA) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Factors of several row ranges become one pair of rank r times the ranges."""
+    tensors: dict[str, Tensor] = {}
+    rank = scale = 0.0
+    for name, layer in method.layers.items():
+        down = torch.cat(list(layer.down))  # type: ignore[arg-type]
+        up, at = down.new_zeros(layer.out_features, len(down)), 0
+        for (start, end), part in zip(layer.rows, layer.up, strict=True):  # type: ignore[arg-type]
+            up[start:end, at : at + part.shape[1]] = part.detach()
+            at += part.shape[1]
+        tensors |= {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
+        rank, scale = len(down), float(layer.scale)  # type: ignore[arg-type]
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": scale * rank, "lora_dropout": 0.0, "bias": "none"}
+    return tensors, config | {"target_modules": list(method.layers)}
+
+
+def _glora(method: GLoRA) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    supernet = method.supernet
+    gained = [
+        name
+        for name, layer in supernet.layers.items()
+        if layer.bias is None and (layer.config.C != NONE or layer.config.E != NONE)
+    ]
+    if gained:
+        raise ValueError(
+            f"{gained[0]} has no bias and gains one through C or E, which HF PEFT's layers ignore; take the merged "
+            "model instead: export=merged"
+        )
+    tensors: dict[str, Tensor] = {}
+    for name, layer in supernet.layers.items():
+        tensors |= {f"{name}.glora_{key}": t for key, t in _paths(layer).items()}
+    config = {"peft_type": "GLORA", "r": supernet.space.ranks[0], "target_modules": list(supernet.layers)}
+    return tensors, config | {"config_A_B": "lora", "config_C": "vector", "config_D_E": "vector", "bias": "none"}
+
+
+def _paths(layer: GLoRALinear) -> dict[str, Tensor]:
+    """PEFT's tensors of one layer: A and B as (d2, r) and (r, d1), C (d1, 1), D and E (d2,)."""
+    config = layer.config
+    out: dict[str, Tensor] = {}
+    for key, down, up, option in (("A", layer.Ad, layer.Au, config.A), ("B", layer.Bd, layer.Bu, config.B)):
+        out[f"{key}.Xd"], out[f"{key}.Xu"] = _full_rank(down.detach(), up.detach(), option)
+    if layer.bias is None:  # PEFT keeps constant zeros there and warns where a file lacks them
+        zeros = {"C": layer.Cd.detach()[:, :1], "D": layer.E, "E": layer.E}
+        return out | {f"{key}.zeros": torch.zeros_like(t) for key, t in zeros.items()}
+    assert layer.D is not None
+    prompt = layer.Cd[:, 0] * 0 if config.C == NONE else layer._prompt(config.C)
+    out["C.X"] = prompt.unsqueeze(1)
+    for key, vector, option in (("D", layer.D, config.D), ("E", layer.E, config.E)):
+        out[f"{key}.X"] = {"vector": vector, "scalar": vector[:1].expand_as(vector)}.get(option.kind, vector * 0)
+    return out
+
+
+def _full_rank(down: Tensor, up: Tensor, option: Option) -> tuple[Tensor, Tensor]:
+    d, u = torch.zeros_like(down), torch.zeros_like(up)
+    if option.kind == "lora":
+        d[:, : option.rank], u[: option.rank] = down[:, : option.rank], up[: option.rank]
+    elif option != NONE:
+        d[:, 0], u[0] = (down[:, 0] if option.kind == "vector" else down[0, 0]), 1
+    return d, u

@@ -1,0 +1,67 @@
+"""The exported adapter, read from disk by HF PEFT into an untouched timm model, gives the merged model's logits."""
+
+import random
+
+import peft
+import pytest
+import torch
+from test_supernet import SMALL, build
+from torch import nn
+
+from glora.methods import METHODS
+from glora.options import LayerConfig
+from glora.peft_export import export_peft
+from glora.space import Subnet
+
+
+def trained(kind, name, **options):
+    torch.manual_seed(1)
+    model = build(kind).float()
+    method = METHODS[name](model, **options)
+    for p in method.trainable().values():
+        nn.init.normal_(p, std=0.1)
+    return method
+
+
+def same_logits(method, kind, folder):
+    size = SMALL[kind][1]["img_size"]
+    x = torch.randn(2, 3, size, size)
+    before, untouched = method.merge().eval()(x), build(kind).float()
+    loaded = peft.PeftModel.from_pretrained(untouched, export_peft(method, folder)).eval()
+    assert (before - build(kind).float()(x)).abs().max() > 1e-2
+    torch.testing.assert_close(loaded(x), before, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["fused_qkv", "qv"])
+@pytest.mark.parametrize("kind", SMALL)
+def test_lora_loads_in_peft(kind, form, tmp_path):
+    same_logits(trained(kind, "lora", form=form, scale=0.7), kind, tmp_path)
+
+
+def without_bias_terms(method, subnet):
+    free = [layer.bias is None for layer in method.supernet.layers.values()]
+    return Subnet(tuple(LayerConfig(c.A, c.B) if f else c for c, f in zip(subnet.layers, free, strict=True)))
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_subnets_load_in_peft(kind, tmp_path):
+    method = trained(kind, "glora")
+    for seed in range(4):
+        subnet = method.supernet.space.sample(random.Random(seed))
+        method.supernet.set(without_bias_terms(method, subnet))
+        same_logits(method, kind, tmp_path / str(seed))
+
+
+def test_what_peft_cannot_hold_is_refused_and_nothing_written(tmp_path):
+    method = trained("swin", "glora")
+    for tensor in ("C", "E"):
+        smallest = method.supernet.space.smallest
+        config = LayerConfig.parse(["vector" if t == tensor else "none" for t in "ABCDE"])
+        free = [layer.bias is None for layer in method.supernet.layers.values()]
+        layers = [config if f else c for c, f in zip(smallest.layers, free, strict=True)]
+        method.supernet.set(Subnet(tuple(layers)))
+        with pytest.raises(ValueError, match=r"reduction has no bias .* export=merged"):
+            export_peft(method, tmp_path / "out")
+    with pytest.raises(ValueError, match="no format for method=ssf"):
+        export_peft(trained("vit", "ssf"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
