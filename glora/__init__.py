@@ -1,5 +1,6 @@
 """GLoRA (arXiv 2306.07967) as a library: adapt any `nn.Module`, train a supernet, search it, merge the winner."""
 
+from glora.conv import GLoRAConv2d
 from glora.evaluator import MergedEvaluator
 from glora.linear import GLoRALinear
 from glora.options import LayerConfig, Option
@@ -9,6 +10,7 @@ from glora.supernet import Supernet
 
 __all__ = [
     "EvolutionSearch",
+    "GLoRAConv2d",
     "GLoRALinear",
     "LayerConfig",
     "LayerSpec",

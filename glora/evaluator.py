@@ -19,17 +19,17 @@ class MergedEvaluator:
     def __init__(self, supernet: Supernet) -> None:
         self.supernet = supernet
         self.model = supernet.skeleton().eval()
-        self._plain: dict[str, nn.Linear] = {}
+        self._plain: dict[str, nn.Linear | nn.Conv2d] = {}
         self._norms: dict[str, tuple[nn.LayerNorm, Tensor]] = {}
         for name, layer in supernet.layers.items():
             plain = self.model.get_submodule(name)
-            assert isinstance(plain, nn.Linear)
+            assert isinstance(plain, (nn.Linear, nn.Conv2d))
             if layer.bias is None:
                 norm = feeding_norm(self.model, name)
                 if norm is not None:
                     self._norms[name] = (norm, norm.bias.detach().clone())
                 else:
-                    plain.bias = nn.Parameter(torch.zeros_like(plain.weight[:, 0]), requires_grad=False)
+                    plain.bias = nn.Parameter(plain.weight.new_zeros(len(plain.weight)), requires_grad=False)
             self._plain[name] = plain
 
     @torch.no_grad()
@@ -38,7 +38,7 @@ class MergedEvaluator:
         for (name, layer), config in zip(self.supernet.layers.items(), subnet.layers, strict=True):
             plain = self._plain[name]
             weight, bias = layer.merged_weight(config), layer.merged_bias(config)
-            plain.weight.copy_(weight)
+            plain.weight.copy_(weight.view_as(plain.weight))
             if name in self._norms:
                 norm, start = self._norms[name]
                 norm.bias.copy_(start if bias is None else start.double() + folded_beta(weight, bias))

@@ -36,9 +36,9 @@ def fold_gained_biases(model: nn.Module, names: list[str]) -> None:
     """Move the biases that the layers `names` gained into the LayerNorm before them, in place (section E)."""
     for name in names:
         layer, norm = model.get_submodule(name), feeding_norm(model, name)
-        assert isinstance(layer, nn.Linear)
         if norm is None or layer.bias is None:
             continue
+        assert isinstance(layer, nn.Linear)
         shift = folded_beta(layer.weight.detach(), layer.bias.detach())
         with torch.no_grad():
             norm.bias.copy_((norm.bias.double() + shift).to(norm.bias.dtype))

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from glora.attach import replace_module
+from glora.conv import GLoRAConv2d
 from glora.fold import fold_gained_biases
 from glora.linear import GLoRALinear
 from glora.options import check_ranks
@@ -33,13 +34,16 @@ class Supernet:
         model: any `nn.Module`; every `nn.Linear` outside `head` is adapted and everything but `head` is frozen.
         ranks: LoRA ranks of the space, descending, such as [8, 4].
         head: the classifier to leave alone and to train. By default what `model.get_classifier()` returns.
+        convs: adapt every `nn.Conv2d` outside `head` too, the stem or patch embedding and depthwise ones included.
 
     Raises:
         ValueError: if the ranks are not descending positive integers, nothing can be adapted, or the model already
             holds adapted layers.
     """
 
-    def __init__(self, model: nn.Module, ranks: Sequence[int], head: nn.Module | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, ranks: Sequence[int], head: nn.Module | None = None, convs: bool = False
+    ) -> None:
         self.model = model
         ranks = check_ranks(ranks)
         self.head = find_classifier(model) if head is None else head
@@ -50,22 +54,27 @@ class Supernet:
         for module in model.modules():
             if isinstance(module, nn.MultiheadAttention):
                 skipped |= _owned(module)
+        kinds: dict[type[nn.Module], type[GLoRALinear]] = {nn.Linear: GLoRALinear}
+        if convs:
+            kinds[nn.Conv2d] = GLoRAConv2d
         targets = [
             (name, module)
             for name, module in model.named_modules()
-            if type(module) is nn.Linear and id(module) not in skipped
+            if type(module) in kinds and id(module) not in skipped
         ]
         if not targets:
-            raise ValueError("the model has no nn.Linear outside its classifier, so there is nothing to adapt")
+            words = " or ".join(f"nn.{kind.__name__}" for kind in kinds)
+            raise ValueError(f"the model has no {words} outside its classifier, so there is nothing to adapt")
         chosen = {id(module): name for name, module in targets}
         for name, module in model.named_modules(remove_duplicate=False):
             if chosen.get(id(module), name) != name:
-                raise ValueError(f"{name} and {chosen[id(module)]} are one shared nn.Linear, which cannot be adapted")
+                kind = type(module).__name__
+                raise ValueError(f"{name} and {chosen[id(module)]} are one shared nn.{kind}, which cannot be adapted")
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         self.layers: dict[str, GLoRALinear] = {}
         for name, module in targets:
-            self.layers[name] = GLoRALinear(module, ranks[0])
+            self.layers[name] = kinds[type(module)](module, ranks[0])
             replace_module(model, name, self.layers[name])
         if self.head is not None:
             for parameter in self.head.parameters():
