@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import os
 import shutil
 import sys
 from functools import partial
@@ -33,6 +32,7 @@ from data.sources.raw import raw_folder
 from data.sources.tfds_build import build_copy
 from data.status import mini_line, status_lines, vtab_instructions
 from data.vtab_table import VTAB_SOURCES
+from runner.ending import quiet_end
 
 EXAMPLES = {"dataset": "dataset=digits", "sweep": "sweep=mini", "data_root": "data_root=/my/data",
             "source": "source=noah", "source_root": "source_root=/my/vtab-1k", "codec": "codec=jpeg75",
@@ -189,12 +189,6 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
+    with quiet_end():
         status = main(sys.argv[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
-    except KeyboardInterrupt:
-        status = 130
     sys.exit(status)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from data import DataError
 from glora.backbones import WeightsError
 from runner.config import ConfigError, NotSearched, TrainConf, read, register
+from runner.ending import quiet_end
 from runner.progress import to_terminal
 
 
@@ -28,7 +29,8 @@ def main(stage: Callable[[TrainConf], object]) -> None:
     )
     def job(raw: DictConfig) -> None:
         try:
-            stage(read(raw))
+            with quiet_end():
+                stage(read(raw))
         except (ConfigError, DataError, WeightsError, FloatingPointError) as error:
             if isinstance(error, NotSearched) and HydraConfig.get().mode == RunMode.MULTIRUN:
                 return

@@ -7,9 +7,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
+
+from runner.ending import drop_output
 
 LOGGER = logging.getLogger("glora")
 FORMAT = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """Log lines; once nobody reads them (`| head`) they go nowhere, and the run and its log file go on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            drop_output()
+        else:
+            super().handleError(record)
 
 
 def to_terminal() -> None:
@@ -20,7 +33,7 @@ def to_terminal() -> None:
 
         handler = RichHandler(show_path=False, show_level=False, log_time_format="%H:%M:%S")
     else:
-        handler = logging.StreamHandler(sys.stdout)
+        handler = _Lines(sys.stdout)
         handler.setFormatter(FORMAT)
     LOGGER.handlers = [handler]
     LOGGER.setLevel(logging.INFO)

@@ -1,0 +1,36 @@
+"""Scripts whose reader has seen enough, as in `python evaluate.py | head`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGE = "import sys; from runner.cli import main; main(lambda c: {})"
+WORDS = ["dataset=digits", "hydra.run.dir=.", "hydra.output_subdir=null"]
+PRINTS = [sys.executable, "-c", STAGE.format("print('row ' * 50000)"), *WORDS]
+LOGS = [sys.executable, "-c", STAGE.format(
+    "[__import__('logging').getLogger('glora').info('row ' * 9000) for _ in range(9)] and sys.stderr.write('went on')"
+), *WORDS]  # fmt: skip
+
+
+def unread(command: list[str]) -> tuple[int, str]:
+    """Exit status and standard error of a command whose output nobody reads."""
+    process = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    return process.wait(), said
+
+
+@pytest.mark.parametrize("command", [PRINTS, [sys.executable, "prepare.py"]], ids=["a stage", "prepare.py"])
+def test_a_script_ends_quietly(command: list[str]) -> None:
+    assert unread(command) == (1, "")
+
+
+def test_a_run_goes_on_when_only_its_log_is_not_read() -> None:
+    assert unread(LOGS) == (0, "went on")
