@@ -1,6 +1,6 @@
 """Prepare data sets, or say what they need.
 
-    python prepare.py                       status of every task
+    python prepare.py                       status of every task (source=tfds, source=noah: what that source needs)
     python prepare.py dataset=digits        make one task (several: dataset=digits,textures)
     python prepare.py sweep=mini            make a suite
     python prepare.py dataset=dtd source=noah    a VTAB task from source=raw, tfds or noah (default raw)
@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from data import SUITES, DataError, default_data_root, get_task
-from data.archives import ARCHIVES, fetch, unpack, unpacked
+from data.archives import fetch, still_to_fetch, unpack
 from data.base import MissingCopy, MissingData, TaskInfo
 from data.build import FOLDERS, build, split_path, variant
 from data.cache import build_mini, mini_path, mini_ready
@@ -97,7 +97,7 @@ def fetch_missing(folder: Path, big: bool, reason: DataError) -> bool:
 
     Says what it will do first. Above 10 GB it does so only when told to (``big``). Raises DataError.
     """
-    todo = [file for file in ARCHIVES.get(folder.name, ()) if not unpacked(file, folder)]
+    todo = still_to_fetch(folder)
     if not todo:
         return False
     gigabytes, home = sum(file.size for file in todo) / 1e9, folder
@@ -178,7 +178,7 @@ def main(words: list[str]) -> int:
     data_root = Path(given["data_root"]).expanduser() if "data_root" in given else default_data_root()
     try:
         if not tasks:
-            for line in status_lines(data_root):
+            for line in status_lines(data_root, given.get("source", DEFAULTS["source"])):
                 print(line)
             return 0
         # A list, not a generator: one task that is not ready must not keep the others from being prepared.

@@ -5,6 +5,7 @@ Sizes and sha256 are those of the checksum files of tensorflow-datasets 4.9.10.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import http.client
@@ -191,22 +192,22 @@ def fetch(
         if have > file.size:
             part.unlink()
             continue
+        problem: Exception | None = None
         try:
             _transfer(file, part, have, timeout, progress)
         except urllib.error.HTTPError as error:
             raise DataError(f"{file.url}: the server answers {error.code} {error.reason}; {by_hand}") from error
         except (OSError, http.client.HTTPException) as error:
-            if getattr(error, "errno", None) == 28:
+            if getattr(error, "errno", None) == errno.ENOSPC:
                 raise DataError(f"{part}: no space left; free some and type the same again, it resumes") from error
-            failures = 0 if part.exists() and part.stat().st_size > have else failures + 1
-            if failures == attempts:
-                raise DataError(f"{file.url}: {error}; type the same again to resume, or {by_hand}") from error
+            problem = error
+        done = part.stat().st_size if part.exists() else 0
+        failures = 0 if done > have else failures + 1
+        if failures == attempts:
+            said = problem or f"it ends after {done} of {file.size} bytes"
+            raise DataError(f"{file.url}: {said}; type the same again to resume, or {by_hand}") from problem
+        if problem:
             time.sleep(pause)
-        else:
-            done = part.stat().st_size if part.exists() else 0
-            failures = 0 if done > have else failures + 1
-            if failures == attempts:
-                raise DataError(f"{file.url} ends after {done} of {file.size} bytes; {by_hand}")
     found = _sha256(part)
     if found != file.sha256:
         part.unlink()
@@ -240,6 +241,11 @@ def _marker(file: Archive, folder: Path) -> Path:
 def unpacked(file: Archive, folder: Path) -> bool:
     """Whether ``unpack`` has finished this archive."""
     return _marker(file, folder).exists()
+
+
+def still_to_fetch(folder: Path) -> list[Archive]:
+    """The archives of a raw folder that are not unpacked there yet; none where it has none."""
+    return [file for file in ARCHIVES.get(folder.name, ()) if not unpacked(file, folder)]
 
 
 def unpack(file: Archive, folder: Path) -> None:

@@ -5,53 +5,94 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from data.archives import ARCHIVES
+from data.archives import ARCHIVES, still_to_fetch
 from data.base import STORED_SPLITS, TaskInfo
-from data.build import FOLDERS
+from data.build import FOLDERS, split_path, variant
 from data.cache import mini_path, mini_ready
 from data.load import prepared
+from data.sources.noah import spellings as noah_spellings
 from data.sources.raw import REFUSED, raw_folder
 from data.tasks import SUITES, TASKS
-from data.vtab_table import VTAB_BY_ID, VtabRow
+from data.vtab_table import MANUAL_FILES, VTAB_BY_ID, VtabRow
 
 
-def download_text(row: VtabRow) -> str:
-    """The size of the automatic download in GB (1e9 bytes), or that it is manual."""
-    return "manual" if row.download_bytes is None else f"{row.download_bytes / 1e9:.2f} GB"
+def size_text(size: int) -> str:
+    """Bytes as GB (1e9)."""
+    return f"{size / 1e9:.2f} GB"
 
 
-def status_lines(data_root: Path) -> Iterator[str]:
-    """One line per task, mini tasks first, with a header.
+def status_lines(data_root: Path, source: str = "raw") -> Iterator[str]:
+    """One line per task, mini tasks first, with a header: ready, partly, missing, or manual (a step by hand is next).
 
-    Damaged mini caches count as missing; of VTAB caches only the JSON is read, their content is checked at each load.
+    What a task that is not ready needs is said for ``source``. Damaged mini caches count as missing; of VTAB caches
+    only the JSON is read, their content is checked at each load.
     """
     yield f"data_root={data_root}"
-    yield f"{'dataset':<20}{'group':<13}{'classes':>7}{'test':>7}  {'status':<9}needs"
+    yield f"{'dataset':<20}{'group':<13}{'classes':>7}{'test':>7}  {'status':<9}size, and what it needs"
     for suite in ("mini", "vtab"):
         for task_id in SUITES[suite]:
             task = TASKS[task_id]
-            if suite == "mini":
-                ready, needs = mini_ready(task, data_root), "nothing: made at first use"
-            else:
-                there = prepared(task, data_root)
-                whole = [source for source, splits in there.items() if len(splits) == len(STORED_SPLITS)]
-                ready, needs = bool(whole), _vtab_needs(VTAB_BY_ID[task_id])
-                if there:
-                    needs = ", ".join(f"source={s}: {'all' if s in whole else 'only ' + ' '.join(splits)}"
-                                      for s, splits in there.items())  # fmt: skip
-            state = "ready" if ready else "partly" if suite == "vtab" and there else "missing"
+            state, needs = _mini_state(task, data_root) if suite == "mini" else _vtab_state(task, data_root, source)
             yield (f"{task_id:<20}{task.group:<13}{task.num_classes:>7}{task.split_sizes['test']:>7}  "
                    f"{state:<9}{needs}")  # fmt: skip
 
 
-def _vtab_needs(row: VtabRow) -> str:
-    return f"{row.builder}, {download_text(row)}, licence: {row.licence}"
+def _mini_state(task: TaskInfo, data_root: Path) -> tuple[str, str]:
+    if mini_ready(task, data_root):
+        return "ready", size_text(mini_path(task.id, data_root).stat().st_size)
+    return "missing", "nothing: made at first use"
+
+
+def _vtab_state(task: TaskInfo, data_root: Path, source: str) -> tuple[str, str]:
+    there = prepared(task, data_root)
+    state, needs = _needs(VTAB_BY_ID[task.id], data_root, source)
+    if not there:
+        return state, needs
+    whole = [s for s, splits in there.items() if len(splits) == len(STORED_SPLITS)]
+    found = []
+    for s, splits in there.items():
+        files = [split_path(task.id, split, data_root, variant(s, "raw", "bicubic")) for split in splits]
+        size = size_text(sum(file.stat().st_size for file in files))
+        found.append(f"{size} from source={s}" + ("" if s in whole else f": only {' '.join(splits)}"))
+    return ("ready", ", ".join(found)) if whole else ("partly", f"{', '.join(found)}; for the rest: {needs}")
+
+
+def _needs(row: VtabRow, data_root: Path, source: str) -> tuple[str, str]:
+    """The state of a task of which nothing is prepared, and its next step for ``source``."""
+    home = data_root / FOLDERS[source]
+    if source == "raw" and row.id in REFUSED:
+        return (
+            "manual",
+            "no source=raw; put its copy in place: python prepare.py source=noah (or source=tfds) says where",
+        )
+    if source == "raw":
+        folder = raw_folder(home, row.id)
+        todo = still_to_fetch(folder)
+        fetched = f"{size_text(sum(file.size for file in todo))} to download, licence: {row.licence}"
+        absent = [name for name in MANUAL_FILES.get(row.id, ()) if not (folder / name).exists()]
+        if absent:
+            return "manual", f"put {', '.join(absent)} into {folder}: {row.manual}"
+        return "missing", fetched if todo else f"nothing to fetch: python prepare.py dataset={row.id}"
+    if source == "noah":
+        spellings = [home / name for name in noah_spellings(row.id)]
+        if not any(path.is_dir() for path in spellings):
+            return "manual", f"put the folder {row.noah_folder} of the vtab-1k archive into {home}"
+    elif not list((home / row.builder).glob("*/dataset_info.json")):
+        if row.manual:
+            return "manual", f"put into {home / 'downloads' / 'manual'}: {row.manual}; then build=yes"
+        return "missing", f"{row.builder}, {size_text(row.download_bytes or 0)} to download and build with build=yes"
+    return "missing", f"nothing to fetch: python prepare.py dataset={row.id} source={source}"
 
 
 def mini_line(task: TaskInfo, data_root: Path) -> str:
     """What a prepared mini task is, in one line."""
     sizes = ", ".join(f"{split} {task.split_sizes[split]}" for split in STORED_SPLITS)
     return f"{task.id}: ready ({sizes}; {task.num_classes} classes) in {mini_path(task.id, data_root)}"
+
+
+def _raw_text(row: VtabRow, folder: Path) -> str:
+    files = ARCHIVES.get(folder.name, ())
+    return f"by hand: {row.manual}" if row.manual else size_text(sum(file.size for file in files))
 
 
 def vtab_instructions(task: TaskInfo, data_root: Path) -> Iterator[str]:
@@ -62,9 +103,10 @@ def vtab_instructions(task: TaskInfo, data_root: Path) -> Iterator[str]:
         yield f"  source=raw   refused: {REFUSED[task.id]}"
     else:
         folder = raw_folder(data_root / FOLDERS["raw"], task.id)
-        yield f"  source=raw   {'by hand: ' + row.manual if row.manual else download_text(row)}, unpacked in {folder}"
+        yield f"  source=raw   {_raw_text(row, folder)}, unpacked in {folder}"
         for file in ARCHIVES.get(folder.name, ()):
             yield f"               {file.url}"
     yield f"  source=noah  folder {row.noah_folder}/ of the vtab-1k archive in {data_root / FOLDERS['noah']}"
-    yield f"  source=tfds  {row.builder}, as array_record or tfrecord, in {data_root / FOLDERS['tfds']}"
+    size = "by hand" if row.download_bytes is None else size_text(row.download_bytes)
+    yield f"  source=tfds  {row.builder} ({size}), as array_record or tfrecord, in {data_root / FOLDERS['tfds']}"
     yield "               (build=yes makes it where TensorFlow is installed)"

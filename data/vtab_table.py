@@ -57,6 +57,12 @@ VTAB_ROWS: tuple[VtabRow, ...] = (
 )
 # fmt: on
 
+MANUAL_FILES: dict[str, tuple[str, ...]] = {
+    "resisc45": ("NWPU-RESISC45",),
+    "retinopathy": ("train", "test", "trainLabels.csv"),
+}
+"""What source=raw reads that must be put into the raw folder by hand."""
+
 VTAB_BY_ID: dict[str, VtabRow] = {row.id: row for row in VTAB_ROWS}
 
 VTAB_SOURCES: tuple[str, ...] = ("raw", "tfds", "noah")

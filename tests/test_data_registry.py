@@ -12,6 +12,7 @@ import torch
 
 from data import SPLITS, SUITES, TASKS, DataError, default_data_root, get_task, load_split
 from data.build import split_path, variant
+from data.status import status_lines
 from data.store import write_split
 
 ROOT = Path(__file__).parent.parent
@@ -160,7 +161,32 @@ def test_prepare_makes_mini_and_shows_status(tmp_path: Path) -> None:
     lines = {line.split()[0]: line for line in table.stdout.splitlines()}
     assert set(TASKS) <= set(lines)
     assert " ready " in lines["digits"] and " missing " in lines["textures"]
-    assert "sun397/tfds, 39.10 GB" in lines["sun397"] and "manual" in lines["retinopathy"]
+    assert " missing " in lines["svhn"] and "0.25 GB to download" in lines["svhn"]
+    assert f"put NWPU-RESISC45 into {tmp_path}/raw/resisc45" in lines["resisc45"] and " manual " in lines["resisc45"]
+
+
+def test_the_status_follows_source_files_and_cache(tmp_path: Path) -> None:
+    def line(task_id: str, source: str = "raw") -> str:
+        (found,) = (x for x in status_lines(tmp_path, source) if x.split()[0] == task_id)
+        return found
+
+    assert "1.58 GB to download and build with build=yes" in line("svhn", "tfds")
+    assert f"manual   put into {tmp_path}/tfds/downloads/manual: NWPU" in line("resisc45", "tfds")
+    assert f"manual   put the folder cifar of the vtab-1k archive into {tmp_path}/vtab-1k" in line("cifar100", "noah")
+    (tmp_path / "vtab-1k" / "cifar100").mkdir(parents=True)
+    assert "missing  nothing to fetch: python prepare.py dataset=cifar100 source=noah" in line("cifar100", "noah")
+    assert "manual   no source=raw" in line("caltech101")
+    home = tmp_path / "raw" / "diabetic_retinopathy_detection"
+    (home / "train").mkdir(parents=True)
+    assert f"manual   put test, trainLabels.csv into {home}: Kaggle" in line("retinopathy")
+    (home / "test").mkdir()
+    (home / "trainLabels.csv").touch()
+    assert "missing  0.00 GB to download" in line("retinopathy")
+    place_vtab(tmp_path, "val200", 200)
+    assert "partly   0.03 GB from source=raw: only val200; for the rest: 0.63 GB to download" in line("dtd")
+    place_vtab(tmp_path, "train800", 3)
+    place_vtab(tmp_path, "test", 3)
+    assert line("dtd").endswith("ready    0.03 GB from source=raw")
 
 
 def test_prepare_says_what_vtab_needs(tmp_path: Path) -> None:

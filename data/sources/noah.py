@@ -13,14 +13,20 @@ OTHER_SPELLINGS = {"cifar": "cifar100", "oxford_iiit_pet": "oxford_pet"}
 """Folders that NOAH's own scripts rename."""
 
 
+def spellings(task_id: str) -> list[str]:
+    """The names a task's folder may have."""
+    name = VTAB_BY_ID[task_id].noah_folder
+    return [name, *filter(None, [OTHER_SPELLINGS.get(name)])]
+
+
 def task_folder(root: Path, task_id: str) -> Path:
     """The task's folder under ``root``; DataError naming every spelling when there is none."""
-    name = VTAB_BY_ID[task_id].noah_folder
-    spellings = [name, *filter(None, [OTHER_SPELLINGS.get(name)])]
-    for spelling in spellings:
+    for spelling in spellings(task_id):
         if (root / spelling).is_dir():
             return root / spelling
-    raise DataError(f"missing {' or '.join(str(root / s) for s in spellings)}: the {task_id} folder of vtab-1k")
+    raise DataError(
+        f"missing {' or '.join(str(root / s) for s in spellings(task_id))}: the {task_id} folder of vtab-1k"
+    )
 
 
 def noah(root: Path, task: TaskInfo) -> dict[str, Listing]:
