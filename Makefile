@@ -3,7 +3,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup quickstart test test-all lint format clean
+.PHONY: help setup quickstart test test-all test-tensorflow lint format clean
 help: ## show this list
 	@grep -hE "^[a-z-]+:.*##" $(MAKEFILE_LIST) | sed "s/:.*## /\t/"
 
@@ -18,10 +18,13 @@ quickstart: $(STAMP) ## set up, then train, search and evaluate on two embedded 
 	$(PY) -m runner.quickstart
 
 test: $(STAMP) ## set up, then every test but the slow and GPU ones
-	$(PY) -m pytest -m "not slow and not gpu"
+	$(PY) -m pytest -m "not slow and not gpu and not tensorflow"
 
 test-all: $(STAMP) ## the slow tests too
-	$(PY) -m pytest -m "not gpu"
+	$(PY) -m pytest -m "not gpu and not tensorflow"
+
+test-tensorflow: $(STAMP) ## the tests that need TensorFlow (pip install -e ".[data,tfds-build]" first)
+	$(PY) -m pytest -m tensorflow tests/test_tensorflow.py
 
 lint: $(STAMP) ## ruff and mypy
 	$(VENV)/bin/ruff check .
