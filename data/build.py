@@ -82,7 +82,11 @@ def build(
     todo = [split for split in STORED_SPLITS if not sound(split_path(task.id, split, data_root, name))]
     if not todo:
         return False
-    chosen = select(task, READERS[source](source_root or data_root / FOLDERS[source], task), exact)
+    try:
+        listings = READERS[source](source_root or data_root / FOLDERS[source], task)
+    except OSError as error:  # such as a folder without the right to read it
+        raise DataError(f"{error.filename} cannot be read ({error.strerror})") from error
+    chosen = select(task, listings, exact)
     said = "jpeg75 (as stored)" if (source, codec) == ("noah", "raw") else codec  # what the images went through
     info = {"task": task.id, "source": source, "codec": said, "resize": resize, "pillow": PIL.__version__}
     made = False

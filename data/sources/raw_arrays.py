@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
 from data.base import DataError
 from data.labels import dsprites_location, dsprites_orientation
-from data.sources.base import Listing, array_listing, need, read_bytes
+from data.sources.base import Listing, array_listing, need, optional, read_bytes
 
 Listings = dict[str, Listing]
-
-
-def _h5py() -> ModuleType:
-    try:
-        import h5py
-    except ImportError as error:
-        raise DataError("this data set is an HDF5 file: pip install 'glora-vtab[data]' (h5py)") from error
-    module: ModuleType = h5py
-    return module
 
 
 def cifar100(folder: Path, task: str) -> Listings:
@@ -40,9 +30,7 @@ def cifar100(folder: Path, task: str) -> Listings:
 
 def svhn(folder: Path, task: str) -> Listings:
     """``{train,test}_32x32.mat``: X (32, 32, 3, N), y (N, 1) where 10 is the digit 0."""
-    from scipy.io import loadmat
-
-    out = {}
+    loadmat, out = optional("scipy.io", "scipy").loadmat, {}
     for split in ("train", "test"):
         path = need(folder / f"{split}_32x32.mat")
         try:
@@ -58,7 +46,7 @@ def dsprites(folder: Path, task: str) -> Listings:
     """The HDF5 file of dsprites: imgs (N, 64, 64) of 0 and 1, latents/classes (N, 6)."""
     path = need(folder / "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.hdf5")
     try:
-        with _h5py().File(path, "r") as file:
+        with optional("h5py", "h5py").File(path, "r") as file:
             images, classes = file["imgs"][:], file["latents"]["classes"][:]
     except (OSError, KeyError) as error:
         raise DataError(f"{path} is damaged ({error}); fetch it again") from error
@@ -105,8 +93,8 @@ def camelyon(folder: Path, task: str) -> Listings:
     for split, name in (("train", "train"), ("validation", "valid"), ("test", "test")):
         paths = [need(folder / f"camelyonpatch_level_2_split_{name}_{k}.h5", "gunzipped") for k in "xy"]
         try:
-            images = _h5py().File(paths[0], "r")["x"]
-            labels = _h5py().File(paths[1], "r")["y"][:].reshape(-1)
+            images = optional("h5py", "h5py").File(paths[0], "r")["x"]
+            labels = optional("h5py", "h5py").File(paths[1], "r")["y"][:].reshape(-1)
         except (OSError, KeyError) as error:
             raise DataError(f"{paths[0]} or {paths[1]} is damaged ({error}); fetch them again") from error
         keys = [f"{name}_{i}" for i in range(len(labels))]

@@ -14,7 +14,7 @@ import numpy as np
 
 from data.base import DataError
 from data.labels import VEHICLES, clevr_count, clevr_distance, kitti_distance
-from data.sources.base import Listing, file_listing, need
+from data.sources.base import Listing, file_listing, need, optional
 from data.sources.processing import btgraham, limited
 
 Listings = dict[str, Listing]
@@ -45,8 +45,7 @@ def dtd(folder: Path, task: str) -> Listings:
 
 def flowers102(folder: Path, task: str) -> Listings:
     """``jpg/image_00001.jpg``, ``imagelabels.mat`` (from 1) and ``setid.mat``."""
-    from scipy.io import loadmat
-
+    loadmat = optional("scipy.io", "scipy").loadmat
     labels = loadmat(need(folder / "imagelabels.mat"))["labels"].reshape(-1)
     sets = loadmat(need(folder / "setid.mat"))
     out = {}
