@@ -7,7 +7,9 @@
 A VTAB task is decoded once into a cache, from what lies under the data root: raw/<data set>/, tfds/ or vtab-1k/, or in
 source_root=PATH. codec=jpeg75 sends images through a JPEG round trip first, resize=tf1_bilinear is the official resize.
 Raw archives that are missing are downloaded where that is possible (download=no: never; above 10 GB: only with
-download=yes). A missing copy of source=tfds is built only with build=yes, which needs TensorFlow.
+download=yes). Few-shot and domain-generalisation sets (sweep=few_shot, sweep=domain_generalization) are read from
+NOAH's lists and your images in noah/; shots=1,4 and list_seed=0 say which lists, size=64 is for another backbone.
+A missing copy of source=tfds is built only with build=yes, which needs TensorFlow.
 Add data_root=PATH to use another place than $GLORA_DATA or ~/.cache/glora.
 
 Exit status: 0 when all that was asked for is ready, 1 when a task is not, 2 when the words are wrong.
@@ -28,6 +30,8 @@ from data.base import MissingCopy, MissingData, TaskInfo
 from data.build import FOLDERS, build, split_path, variant
 from data.cache import build_mini, mini_path, mini_ready
 from data.images import CODECS, RESIZES
+from data.shot_table import LIST_SEEDS, SHOT_ROWS, SHOTS, ShotRow
+from data.shots import SOURCE_FOLDER, build_shots, eval_path, shots_instructions
 from data.sources.raw import raw_folder
 from data.sources.tfds_build import build_copy
 from data.status import mini_line, status_lines, vtab_instructions
@@ -36,7 +40,8 @@ from runner.ending import quiet_end
 
 EXAMPLES = {"dataset": "dataset=digits", "sweep": "sweep=mini", "data_root": "data_root=/my/data",
             "source": "source=noah", "source_root": "source_root=/my/vtab-1k", "codec": "codec=jpeg75",
-            "resize": "resize=tf1_bilinear", "download": "download=yes", "build": "build=yes"}  # fmt: skip
+            "resize": "resize=tf1_bilinear", "download": "download=yes", "shots": "shots=4", "list_seed": "list_seed=0",
+            "size": "size=224", "build": "build=yes"}  # fmt: skip
 KEYS = tuple(EXAMPLES)
 CHOICES = {
     "source": VTAB_SOURCES,
@@ -45,6 +50,7 @@ CHOICES = {
     "download": ("yes", "no"),
     "build": ("yes", "no"),
 }
+NUMBERS = {"shots": SHOTS, "list_seed": LIST_SEEDS, "size": range(16, 1025)}
 DEFAULTS = {"source": "raw", "codec": "raw", "resize": "bicubic"}
 BIG = 10.0
 """Gigabytes above which a download has to be asked for."""
@@ -60,13 +66,18 @@ def parse_words(words: list[str]) -> dict[str, str]:
             hint = f" Did you mean {near[0]}=?" if near else ""
             raise DataError(
                 f"unknown word '{word}'.{hint} Allowed: dataset=ID[,ID...], sweep=SUITE, data_root=PATH, "
-                "source=, source_root=, codec=, resize=, download=, build=, or no word for the status of all tasks"
+                "source=, source_root=, codec=, resize=, download=, build=, shots=, list_seed=, size=, "
+                "or no word for the status of all tasks"
             )
         if not equals or not value.strip():
             raise DataError(f"'{word}' has no value; type for example {EXAMPLES[key]}")
         if key in found:
             raise DataError(f"{key}= is given twice ({found[key]} and {value}); separate data sets by commas")
         found[key] = value.strip()
+        if key in NUMBERS:
+            numbers = found[key].split(",") if key != "size" else [found[key]]
+            if not all(n.isdecimal() and int(n) in NUMBERS[key] for n in numbers):
+                raise DataError(f"{key}={found[key]}: allowed are {NUMBERS[key]}".replace("range", "sizes in "))
         if key in CHOICES and found[key] not in CHOICES[key]:
             raise DataError(f"unknown {key} '{found[key]}'; choose one of {', '.join(CHOICES[key])}")
     return found
@@ -151,6 +162,8 @@ def prepare(task: TaskInfo, data_root: Path, words: dict[str, str]) -> bool:
         ready = mini_path(task.id, data_root).is_file()
         print(mini_line(task, data_root) if ready else f"{task.id}: cannot be stored in {data_root}", flush=True)
         return ready
+    if task.id in SHOT_ROWS:
+        return prepare_shots(SHOT_ROWS[task.id], data_root, words)
     given = {key: words.get(key, default) for key, default in DEFAULTS.items()}
     try:
         made = build_or_fetch(task, data_root, given, words)
@@ -160,6 +173,23 @@ def prepare(task: TaskInfo, data_root: Path, words: dict[str, str]) -> bool:
         return False
     place = split_path(task.id, "test", data_root, variant(**given)).parent
     print(f"{task.id}: {'made' if made else 'ready'} from source={given['source']} in {place}", flush=True)
+    return True
+
+
+def prepare_shots(row: ShotRow, data_root: Path, words: dict[str, str]) -> bool:
+    """Make a few-shot or domain-generalisation set ready from its lists, say so, and return whether it is."""
+    chosen = {key: [int(n) for n in words[key].split(",")] for key in NUMBERS if key in words}
+    shots = [k for k in chosen.get("shots", row.shots) if k in row.shots]
+    root = Path(words["source_root"]).expanduser() if "source_root" in words else data_root / SOURCE_FOLDER
+    seeds, (size,) = chosen.get("list_seed", list(LIST_SEEDS)), chosen.get("size", [224])
+    try:
+        made = build_shots(row, data_root, root, shots, seeds, size, show_progress)
+    except DataError as error:
+        print(f"{row.id}: {error}", file=sys.stderr, flush=True)
+        print(*shots_instructions(row, root), sep="\n", flush=True)
+        return False
+    place = eval_path(row.id, data_root, "test", size).parent
+    print(f"{row.id}: {'made' if made else 'ready'} from {root} in {place}", flush=True)
     return True
 
 

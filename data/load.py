@@ -8,6 +8,7 @@ from data.base import STORED_SPLITS, DataError, Split, TaskInfo, joined, parts_o
 from data.build import split_path, variant
 from data.cache import load_mini
 from data.images import CODECS, RESIZES
+from data.shot_table import SHOT_ROWS
 from data.store import read_info, read_split
 from data.tasks import check_split, get_task
 from data.vtab_table import VTAB_SOURCES
@@ -36,6 +37,8 @@ def load_split(
     if source is not None and source not in VTAB_SOURCES:
         raise DataError(f"unknown source '{source}'; a VTAB task's images come from {', '.join(VTAB_SOURCES)}")
     root = Path(data_root).expanduser()
+    if task.id in SHOT_ROWS:
+        raise DataError(f"dataset {task.id} has a training list per number of shots and list seed: use load_shots")
     if task.suite != "mini":
         return load_vtab(task, split, root, source, codec, resize)
     for name, value, default in (("source", source, None), ("codec", codec, "raw"), ("resize", resize, "bicubic")):

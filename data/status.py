@@ -10,6 +10,8 @@ from data.base import STORED_SPLITS, TaskInfo
 from data.build import FOLDERS, split_path, variant
 from data.cache import mini_path, mini_ready
 from data.load import prepared
+from data.shot_table import REPOSITORY, SHOT_ROWS
+from data.shots import shots_state
 from data.sources.noah import spellings as noah_spellings
 from data.sources.raw import REFUSED, raw_folder
 from data.tasks import SUITES, TASKS
@@ -35,6 +37,20 @@ def status_lines(data_root: Path, source: str = "raw") -> Iterator[str]:
             state, needs = _mini_state(task, data_root) if suite == "mini" else _vtab_state(task, data_root, source)
             yield (f"{task_id:<20}{task.group:<13}{task.num_classes:>7}{task.split_sizes['test']:>7}  "
                    f"{state:<9}{needs}")  # fmt: skip
+    yield from shot_lines(data_root)
+
+
+def shot_lines(data_root: Path) -> Iterator[str]:
+    """One line per few-shot and domain-generalisation set; of the caches only the JSON is read."""
+    for row in SHOT_ROWS.values():
+        done, total = shots_state(row, data_root)
+        state = "ready" if done == total else "partly" if done else "missing"
+        needs = (
+            f"{done} of {total} files"
+            if done
+            else f"lists of {REPOSITORY}, images by hand: prepare.py dataset={row.id}"
+        )
+        yield f"{row.id:<20}{'':<13}{row.num_classes:>7}{row.evals['test'].count:>7}  {state:<9}{needs}"
 
 
 def _mini_state(task: TaskInfo, data_root: Path) -> tuple[str, str]:

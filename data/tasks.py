@@ -6,6 +6,7 @@ import difflib
 from types import MappingProxyType
 
 from data.base import DataError, TaskInfo
+from data.shot_table import DOMAIN, FEW_SHOT, SHOT_ROWS, shot_task
 from data.vtab_table import VTAB_ROWS
 
 MINI_IMAGE_SIZE = 64
@@ -35,7 +36,9 @@ _MINI_TASKS: list[TaskInfo] = [
     _mini("shapes_distance", "Shapes-Dist", "structured", 6),
 ]
 
-TASKS: dict[str, TaskInfo] = {task.id: task for task in [*_vtab_tasks(), *_MINI_TASKS]}
+_SHOT_TASKS = [shot_task(row_id) for row_id in SHOT_ROWS]
+
+TASKS: dict[str, TaskInfo] = {task.id: task for task in [*_vtab_tasks(), *_MINI_TASKS, *_SHOT_TASKS]}
 
 
 def _group(name: str) -> tuple[str, ...]:
@@ -48,6 +51,8 @@ SUITES: dict[str, tuple[str, ...]] = {
     "specialized": _group("specialized"),
     "structured": _group("structured"),
     "mini": tuple(task.id for task in _MINI_TASKS),
+    FEW_SHOT: tuple(task.id for task in _SHOT_TASKS if task.suite == FEW_SHOT),
+    DOMAIN: tuple(task.id for task in _SHOT_TASKS if task.suite == DOMAIN),
 }
 
 # Names that other code bases, or the folders of the public archive, use for the same task.
@@ -70,7 +75,7 @@ def get_task(id: str) -> TaskInfo:  # noqa: A002 (the field of TaskInfo is calle
     near = [task for task in TASKS if task == wanted or _ALIASES.get(wanted) == task]
     near += [task for task in difflib.get_close_matches(wanted.replace("-", "_"), TASKS, n=3) if task not in near]
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    listing = "; ".join(f"{suite}: {', '.join(SUITES[suite])}" for suite in ("mini", "vtab"))
+    listing = "; ".join(f"{suite}: {', '.join(SUITES[suite])}" for suite in ("mini", "vtab", FEW_SHOT, DOMAIN))
     raise DataError(f"unknown dataset '{id}'.{hint} Available: {listing}.")
 
 

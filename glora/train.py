@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +63,16 @@ class Normalizer:
         mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1) * 255
         std = torch.tensor(self.std, device=images.device).view(3, 1, 1) * 255
         return (images.float() - mean) / std
+
+
+class Augmented(Protocol):
+    """Training images that differ in every epoch."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+
+    def batch(self, indices: Tensor, epoch: int) -> Tensor:
+        """Model input (B, 3, H, W) of these images in this epoch, a function of both alone."""
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
@@ -133,8 +144,8 @@ class Trainer:
         limit = self.recipe.max_steps
         return self.epoch >= self.recipe.epochs or (limit is not None and self.step >= limit)
 
-    def train_epoch(self, images: Tensor, labels: Tensor) -> dict[str, float]:
-        """One epoch over uint8 images (N, 3, H, W), drop_last; returns loss, accuracy and learning rate.
+    def train_epoch(self, images: Tensor | Augmented, labels: Tensor) -> dict[str, float]:
+        """One epoch over uint8 images (N, 3, H, W) or augmented ones, drop_last; loss, accuracy and learning rate.
 
         Raises:
             ValueError: if fewer images than one batch are given.
@@ -152,7 +163,11 @@ class Trainer:
         for index in self._batches(len(labels)):
             if self.before_step is not None:
                 self.before_step(step_rng(self.seed, self.step))
-            x, y = self.normalize(images[index]), labels[index]
+            y = labels[index]
+            if isinstance(images, Tensor):
+                x = self.normalize(images[index])
+            else:
+                x = images.batch(index, self.epoch).to(y.device)
             self.optimizer.zero_grad(set_to_none=r.unused_grad == "none")
             logits = self.model(x)
             loss = F.cross_entropy(logits, y)

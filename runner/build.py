@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from data import Split, load_own, load_split, resize_batch
+from data import (
+    SHOT_ROWS,
+    SUBSET_TARGETS,
+    Augmented,
+    Split,
+    load_own,
+    load_pictures,
+    load_shots,
+    load_split,
+    resize_batch,
+)
 from glora.backbones import NORMALIZATIONS, build_backbone
 from glora.methods import METHODS, GLoRA, Method
 from glora.train import Normalizer
@@ -66,10 +77,52 @@ def test_split(c: TrainConf) -> Split:
 
 def _load(c: TrainConf, name: str) -> Split:
     assert c.dataset is not None
+    if cfg.is_shots(c):
+        return load_shots(c.dataset.id, name, *_lists(c))
     if c.dataset.id == "folder":
         return load_own(cfg.own(c), name, cfg.data_root(c), c.codec, c.resize)
     words = {"source": c.source, "codec": c.codec, "resize": c.resize}
     return load_split(cfg.task(c).id, name, data_root=cfg.data_root(c), **words)
+
+
+def _lists(c: TrainConf) -> tuple[Path, int, int, int]:
+    d = c.dataset
+    assert d is not None and d.shots is not None and d.list_seed is not None
+    return cfg.data_root(c), d.shots, d.list_seed, c.backbone.image_size
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What trains: uint8 images on the device, or ones that differ in every epoch; labels, and the content's hash."""
+
+    images: Tensor | Augmented
+    labels: Tensor
+    content_hash: str
+
+
+def training_set(c: TrainConf, name: str) -> TrainingSet:
+    """The images of a training split, augmented for few-shot and domain-generalisation sets unless told otherwise."""
+    d = c.dataset
+    if d is None or not cfg.is_shots(c) or d.augmentation == "none":
+        s = split(c, name)
+        return TrainingSet(s.images, s.labels, s.content_hash)
+    pictures, (mean, std) = load_pictures(d.id, *_lists(c)), NORMALIZATIONS[c.backbone.normalization]
+    images = Augmented(pictures, c.backbone.image_size, mean, std, c.seed)
+    return TrainingSet(images, pictures.labels.to(device_of(c)), pictures.content_hash)
+
+
+def target_splits(c: TrainConf) -> Iterator[tuple[str, Split, list[int] | None]]:
+    """The test sets of domain generalisation, for `measure` alone: name, images, and the classes that count.
+
+    The classes are None for all 1000, else those of the target's list (A and R under `dataset.class_subset=dataset`).
+    """
+    d = c.dataset
+    assert d is not None
+    for name in SHOT_ROWS[d.id].targets:
+        s = _load(c, name)
+        s = replace(s, labels=s.labels.to(device_of(c)))
+        subset = d.class_subset == "dataset" and name in SUBSET_TARGETS
+        yield name, s, s.labels.unique().tolist() if subset else None
 
 
 def _on_device(c: TrainConf, name: str) -> Split:

@@ -12,8 +12,11 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data import (
+    AUGMENTS,
     CODECS,
+    LIST_SEEDS,
     RESIZES,
+    SHOT_ROWS,
     TASKS,
     DataError,
     OwnImages,
@@ -21,6 +24,7 @@ from data import (
     default_data_root,
     get_task,
     own_images,
+    shot_task,
 )
 from glora.backbones import NORMALIZATIONS, Backbone
 from glora.methods import METHODS, GLoRA
@@ -65,6 +69,10 @@ class DatasetConf:
     train: int | None = None
     val: int | None = None
     test: int | None = None
+    shots: int | None = None
+    list_seed: int | None = None
+    augmentation: str | None = None
+    class_subset: str | None = None
 
 
 @dataclass
@@ -251,6 +259,9 @@ def fill(c: TrainConf) -> None:
             elif c.method.options[key] == defaults[key]:
                 c.method.options[key] = type(defaults[key])(value)
     t, o, b = c.trainer, c.optimizer, c.backbone
+    if is_shots(c) and c.dataset is not None and c.dataset.shots in SHOT_ROWS[c.dataset.id].shots:
+        # One image of each of 37 classes makes no batch of 64.
+        t.batch_size = min(t.batch_size, task(c).split_sizes["train800"])
     if t.epochs is None:
         t.epochs = t.epochs_of.get(key) or t.epochs_of.get("default") or own["epochs"]
     if retrained(c):
@@ -326,6 +337,11 @@ def check(c: TrainConf) -> list[str]:
 def _dataset_problems(c: TrainConf) -> list[str]:
     d = c.dataset
     assert d is not None
+    if d.id in SHOT_ROWS:
+        return _shot_problems(c)
+    given = [f"dataset.{k}" for k in SHOT_KEYS if getattr(d, k) is not None]
+    if given:
+        return [f"{', '.join(given)} is for few-shot and domain-generalisation sets: {', '.join(SHOT_ROWS)}"]
     if d.id != "folder":
         given = [f"dataset.{k}" for k in ("root", "train", "val", "test") if getattr(d, k) is not None]
         unknown = [f"dataset {d.id!r} is unknown; available: {', '.join(TASKS)}, folder"] if d.id not in TASKS else []
@@ -341,10 +357,42 @@ def _dataset_problems(c: TrainConf) -> list[str]:
     return []
 
 
+SHOT_KEYS = ("shots", "list_seed", "augmentation", "class_subset")
+
+
+def _shot_problems(c: TrainConf) -> list[str]:
+    d, out = c.dataset, []
+    assert d is not None
+    row = SHOT_ROWS[d.id]
+    for key, value, allowed in (
+        ("dataset.shots", d.shots, row.shots),
+        ("dataset.list_seed", d.list_seed, LIST_SEEDS),
+        ("dataset.augmentation", d.augmentation, AUGMENTS),
+        ("dataset.class_subset", d.class_subset, ("none", "dataset") if row.targets else ("none",)),
+        ("protocol", c.protocol.name, ("clean",)),  # VTAB-1K's 1000 images and its published code are the others' point
+        ("source", c.source, (None,)),
+        ("codec", c.codec, ("raw",)),
+        ("resize", c.resize, ("bicubic",)),
+    ):
+        if value not in allowed:
+            words = ", ".join("left out" if a is None else str(a) for a in allowed)
+            out.append(f"{key}={value} cannot be used with dataset={d.id}; allowed: {words}")
+    given = [f"dataset.{k}" for k in ("root", "train", "val", "test") if getattr(d, k) is not None]
+    return out + ([f"{', '.join(given)} is for dataset=folder only"] if given else [])
+
+
+def is_shots(c: TrainConf) -> bool:
+    """Whether the data set is a few-shot or domain-generalisation one."""
+    return c.dataset is not None and c.dataset.id in SHOT_ROWS
+
+
 def task(c: TrainConf) -> TaskInfo:
     """The task, required here. Raises ConfigError with the list if none was given."""
     if c.dataset is None:
         raise ConfigError(f"name a task: dataset=<id> (one of {', '.join(TASKS)}) or sweep=mini")
+    if c.dataset.id in SHOT_ROWS:
+        assert c.dataset.shots is not None  # its YAML gives a default
+        return shot_task(c.dataset.id, c.dataset.shots)
     return get_task(c.dataset.id) if c.dataset.id != "folder" else own(c).info
 
 
@@ -461,7 +509,7 @@ def identity(c: TrainConf) -> dict[str, Any]:
     for key, usual in (("name", "adamw"), ("decay_1d", True), ("warmup_lr", 1e-6), ("min_lr", 1e-5)):
         if out["optimizer"][key] == usual:  # the paper's recipe keeps its words, and so its folders
             del out["optimizer"][key]
-    for key in ("root", "train", "val", "test"):
+    for key in ("root", "train", "val", "test", "class_subset", *(() if is_shots(c) else SHOT_KEYS[:3])):
         del out["dataset"][key]
     if c.dataset is not None and c.dataset.id == "folder":
         out["dataset"]["id"] = own(c).info.id

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from runner.config import ConfigError, TrainConf, identity, search_limit, task
+from runner.config import ConfigError, TrainConf, identity, is_shots, search_limit, task
 
 log = logging.getLogger("glora")
 
@@ -27,6 +27,9 @@ def digest(value: object) -> str:
 def run_folder(c: TrainConf) -> Path:
     """outputs/<dataset>/<backbone>-<method>[-r8-4]-<protocol>-<trainer>-seed0-<hash>."""
     dataset = task(c).id
+    if is_shots(c):
+        assert c.dataset is not None
+        dataset += f"-{c.dataset.shots}shot-list{c.dataset.list_seed}"
     ranks = "-r" + "-".join(map(str, c.ranks)) if c.method.name == "glora" else ""
     words = f"{c.backbone.name}-{c.method.name}{ranks}-{c.protocol.name}-{c.trainer.name}-seed{c.seed}"
     return Path(c.output_root) / dataset / f"{words}-{digest(identity(c))}"

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from data import Split, list_info
 from glora.backbones import file_sha256, find_weights
 from glora.methods import Method, Searched
 from glora.search import Member
 from glora.train import accuracy
 from runner import config as cfg
-from runner.build import Preprocess, environment, load_trained, open_tracker, split, test_split
+from runner.build import Preprocess, environment, load_trained, open_tracker, split, target_splits, test_split
 from runner.config import REFERENCE, ConfigError, TrainConf
 from runner.folder import locked, read_json, recipe_digest, run_folder, search_folder, write_json
 
@@ -28,7 +29,9 @@ def measure(c: TrainConf) -> dict[str, Any]:
     run = run_folder(c)
     searched = cfg.searched(c)
     home = search_folder(c, run) if searched else run
-    result = home / "result.json"
+    # Another way to count classes is another result of the same run.
+    subset = c.dataset is not None and c.dataset.class_subset == "dataset"
+    result = home / "class_subset" / "result.json" if subset else home / "result.json"
     if result.exists():
         record: dict[str, Any] = read_json(result)
         return record
@@ -58,6 +61,7 @@ def measure(c: TrainConf) -> dict[str, Any]:
             "hparams": c.hparams,
             "seed": c.seed,
             "training_images": summary["images"],
+            "batch_size": c.trainer.batch_size,
             "training_seconds": summary["seconds"],
             "params": method.params(),
             "selected_on_test": reference,
@@ -72,15 +76,19 @@ def measure(c: TrainConf) -> dict[str, Any]:
             "data_hash": {"train": summary["data_hash"], "test": test.content_hash},
             "comparators": {},
         }
+        if cfg.is_shots(c):
+            record |= _lists_record(c)
         weights = find_weights(cfg.backbone(c))
         record["weights"] = {"tag": c.backbone.timm_name, "sha256": file_sha256(weights) if weights else None}
         if searched and not cfg.retrained(c):
             assert isinstance(method, Searched)
             record |= _measure_subnets(method, home, on_test)
+            plain = method.evaluator().write(_winner(method, home))
         else:
             # As the published baselines do it: the maximum over test, looked at every ten epochs.
             looks = [r["val/accuracy"] for r in summary["rows"] if "val/accuracy" in r]
-            record["test_accuracy"] = max(looks) if reference else on_test(method.model)
+            plain = method.model
+            record["test_accuracy"] = max(looks) if reference else on_test(plain)
             if searched:
                 record |= _selection(read_json(home / "best.json"), home)
             elif reference:
@@ -89,6 +97,9 @@ def measure(c: TrainConf) -> dict[str, Any]:
                 selection = load_trained(c, run, final=False).model
                 val = split(c, "val200")
                 record["val_accuracy"] = accuracy(selection, val.images, val.labels, prep)
+        if cfg.is_shots(c):
+            # The winner alone, and nothing is chosen by it.
+            record["targets"] = {n: _target_accuracy(plain, s, kept, prep) for n, s, kept in target_splits(c)}
         write_json(result, record)
         with open_tracker(c, home / "evaluate", "evaluate") as tracker:
             tracker.summary({k: v for k, v in record.items() if isinstance(v, (int, float, str, dict))})
@@ -106,6 +117,39 @@ def _final(c: TrainConf, run: Path, home: Path) -> tuple[Method, dict[str, Any]]
         **summary,
         "seconds": round(supernet["seconds"] + summary["seconds"], 1),
     }
+
+
+def _lists_record(c: TrainConf) -> dict[str, Any]:
+    """What tells few-shot and domain-generalisation results apart, and the lists they come from."""
+    d = c.dataset
+    assert d is not None and d.shots is not None and d.list_seed is not None
+    info = list_info(d.id, cfg.data_root(c), d.shots, d.list_seed, c.backbone.image_size)
+    found = {k: getattr(d, k) for k in ("shots", "list_seed", "augmentation", "class_subset")}
+    return found | {f"lists_{k}": info[k] for k in ("lists", "doubled_lines", "overlap")}
+
+
+class _Restricted(nn.Module):
+    """A model whose classes other than `kept` cannot be predicted."""
+
+    def __init__(self, model: nn.Module, kept: list[int]) -> None:
+        super().__init__()
+        self.model, self.kept = model, kept
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) to logits (B, classes)."""
+        logits = self.model(x)
+        out = torch.full_like(logits, -torch.inf)
+        out[:, self.kept] = logits[:, self.kept]
+        return out
+
+
+def _target_accuracy(model: nn.Module, s: Split, kept: list[int] | None, prep: Preprocess) -> float:
+    return accuracy(model if kept is None else _Restricted(model, kept), s.images, s.labels, prep)
+
+
+def _winner(method: Searched, home: Path) -> Member:
+    name = read_json(home / "best.json")["search"]
+    return method.space.from_json((home / f"subnet_{name}.json").read_text())
 
 
 def _selection(best: dict[str, Any], home: Path) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from runner.published import ARXIV
 
 FEW_SHOT_SETS: dict[str, str] = {
-    "fs_food101": "Food101",
-    "fs_cars": "Cars",
-    "fs_flowers102": "Flowers102",
-    "fs_aircraft": "Aircraft",
-    "fs_pets": "Pets",
+    "food101": "Food101",
+    "stanford_cars": "Cars",
+    "oxford_flowers_fs": "Flowers102",
+    "fgvc_aircraft": "Aircraft",
+    "oxford_pets_fs": "Pets",
 }
 """The five sets in the order of the columns below, with their titles."""
 

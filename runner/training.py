@@ -19,7 +19,7 @@ from glora.methods import Linear, Searched
 from glora.search import Member, Space
 from glora.train import Trainer, accuracy
 from runner import config as cfg
-from runner.build import Preprocess, build, open_tracker, split, test_split
+from runner.build import Preprocess, TrainingSet, build, open_tracker, split, test_split, training_set
 from runner.config import REFERENCE, TrainConf
 from runner.folder import load_checkpoint, locked, remove_checkpoints, run_folder, save_checkpoint, write_json
 from runner.progress import Progress, log_file
@@ -37,20 +37,20 @@ def fixed_subnets(space: Space) -> dict[str, Member]:
 class Job:
     """One phase's training, seen uniformly: what runs, on which input, and how it is evaluated.
 
-    A linear probe runs on features computed once, since its backbone never changes and no image is augmented;
+    A linear probe runs on features computed once, since its backbone never changes, unless images are augmented;
     everything else runs on images.
     """
 
-    def __init__(self, c: TrainConf, data: Split) -> None:
+    def __init__(self, c: TrainConf, data: TrainingSet) -> None:
         self.method, self.prep, self.searched = build(c), Preprocess(c), cfg.searched(c)
-        self.cached = isinstance(self.method, Linear)
+        self.probe = self.method if isinstance(self.method, Linear) and isinstance(data.images, Tensor) else None
+        self.cached = self.probe is not None
         self.labels = data.labels
-        self.inputs = self._inputs(data)
-        if isinstance(self.method, Linear):
-            assert self.method.head is not None
-            model: nn.Module = self.method.head
-        else:
-            model = self.method.model
+        self.inputs = self._inputs(data.images) if isinstance(data.images, Tensor) else data.images
+        model = self.method.model
+        if self.probe is not None:
+            assert self.probe.head is not None
+            model = self.probe.head
         self.normalize: Callable[[Tensor], Tensor] = nn.Identity() if self.cached else self.prep
         self.trainer = Trainer(
             model,
@@ -63,12 +63,12 @@ class Job:
             self.method.eval_backbone,
         )
 
-    def _inputs(self, s: Split) -> Tensor:
-        return self.method.features(s.images, self.prep) if isinstance(self.method, Linear) else s.images
+    def _inputs(self, images: Tensor) -> Tensor:
+        return images if self.probe is None else self.probe.features(images, self.prep)
 
     def evaluator(self, s: Split) -> Callable[[], dict[str, float]]:
         """A function that gives the accuracies on `s`: of the fixed subnets of a supernet, or of the method."""
-        inputs, model = self._inputs(s), self.trainer.model
+        inputs, model = self._inputs(s.images), self.trainer.model
         supernet = self.method
         if not isinstance(supernet, Searched) or not self.searched:
             return lambda: {"accuracy": accuracy(model, inputs, s.labels, self.normalize)}
@@ -100,10 +100,10 @@ def train(c: TrainConf) -> Path:
     return folder
 
 
-def _training_data(c: TrainConf, name: str) -> Split:
+def _training_data(c: TrainConf, name: str) -> TrainingSet:
     """The training images; where they are missing, the error also says whether the weights are."""
     try:
-        return split(c, name)
+        return training_set(c, name)
     except DataError as error:
         try:
             build(c)

@@ -40,6 +40,7 @@ def test_the_test_split_is_loaded_in_one_place_and_asked_for_by_the_declared_sta
     bench = (ROOT / "runner" / "bench_data.py").read_text()
     assert bench.count("load_own(own, ") == bench.count('load_own(own, "train800", ') == 2  # of images it made itself
     assert users["test_split"] == {"training.py", "searching.py", "measuring.py"}
+    assert users["target_splits"] == {"measuring.py"} and users["load_shots"] == {"build.py"}
     for name in ("training.py", "searching.py"):
         source = (ROOT / "runner" / name).read_text()
         calls = [line for line in source.splitlines() if "test_split(c)" in line]

@@ -11,7 +11,7 @@ from runner.transfer import domain_tables, few_shot_curves, few_shot_tables
 
 
 def few_shot(dataset, shots, test, list_seed=0, **changes):
-    words = {"suite": "few_shot", "shots": shots, "list_seed": list_seed, "augmentation": "randaugment"}
+    words = {"suite": "few_shot", "shots": shots, "list_seed": list_seed, "augmentation": "timm"}
     return record(dataset, test, **{"backbone": "vit_b16_in21k", "params": 100} | words | changes)
 
 
@@ -26,8 +26,9 @@ def test_published_numbers_are_those_of_figure_2_and_table_2():
     assert set(FEW_SHOT) == {"GLoRA", "NOAH", "VPT", "LoRA", "Adapter"}
     assert all(tuple(rows) == SHOTS and all(len(v) == 5 for v in rows.values()) for rows in FEW_SHOT.values())
     columns = list(FEW_SHOT_SETS)
-    spots = [("GLoRA", 16, "fs_cars", 74.3), ("NOAH", 1, "fs_flowers102", 88.1), ("VPT", 4, "fs_aircraft", 19.0),
-             ("LoRA", 8, "fs_pets", 87.3), ("Adapter", 2, "fs_food101", 49.0)]  # fmt: skip
+    spots = [("GLoRA", 16, "stanford_cars", 74.3), ("NOAH", 1, "oxford_flowers_fs", 88.1),
+             ("VPT", 4, "fgvc_aircraft", 19.0),
+             ("LoRA", 8, "oxford_pets_fs", 87.3), ("Adapter", 2, "food101", 49.0)]  # fmt: skip
     for method, shots, name, value in spots:
         assert FEW_SHOT[method][shots][columns.index(name)] == value
     sums = {m: round(sum(map(sum, rows.values())), 1) for m, rows in FEW_SHOT.items()}
@@ -39,7 +40,7 @@ def test_published_numbers_are_those_of_figure_2_and_table_2():
 
 def test_few_shot_rows_average_over_list_seeds_and_then_over_the_five_sets():
     records = [few_shot(s, 4, 0.5 + 0.1 * i, params=100 * i) for i, s in enumerate(FEW_SHOT_SETS)]
-    records += [few_shot("fs_food101", 4, 0.6, list_seed=1, params=0), few_shot("fs_food101", 1, 0.2)]
+    records += [few_shot("food101", 4, 0.6, list_seed=1, params=0), few_shot("food101", 1, 0.2)]
     (table,) = few_shot_tables(records[::-1])
     assert table.header[:7] == ["Method", "Food101", "Cars", "Flowers102", "Aircraft", "Pets", "Average"]
     ours = [dict(zip(table.header, cells, strict=True)) for cells in table.rows if "8-4" in cells[0]]
@@ -51,12 +52,15 @@ def test_few_shot_rows_average_over_list_seeds_and_then_over_the_five_sets():
     assert (published["Method"], published["Cars"], published["Remarks"]) == (
         "NOAH, 16-shot", "68.6", "published, not directly comparable")  # fmt: skip
     assert not any(
-        "NOAH" in cells[0] for cells in few_shot_tables([few_shot("fs_cars", 1, 0.1, backbone="vit_micro")])[0].rows
+        "NOAH" in cells[0]
+        for cells in few_shot_tables([few_shot("stanford_cars", 1, 0.1, backbone="vit_micro")])[0].rows
     )
 
 
 def test_runs_with_and_without_augmentation_are_two_rows():
-    (table,) = few_shot_tables([few_shot("fs_cars", 1, 0.1), few_shot("fs_cars", 1, 0.2, augmentation="none")])
+    (table,) = few_shot_tables(
+        [few_shot("stanford_cars", 1, 0.1), few_shot("stanford_cars", 1, 0.2, augmentation="none")]
+    )
     ours = [cells for cells in table.rows if cells[0].startswith("GLoRA-8-4")]
     assert sorted((c[2], c[-1]) for c in ours) == [("10.0", ""), ("20.0", "no augmentation")]
 
@@ -83,8 +87,8 @@ def test_suites_stand_in_tables_of_their_own_and_the_figure_is_drawn(tmp_path, c
 
 
 def test_the_figure_draws_what_is_there_and_refuses_nothing(tmp_path):
-    curves = few_shot_curves([few_shot("fs_cars", 1, 0.3), few_shot("fs_cars", 2, None)])
-    assert curves == {"GLoRA-8-4": {"fs_cars": {1: [0.3]}}}
+    curves = few_shot_curves([few_shot("stanford_cars", 1, 0.3), few_shot("stanford_cars", 2, None)])
+    assert curves == {"GLoRA-8-4": {"stanford_cars": {1: [0.3]}}}
     plot_few_shot(curves, tmp_path / "one.png")
     with pytest.raises(ValueError, match="no few-shot results"):
         plot_few_shot({}, tmp_path / "none.png")

@@ -76,8 +76,8 @@ def array_listing(images: Sequence[Picture], labels: Sequence[int], keys: Sequen
     return Listing(len(labels), get, keys)
 
 
-def read_list(path: Path, classes: int) -> list[tuple[Path, int]]:
-    """Image files and labels of a list of "path label" lines, the path relative to the list's folder.
+def read_list(path: Path, classes: int, home: Path | None = None) -> list[tuple[Path, int]]:
+    """Image files and labels of a list of "path label" lines, the path relative to ``home`` (None: the list's folder).
 
     Raises DataError with file and line for a line that is not so, leaves the folder, or has a label out of range.
     """
@@ -85,7 +85,8 @@ def read_list(path: Path, classes: int) -> list[tuple[Path, int]]:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"missing or unreadable list {path} ({error})") from error
-    root, out = path.parent.resolve(), []
+    home = path.parent if home is None else home
+    root, out = home.resolve(), []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -94,8 +95,8 @@ def read_list(path: Path, classes: int) -> list[tuple[Path, int]]:
             raise DataError(f"{path}:{number}: '{line}' is not 'path label'")
         if int(label) >= classes:
             raise DataError(f"{path}:{number}: label {label} is not in 0 to {classes - 1}")
-        file = path.parent / name
+        file = home / name
         if not file.resolve().is_relative_to(root):
-            raise DataError(f"{path}:{number}: '{name}' leaves {path.parent}")
+            raise DataError(f"{path}:{number}: '{name}' leaves {home}")
         out.append((file, int(label)))
     return out

@@ -1,0 +1,109 @@
+"""Training pictures at their own sizes in one memory-mapped file, so that augmentation opens no image file.
+
+Tensors: labels int64 (N,), shapes int64 (N, 2) as height and width, offsets int64 (N + 1,), pixels uint8 (total,).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from data.base import DataError, hash_content, usable_cpus
+from data.images import to_rgb
+from data.sources.base import read_bytes
+from data.store import BATCH, alone, check_hash, publish, read_tensors, reserve
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Decoded RGB pictures of any size, their labels int64 (N,), their content hash and the JSON beside the file."""
+
+    pixels: Tensor
+    offsets: Tensor
+    shapes: Tensor
+    labels: Tensor
+    content_hash: str
+    info: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def image(self, index: int) -> Image.Image:
+        """Picture ``index`` as a Pillow image."""
+        start, stop = self.offsets[index : index + 2].tolist()
+        height, width = self.shapes[index].tolist()
+        return Image.fromarray(self.pixels[start:stop].view(height, width, 3).numpy())
+
+
+def _hash(pixels: Tensor, labels: Tensor, shapes: Tensor) -> str:
+    return hash_content(pixels, labels, str(shapes.tolist()))
+
+
+def _shape(path: Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is not a whole image ({error}); fetch it again") from error
+
+
+def write_pictures(
+    path: Path,
+    rows: Sequence[tuple[Path, int]],
+    info: dict[str, Any],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Decode ``rows`` (file and label) into ``path``; sizes are read first, so that space is reserved before work.
+
+    Raises DataError.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with alone(path):
+            _fill(path, rows, info, progress)
+    except OSError as error:
+        raise DataError(f"cannot write {path} ({error.strerror or error})") from error
+
+
+def _fill(
+    path: Path, rows: Sequence[tuple[Path, int]], info: dict[str, Any], progress: Callable[[int, int], None]
+) -> None:
+    part = path.with_name(path.name + ".part")
+    shapes = [_shape(file) for file, _ in rows]
+    offsets = np.concatenate([[0], np.cumsum([3 * h * w for h, w in shapes])])
+    count, total = len(rows), int(offsets[-1])
+
+    def decode(i: int) -> np.ndarray:
+        return np.asarray(to_rgb(read_bytes(rows[i][0]), str(rows[i][0])))
+
+    try:
+        parts = reserve(part, {"labels": ("I64", (count,)), "shapes": ("I64", (count, 2)),
+                               "offsets": ("I64", (count + 1,)), "pixels": ("U8", (total,))})  # fmt: skip
+        parts["labels"][:], parts["shapes"][:], parts["offsets"][:] = [label for _, label in rows], shapes, offsets
+        with ThreadPoolExecutor(usable_cpus()) as pool:
+            for first in range(0, count, BATCH):
+                block = range(first, min(first + BATCH, count))
+                for i, array in zip(block, pool.map(decode, block), strict=True):
+                    parts["pixels"][offsets[i] : offsets[i + 1]] = array.ravel()
+                progress(block.stop, count)
+        tensors = {name: torch.from_numpy(np.asarray(array)) for name, array in parts.items()}
+        found = _hash(tensors["pixels"], tensors["labels"], tensors["shapes"])
+        publish(path, part, parts, {**info, "count": count, "content_hash": found})
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_pictures(path: Path, remedy: str) -> Pictures:
+    """Pictures, memory-mapped, checked against their hash; DataError with ``remedy`` when missing or damaged."""
+    info, (pixels, offsets, shapes, labels) = read_tensors(path, ("pixels", "offsets", "shapes", "labels"), remedy)
+    found = _hash(pixels, labels, shapes)
+    check_hash(path, found, info, remedy)
+    return Pictures(pixels, offsets, shapes, labels, found, info)

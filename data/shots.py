@@ -1,0 +1,151 @@
+"""Few-shot and domain-generalisation sets: from the user's lists and images to the cache, and back.
+
+<data_root>/few_shot/<set>/train-k<shots>-s<list seed>.safetensors   training pictures at native size
+                           <val200|test|target>-<size>.safetensors   evaluation images through `eval_image`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+from torch import Tensor
+
+from data.augment import crop_words, eval_image
+from data.base import DataError, Split, hash_content
+from data.images import to_rgb
+from data.native import Pictures, read_pictures, write_pictures
+from data.shot_table import LIST_SEEDS, REPOSITORY, SHOT_ROWS, ShotRow
+from data.sources.base import read_bytes
+from data.sources.lists import Rows, digest, read_eval, read_train, train_list_path
+from data.store import read_info, read_split, write_split
+
+SOURCE_FOLDER = "noah"
+"""Where lists and images lie under the data root unless said otherwise."""
+
+Progress = Callable[[str, int, int], None]
+
+
+def train_path(id: str, data_root: Path, shots: int, seed: int) -> Path:  # noqa: A002
+    """The cache file of a K-shot list."""
+    return data_root / "few_shot" / id / f"train-k{shots}-s{seed}.safetensors"
+
+
+def eval_path(id: str, data_root: Path, split: str, size: int) -> Path:  # noqa: A002
+    """The cache file of an evaluation split at ``size`` pixels."""
+    return data_root / "few_shot" / id / f"{split}-{size}.safetensors"
+
+
+def _sound(read: Callable[[Path, str], object], path: Path) -> bool:
+    try:
+        read(path, "")
+    except DataError:
+        return False
+    return True
+
+
+def build_shots(
+    row: ShotRow,
+    data_root: Path,
+    root: Path | None = None,
+    shots: Sequence[int] | None = None,
+    seeds: Sequence[int] = LIST_SEEDS,
+    size: int = 224,
+    progress: Progress = lambda name, done, total: None,
+) -> bool:
+    """Make what is missing or damaged of a set: its K-shot lists and its evaluation images; False if nothing was.
+
+    ``root`` is laid out like NOAH's data/ folder. All lists are read and checked before anything is decoded.
+    Raises DataError.
+    """
+    root = root or data_root / SOURCE_FOLDER
+    evals = [name for name in row.evals if not _sound(read_split, eval_path(row.id, data_root, name, size))]
+    trains = [(k, s) for k in shots or row.shots for s in seeds
+              if not _sound(read_pictures, train_path(row.id, data_root, k, s))]  # fmt: skip
+    if not evals and not trains:
+        return False
+    read = {name: read_eval(row, root, name) for name in evals}
+    lists = {pair: read_train(row, root, *pair) for pair in trains}
+    shared: dict[str, Any] = {"task": row.id, "source": "noah lists", "codec": "raw", "pillow": PIL.__version__}
+    for (k, s), found in lists.items():
+        info = {**shared, "resize": "native", "split": "train800", "shots": k, "list_seed": s, "lists": found.digest,
+                "doubled_lines": found.doubled, "overlap": list(found.overlap)}  # fmt: skip
+        name = f"train, {k} shots, seed {s}"
+        write_pictures(train_path(row.id, data_root, k, s), found.rows, info,
+                       lambda done, total, name=name: progress(name, done, total))  # type: ignore[misc]  # fmt: skip
+    for name, rows in read.items():
+
+        def get(i: int, rows: Rows = rows) -> tuple[np.ndarray, int]:
+            file, label = rows[i]
+            return eval_image(to_rgb(read_bytes(file), str(file)), size), label
+
+        info = {**shared, "resize": crop_words(size), "split": name, "lists": digest([rows], root)}
+        write_split(eval_path(row.id, data_root, name, size), len(rows), size, get, info, row.num_classes,
+                    lambda done, total, name=name: progress(name, done, total))  # type: ignore[misc]  # fmt: skip
+    return True
+
+
+def _remedy(id: str, data_root: Path, shots: int, seed: int, size: int) -> str:  # noqa: A002
+    words = f"dataset={id} shots={shots} list_seed={seed} size={size} data_root={data_root}"
+    return f"type: python prepare.py {words}"
+
+
+def list_info(id: str, data_root: Path, shots: int, seed: int, size: int = 224) -> dict[str, Any]:  # noqa: A002
+    """What is recorded of a prepared K-shot list: its hash "lists", "doubled_lines", "overlap". Raises DataError."""
+    path = train_path(id, data_root, shots, seed)
+    info = read_info(path)
+    if info is None:
+        raise DataError(f"{path} is not prepared; {_remedy(id, data_root, shots, seed, size)}")
+    return info
+
+
+def load_pictures(id: str, data_root: Path, shots: int, seed: int, size: int = 224) -> Pictures:  # noqa: A002
+    """The training pictures of a K-shot list at native size. Raises DataError saying how to obtain them."""
+    return read_pictures(train_path(id, data_root, shots, seed), _remedy(id, data_root, shots, seed, size))
+
+
+def load_shots(id: str, split: str, data_root: Path, shots: int, seed: int, size: int = 224) -> Split:  # noqa: A002
+    """A split through the evaluation transform: "train800", "val200", "test" or a target, memory-mapped but train800.
+
+    Images that train are left out of val200. Raises DataError saying how to obtain what is missing.
+    """
+    remedy, row = _remedy(id, data_root, shots, seed, size), SHOT_ROWS[id]
+    info = list_info(id, data_root, shots, seed, size)
+    if split == "train800":
+        pictures = load_pictures(id, data_root, shots, seed, size)
+        images = torch.from_numpy(np.stack([eval_image(pictures.image(i), size) for i in range(len(pictures))]))
+        return Split(images, pictures.labels, pictures.content_hash, info["source"], info["codec"], crop_words(size))
+    path = eval_path(id, data_root, split, size)
+    found = read_split(path, remedy)
+    if len(found.labels) != row.evals[split].count:
+        raise DataError(f"{path} has {len(found.labels)} images, not {row.evals[split].count}; {remedy}")
+    if split != "val200" or not info["overlap"]:
+        return found
+    keep: Tensor = torch.ones(len(found.labels), dtype=torch.bool)
+    keep[info["overlap"]] = False
+    images, labels = found.images[keep], found.labels[keep]
+    return Split(images, labels, hash_content(images, labels), found.source, found.codec, found.resize)
+
+
+def shots_state(row: ShotRow, data_root: Path, size: int = 224) -> tuple[int, int]:
+    """How many of a set's cache files are there, and how many there are in all. Looks at JSON only."""
+    paths = [eval_path(row.id, data_root, name, size) for name in row.evals]
+    paths += [train_path(row.id, data_root, k, s) for k in row.shots for s in LIST_SEEDS]
+    return sum(read_info(path) is not None for path in paths), len(paths)
+
+
+def shots_instructions(row: ShotRow, root: Path) -> Iterator[str]:
+    """What a user has to put where so that a set can be prepared, in full lines."""
+    folders = dict.fromkeys([row.lists, *(part.path.rpartition("/")[0] for part in row.evals.values())])
+    yield f"  lists    from {REPOSITORY}, its folder data/:"
+    for folder in folders:
+        yield f"             data/{folder}/ as {root / folder}/"
+    yield f"             (training list, for example: {root / train_list_path(row, row.shots[-1], 0)})"
+    yield f"  images   {row.archive}, so that the lines of the lists are below {root / row.images}/"
+    for part in row.evals.values():
+        if part.archive:
+            yield f"           {part.archive}, so that its lines are below {root / part.images}/"
