@@ -142,6 +142,12 @@ def mixing_notes(records: list[Record]) -> list[str]:
     return notes
 
 
+def remarks(record: Record) -> str:
+    """What a reader must know about how the row was chosen."""
+    marks = ["selected on test"] if record["selected_on_test"] else []
+    return ", ".join(marks + (["published hyper-parameters"] if record["hparams"] == "published" else []))
+
+
 def _table_key(record: Record) -> tuple[str, str, str]:
     return record["suite"], record["backbone"], record["protocol"]
 
@@ -186,7 +192,7 @@ def build_table(records: list[Record]) -> Table:
             names[key], *(mean_sd(tests.get(task, [])) for task, _ in columns),
             *(percent(mean) for mean in _group_means(tested, groups)), count(mean_params),
             span(len(values) for values in tests.values() if values), span(r["training_images"] for r in part),
-            protocol, "selected on test" if part[0]["selected_on_test"] else "",
+            protocol, remarks(part[0]),
         ])  # fmt: skip
     notes += mixing_notes(records)
     if any(" ± " in cell for row in table.rows for cell in row):
@@ -256,7 +262,7 @@ def search_table(records: list[Record]) -> Table:
             mean_sd(_compared(part, "random_search", "test")), count(_mean(known(r["params"] for r in part))),
             count(_mean(_compared(part, "largest", "params"))),
             count(_mean(_compared(part, "random_search", "params"))), str(len(part)), first["protocol"],
-            "selected on test" if first["selected_on_test"] else "",
+            remarks(first),
         ])  # fmt: skip
     notes.append("Gap: validation minus test, in points; ± is the sample sd over seeds, except in Random 20 test, "
                  "where it is the sd among the random subnets; random search has the budget of the search")  # fmt: skip

@@ -16,6 +16,7 @@ from runner.tables import (
     mean_sd,
     mixing_notes,
     percent,
+    remarks,
     row_key,
     row_names,
     span,
@@ -70,9 +71,8 @@ def _few_shot_table(records: list[Record]) -> Table:
 
 
 def _remarks(part: Sequence[Record]) -> str:
-    marks = ["selected on test"] if part[0]["selected_on_test"] else []
-    marks += ["no augmentation"] if part[0].get("augmentation") == "none" else []
-    return ", ".join(marks)
+    marks = [remarks(part[0]), "no augmentation" if part[0].get("augmentation") == "none" else ""]
+    return ", ".join(filter(None, marks))
 
 
 def domain_tables(records: Sequence[Record]) -> list[Table]:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from data import SUITES
 from glora.methods import METHODS
@@ -20,7 +22,7 @@ def composed(*words):
 
 
 def test_number_of_files():
-    assert len(GROUPS) == 73 and len(list(ROOT.rglob("*.yaml"))) == 74
+    assert len(GROUPS) == 74 and len(list(ROOT.rglob("*.yaml"))) == 75
 
 
 @pytest.mark.parametrize("path", GROUPS, ids=str)
@@ -150,3 +152,42 @@ def test_rank_variants_are_glora():
         one, two = (composed("dataset=digits", w, *x) for w, x in
                     ((f"method={name}", []), ("method=glora", [f"ranks={ranks}"])))  # fmt: skip
         assert cfg.identity(cfg.read(one)) == cfg.identity(cfg.read(two))
+
+
+TABLE1 = ["full", "linear", "bitfit", "vpt_shallow", "vpt_deep", "adapter", "adaptformer", "lora", "noah", "fact_tk",
+          "ssf", "repadapter", "glora", "glora_4_2", "glora_2"]  # fmt: skip
+TABLE5 = ["full", "linear", "bitfit", "vpt_deep", "fact_tk", "repadapter", "glora"]
+
+
+def jobs(sweep, *typed):
+    """The words of every job that Hydra's own sweeper makes of a sweep and of what is typed after it."""
+    cfg.register()
+    with initialize_config_dir(str(ROOT), version_base="1.3"):
+        raw = compose("train", overrides=[f"sweep={sweep}"], return_hydra_config=True)
+    words = [f"{k}={v}" for k, v in raw.hydra.sweeper.params.items()] + list(typed)
+    return BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(words), None)[0]
+
+
+@pytest.mark.parametrize(
+    ("sweep", "methods", "suite"),
+    [("table1", TABLE1, "vtab"), ("table5", TABLE5, "vtab"), ("mini_methods", list(METHODS), "mini")],
+)
+def test_sweeps_over_methods_make_one_job_for_each_method_and_task(sweep, methods, suite):
+    made = jobs(sweep)
+    pairs = {(word("method", job), word("dataset", job)) for job in made}
+    assert pairs == {(m, t) for m in methods for t in SUITES[suite]} and len(made) == len(pairs)
+    for job in made[:: len(SUITES[suite]) // 2]:
+        config = cfg.read(composed(f"sweep={sweep}", *job))
+        assert config.protocol.name == ("clean" if suite == "mini" else "clean_1000")
+        assert config.backbone.name == {"table1": "vit_b16_in21k", "table5": "swin_b_in22k"}.get(sweep, "vit_micro")
+
+
+def word(key, job):
+    (value,) = [w.partition("=")[2] for w in job if w.startswith(f"{key}=")]
+    return value
+
+
+def test_a_typed_method_wins_over_the_sweeps_list():
+    assert {word("method", job) for job in jobs("mini_methods", "method=linear")} == {"linear"}
+    assert not any(w.startswith("method=") for job in jobs("mini") for w in job)
+    assert len(jobs("mini", "method=linear")) == len(SUITES["mini"])

@@ -191,3 +191,10 @@ def test_recipes_and_searches_of_one_method_are_rows_of_their_own_and_named():
     found = [record(test=0.5, search="evolution-a"), record(test=0.9, search="random-b")]
     assert [cells[0] for cells in build_table(found).rows] == ["GLoRA-8-4 (evolution-a)", "GLoRA-8-4 (random-b)"]
     assert [cells[0] for cells in build_table([short]).rows] == ["GLoRA-8-4"]
+
+
+def test_published_hyper_parameters_are_marked_in_every_table():
+    for test, mark in ((False, "published hyper-parameters"), (True, "selected on test, published hyper-parameters")):
+        chosen = record(hparams="published", selected_on_test=test, comparators=COMPARED)
+        for table in (build_table([chosen]), search_table([chosen])):
+            assert row(table)["Remarks"] == mark

@@ -7,7 +7,7 @@ from timm.scheduler import CosineLRScheduler
 
 from glora import Supernet
 from glora.schedule import cosine_lr
-from glora.train import Normalizer, Recipe, Trainer
+from glora.train import Normalizer, Recipe, Trainer, epoch_order, make_optimizer
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "drop_path_rate": 0.1}
 
@@ -77,3 +77,35 @@ def test_fewer_images_than_a_batch_are_refused():
     _, trainer = make()
     with pytest.raises(ValueError, match="fewer than one batch"):
         trainer.train_epoch(*images(8))
+
+
+@pytest.mark.parametrize(("optimizer", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
+def test_weight_decay_is_skipped_where_it_should_be(optimizer, kind):
+    named = {n: torch.nn.Parameter(torch.ones(*s)) for n, s in (("w", (2, 2)), ("free", (2, 2)), ("bias", (2,)))}
+    made = make_optimizer(named, Recipe(lr=0.1, weight_decay=0.5, optimizer=optimizer, decay_1d=False), {"free"})
+    assert type(made) is kind
+    for p in named.values():
+        p.grad = torch.zeros_like(p)
+    made.step()
+    assert torch.equal(named["free"], torch.ones(2, 2)) and torch.equal(named["bias"], torch.ones(2))
+    torch.testing.assert_close(named["w"].detach(), torch.full((2, 2), 0.95))  # 1 - lr * decay
+
+
+def test_the_default_trainer_is_a_plain_adamw_loop_bit_for_bit():
+    def model():
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 4))
+
+    (x, y), one, two = images(), model(), model()
+    normalize = Normalizer((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    trainer = Trainer(one, dict(one.named_parameters()), Recipe(epochs=4, warmup_epochs=1, batch_size=16), normalize, 7)
+    optimizer = torch.optim.AdamW(two.parameters(), lr=5e-4, weight_decay=1e-4)
+    for epoch in range(4):
+        trainer.train_epoch(x, y)
+        optimizer.param_groups[0]["lr"] = cosine_lr(epoch, 5e-4, 4, 1)
+        for index in epoch_order(48, 7, epoch).split(16):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(two(normalize(x[index])), y[index]).backward()
+            optimizer.step()
+    assert all(torch.equal(p, q) for p, q in zip(one.parameters(), two.parameters(), strict=True))
+    assert not torch.equal(one[1].weight, model()[1].weight)
