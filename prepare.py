@@ -77,7 +77,8 @@ def parse_words(words: list[str]) -> dict[str, str]:
         if key in NUMBERS:
             numbers = found[key].split(",") if key != "size" else [found[key]]
             if not all(n.isdecimal() and int(n) in NUMBERS[key] for n in numbers):
-                raise DataError(f"{key}={found[key]}: allowed are {NUMBERS[key]}".replace("range", "sizes in "))
+                allowed = "16 to 1024" if key == "size" else ", ".join(map(str, NUMBERS[key]))
+                raise DataError(f"{key}={found[key]} is not allowed; choose from {allowed}")
         if key in CHOICES and found[key] not in CHOICES[key]:
             raise DataError(f"unknown {key} '{found[key]}'; choose one of {', '.join(CHOICES[key])}")
     return found
