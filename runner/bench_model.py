@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import timm
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from glora import MergedEvaluator, Supernet
-from runner.hardware import processor, versions
+from runner.hardware import peak_resident, processor, versions
 from runner.reference import to_reference
 
 MODELS: dict[str, tuple[str, dict[str, Any], int]] = {
@@ -99,18 +98,6 @@ class Step:
         loss.backward()
         self.optimizer.step()
         synchronize(self.setting.device)
-
-
-def peak_resident() -> float:
-    """Peak resident memory of this process in MB."""
-    try:
-        # ru_maxrss would do, but a child starts with its parent's.
-        words = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-        return int(words.split()[1]) / 1e3
-    except OSError:
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def seconds(work: Callable[[], object]) -> float:

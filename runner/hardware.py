@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import sys
 from pathlib import Path
+
+import torch
 
 
 def processor() -> str:
@@ -20,3 +23,36 @@ def processor() -> str:
 def versions(*packages: str) -> dict[str, str]:
     """The versions of Python and of ``packages``."""
     return {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}}
+
+
+def peak_resident() -> float:
+    """Peak resident memory of this process in MB."""
+    try:
+        # ru_maxrss would do, but a child starts with its parent's.
+        words = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+        return int(words.split()[1]) / 1e3
+    except OSError:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+class PeakMemory:
+    """Peak memory in MB since it was made: of the allocator on CUDA, else what the process holds (all of it).
+
+    Where a kernel cannot forget an earlier peak, a process that ran something larger before reads that.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.cuda = device.type == "cuda"
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+            return
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            return
+
+    def megabytes(self) -> float:
+        """The peak so far."""
+        return torch.cuda.max_memory_allocated() / 1e6 if self.cuda else peak_resident()

@@ -63,6 +63,7 @@ def measure(c: TrainConf) -> dict[str, Any]:
             "training_images": summary["images"],
             "batch_size": c.trainer.batch_size,
             "training_seconds": summary["seconds"],
+            "peak_memory_mb": summary.get("peak_memory_mb"),
             "params": method.params(),
             "selected_on_test": reference,
             "normalization": c.backbone.normalization,
@@ -159,8 +160,15 @@ def _selection(best: dict[str, Any], home: Path) -> dict[str, Any]:
         "selection_images": best["images"],
         "val_accuracy": best["val_accuracy"],
         "search": home.name,
+        "search_seconds": _search_seconds(home, best["search"]),
         "comparators": {"random_search": best["random_search"]},
     }
+
+
+def _search_seconds(home: Path, name: str) -> float | None:
+    """Wall time of the search, without the random search beside it; None for one finished before it was kept."""
+    clock = home / f"seconds_{name}.json"
+    return read_json(clock)["seconds"] if clock.exists() else None
 
 
 def _measure_subnets(method: Searched, home: Path, on_test: Any) -> dict[str, Any]:

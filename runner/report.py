@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from glora.search import Space
+from runner.costs import cost_table
 from runner.folder import read_json
 from runner.plots import plot_options, plot_params_by_type, plot_search, plot_training
 from runner.plots_few_shot import plot_few_shot
@@ -20,12 +21,13 @@ def collect(root: Path) -> list[dict[str, Any]]:
 
 
 def tables(records: list[dict[str, Any]]) -> list[Table]:
-    """Accuracy tables, and the search table if anything was searched."""
+    """Accuracy tables, the search table if anything was searched, and the cost table."""
     found = build_tables([r for r in records if r["suite"] not in SUITE_TABLES])
     for suite, make in SUITE_TABLES.items():
         found += make([r for r in records if r["suite"] == suite])
     searched = search_table([r for r in records if r["comparators"]])
-    return [*found, searched] if searched.rows else found
+    costs = [cost_table(records)] if records else []
+    return found + ([searched] if searched.rows else []) + costs
 
 
 def show(records: list[dict[str, Any]], folder: Path) -> list[Path]:

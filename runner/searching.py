@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -122,10 +123,16 @@ def _run_search(s: Search, path: Path, name: str) -> Candidate:
     if path.exists():
         s.load_state(read_json(path))
         log.info("%s search: resuming after generation %d", name, s.generation)
+    # Beside the search's own file, which is the same whether or not the search was interrupted.
+    clock = path.with_name(f"seconds_{name}.json")
+    spent = read_json(clock)["seconds"] if clock.exists() else 0.0
     with Progress(f"{name} search", s.generations, s.generation) as progress:
         while not s.done:
+            began = time.perf_counter()
             s.step()
+            spent += time.perf_counter() - began
             write_json(path, s.state())
+            write_json(clock, {"seconds": round(spent, 3)})
             best = s.best()
             words = f"best {100 * best.accuracy:.1f}% with {best.params:,} parameters"
             progress.step(words)

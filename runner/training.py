@@ -19,9 +19,10 @@ from glora.methods import Linear, Searched
 from glora.search import Member, Space
 from glora.train import Trainer, accuracy
 from runner import config as cfg
-from runner.build import Preprocess, TrainingSet, build, open_tracker, split, test_split, training_set
+from runner.build import Preprocess, TrainingSet, build, device_of, open_tracker, split, test_split, training_set
 from runner.config import REFERENCE, TrainConf
 from runner.folder import load_checkpoint, locked, remove_checkpoints, run_folder, save_checkpoint, write_json
+from runner.hardware import PeakMemory
 from runner.progress import Progress, log_file
 from runner.report import draw_training
 
@@ -134,11 +135,16 @@ def train_phase(
         log.info(job.method.space.describe())
     resume = folder / f"resume_{split_name}.pt"
     rows: list[dict[str, Any]] = []
+    memory, earlier_peak = PeakMemory(device_of(c)), 0.0
     state = load_checkpoint(resume)
     if state is not None:
         trainer.load_state(state["trainer"])
-        rows = state["rows"]
+        rows, earlier_peak = state["rows"], state.get("peak_memory_mb", 0.0)
         log.info("resuming after epoch %d", trainer.epoch)
+
+    def peak() -> float:
+        return round(max(earlier_peak, memory.megabytes()), 1)
+
     every = 10 if reference else c.trainer.eval_every
     # Phase two has its own metrics: its epochs would collide with those of the first.
     home = folder if validate else folder / split_name
@@ -158,7 +164,7 @@ def train_phase(
                 row |= {f"val/{k}": v for k, v in evaluate().items()}
             rows.append(row)
             tracker.log(row, trainer.epoch)
-            save_checkpoint(resume, {"trainer": trainer.state(), "rows": rows})
+            save_checkpoint(resume, {"trainer": trainer.state(), "rows": rows, "peak_memory_mb": peak()})
             words = f"loss {row['loss']:.3f} lr {row['lr']:.2e}"
             found = " ".join(f"{k} {100 * v:.1f}%" for k, v in row.items() if k.startswith("val/"))
             progress.step(f"{words} {found}")
@@ -170,6 +176,7 @@ def train_phase(
         "images": len(data.labels),
         "steps": trainer.step,
         "seconds": round(sum(row["seconds"] for row in rows), 1),
+        "peak_memory_mb": peak(),
         "rows": rows,
     }
     write_json(folder / f"train_{split_name}.json", summary)

@@ -5,6 +5,7 @@ import io
 
 import pytest
 
+from runner.costs import cost_table
 from runner.published import TABLE1, TABLE5, VTAB_ORDER
 from runner.render import to_csv, to_latex, to_markdown, to_rich
 from runner.render import write_all as write_tables
@@ -198,3 +199,18 @@ def test_published_hyper_parameters_are_marked_in_every_table():
         chosen = record(hparams="published", selected_on_test=test, comparators=COMPARED)
         for table in (build_table([chosen]), search_table([chosen])):
             assert row(table)["Remarks"] == mark
+
+
+def test_costs_are_means_of_what_was_recorded_and_kept_apart_by_machine():
+    here, there = {"device": "A", "threads": 1}, {"device": "B", "threads": 2}
+    costs = {"training_seconds": 100.0, "search_seconds": None, "peak_memory_mb": None, "environment": here}
+    records = [
+        record(seed=0, **costs),
+        record(seed=1, **costs | {"training_seconds": 300.0, "search_seconds": 40.0, "peak_memory_mb": 512.4}),
+        record("textures", seed=0, **costs | {"environment": there}),
+    ]
+    table = cost_table(records)
+    first, second = row(table), row(table, number=1)
+    assert (first["Training (s)"], first["Search (s)"], first["Peak memory (MB)"]) == ("200 (max 300)", "40", "512")
+    assert (first["Runs"], first["Machine"]) == ("2", "A, 1 thread")
+    assert (second["Training (s)"], second["Search (s)"], second["Machine"]) == ("100", "-", "B, 2 threads")
