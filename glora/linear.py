@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glora.gates import gated_bias, gated_weight
 from glora.options import NONE, LayerConfig, Option
 from glora.product import effective_weight, product
 
@@ -52,6 +53,7 @@ class GLoRALinear(nn.Module):
         for up in (self.Au, self.Bu, self.Cu):
             nn.init.xavier_uniform_(up)
         self.config = IDENTITY
+        self.gates: Tensor | None = None  # given by a supernet with a static graph; then they stand for `config`
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """The trainable tensors by name, Ad, Au, Bd, Bu, Cd, Cu, D (only with a bias), E."""
@@ -93,8 +95,18 @@ class GLoRALinear(nn.Module):
         """The weight W of equation 10, shape (d2, d1), formed in float32 or wider."""
         return effective_weight(self.weight, *self._weight_factors(config))
 
+    def _gated(self, gates: Tensor) -> tuple[Tensor, Tensor]:
+        """W and b of equation 10 by arithmetic that is the same for every choice (`glora.gates`)."""
+        weight = gated_weight(self.weight, (self.Ad, self.Au), (self.Bd, self.Bu), gates)
+        return weight, gated_bias(self.weight, self.bias, (self.Cd, self.Cu), self.D, self.E, gates)
+
     def forward(self, x: Tensor) -> Tensor:
-        """(..., d1) to (..., d2) under `self.config`."""
+        """(..., d1) to (..., d2) under `self.config`, or under `self.gates` where there are any."""
+        if self.gates is not None:
+            # Formed outside autocast, in float32, and cast once.
+            with torch.autocast(x.device.type, enabled=False):
+                weight, shift = self._gated(self.gates)
+            return F.linear(x, weight.to(x.dtype), shift.to(x.dtype))
         config = self.config
         bias = self.merged_bias(config)
         if config.A == NONE and config.B == NONE:

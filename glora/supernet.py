@@ -12,11 +12,13 @@ import copy
 import random
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from glora.attach import replace_module
 from glora.conv import GLoRAConv2d
 from glora.fold import fold_gained_biases
+from glora.gates import gate_table, gates_length
 from glora.linear import GLoRALinear
 from glora.options import check_ranks
 from glora.space import LayerSpec, SearchSpace, Subnet
@@ -42,7 +44,11 @@ class Supernet:
     """
 
     def __init__(
-        self, model: nn.Module, ranks: Sequence[int], head: nn.Module | None = None, convs: bool = False
+        self,
+        model: nn.Module,
+        ranks: Sequence[int],
+        head: nn.Module | None = None,
+        convs: bool = False,
     ) -> None:
         self.model = model
         ranks = check_ranks(ranks)
@@ -82,6 +88,19 @@ class Supernet:
         specs = (LayerSpec(n, m.in_features, m.out_features, m.bias is not None) for n, m in self.layers.items())
         self.space = SearchSpace(tuple(specs), ranks)
         self.current = self.space.smallest
+        self._gates: Tensor | None = None
+
+    def use_static_graph(self) -> None:
+        """Make every layer's choice data (`glora.gates`): one graph for all subnets, as compilers and CUDA graphs want.
+
+        Call it when the model is on its device. Without it each layer takes the branch of its choice, which saves work.
+        """
+        device = next(iter(self.layers.values())).Ad.device
+        # One table that layers view, at one address for good: a step copies one small block and nothing else.
+        self._gates = torch.zeros(len(self.layers), gates_length(self.space.ranks[0]), device=device)
+        for layer, row in zip(self.layers.values(), self._gates, strict=True):
+            layer.gates = row
+        self._set(self.current)
 
     def set(self, subnet: Subnet) -> None:
         """Make the model compute `subnet`. Raises ValueError if it is not in the space."""
@@ -91,6 +110,11 @@ class Supernet:
     def _set(self, subnet: Subnet) -> None:
         for layer, config in zip(self.layers.values(), subnet.layers, strict=True):
             layer.config = config
+        if self._gates is not None:
+            table = gate_table(subnet.layers, self.space.ranks[0])
+            if self._gates.is_cuda:
+                table = table.pin_memory()
+            self._gates.copy_(table, non_blocking=True)
         self.current = subnet
 
     def sample(self, rng: random.Random) -> Subnet:

@@ -6,6 +6,8 @@ what the unbroken run draws.
 
 from __future__ import annotations
 
+import functools
+import math
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 from glora.schedule import cosine_lr
 
 OPTIMIZERS = ("adamw", "sgd")
+Channels = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -55,14 +58,19 @@ class Recipe:
 class Normalizer:
     """uint8 images to normalised floats on the device; `mean` and `std` are per channel in [0, 1] units."""
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Channels
+    std: Channels
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 to float32."""
-        mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1) * 255
-        std = torch.tensor(self.std, device=images.device).view(3, 1, 1) * 255
+        mean, std = _pixel_constants(self.mean, self.std, images.device)
         return (images.float() - mean) / std
+
+
+@functools.cache
+def _pixel_constants(mean: Channels, std: Channels, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Both as (3, 1, 1) in [0, 255] units; kept, since a transfer in every step would make the host wait."""
+    return tuple(torch.tensor(v, device=device).view(3, 1, 1) * 255 for v in (mean, std))  # type: ignore[return-value]
 
 
 class Augmented(Protocol):
@@ -110,6 +118,7 @@ class Trainer:
         seed: drives image order, subnet draws and drop path.
         no_decay: names of parameters that get no weight decay.
         eval_backbone: train with the model in eval mode (no drop path).
+        precision: of the matrix products (autocast); parameters, loss and optimiser stay in the model's own.
     """
 
     def __init__(
@@ -122,7 +131,9 @@ class Trainer:
         before_step: Callable[[random.Random], object] | None = None,
         no_decay: Collection[str] = (),
         eval_backbone: bool = False,
+        precision: torch.dtype = torch.float32,
     ) -> None:
+        self.precision = precision
         self.model, self.parameters, self.recipe = model, parameters, recipe
         self.normalize, self.seed, self.before_step = normalize, seed, before_step
         self.eval_backbone = eval_backbone
@@ -149,7 +160,8 @@ class Trainer:
 
         Raises:
             ValueError: if fewer images than one batch are given.
-            FloatingPointError: if the loss is not finite, before the weights are touched by it.
+            FloatingPointError: after an epoch in which the loss was not finite. What is in memory is lost then; what
+                was saved after the epoch before is not.
         """
         r = self.recipe
         if len(labels) < r.batch_size:
@@ -159,35 +171,45 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.model.train(not self.eval_backbone)
-        loss_sum, hits, seen = 0.0, 0, 0
-        for index in self._batches(len(labels)):
+        # Read once at the end: a look at every step would make the host wait for the device.
+        losses: list[Tensor] = []
+        hits: list[Tensor] = []
+        autocast = torch.autocast(labels.device.type, self.precision, enabled=self.precision != torch.float32)
+        for index in self._batches(len(labels), labels.device):
             if self.before_step is not None:
                 self.before_step(step_rng(self.seed, self.step))
             y = labels[index]
             if isinstance(images, Tensor):
                 x = self.normalize(images[index])
             else:
-                x = images.batch(index, self.epoch).to(y.device)
+                x = images.batch(index.cpu(), self.epoch).to(y.device)
             self.optimizer.zero_grad(set_to_none=r.unused_grad == "none")
-            logits = self.model(x)
-            loss = F.cross_entropy(logits, y)
-            if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"the loss is {loss.item()} at step {self.step}: lower optimizer.lr (now {lr:.3g}) "
-                    "or check the backbone's weights"
-                )
+            with autocast:
+                logits = self.model(x)
+            loss = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), y)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             self.step += 1
-            loss_sum += loss.item() * len(y)
-            hits += int((logits.detach().argmax(1) == y).sum())
-            seen += len(y)
+            losses.append(loss.detach())
+            hits.append((logits.detach().argmax(1) == y).sum())
+        values = torch.stack(losses).tolist()
+        for value, step in zip(values, range(self.step - len(values), self.step), strict=True):
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"the loss is {value} at step {step}: lower optimizer.lr (now {lr:.3g}) "
+                    "or check the backbone's weights"
+                )
+        seen = len(values) * r.batch_size
         self.epoch += 1
-        return {"loss": loss_sum / seen, "train_accuracy": hits / seen, "lr": lr}
+        return {
+            "loss": sum(value * r.batch_size for value in values) / seen,
+            "train_accuracy": int(torch.stack(hits).sum()) / seen,
+            "lr": lr,
+        }
 
-    def _batches(self, count: int) -> Iterator[Tensor]:
+    def _batches(self, count: int, device: torch.device) -> Iterator[Tensor]:
         size, limit = self.recipe.batch_size, self.recipe.max_steps
-        order = epoch_order(count, self.seed, self.epoch)
+        order = epoch_order(count, self.seed, self.epoch).to(device)
         for i in range(count // size):
             if limit is not None and self.step >= limit:
                 return

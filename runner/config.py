@@ -31,6 +31,7 @@ from glora.methods import METHODS, GLoRA
 from glora.options import check_ranks
 from glora.search import SEARCHES
 from glora.train import OPTIMIZERS, Recipe
+from runner import runtime
 
 ASSETS = Path(__file__).parent / "assets"
 REFERENCE = "reference_2023_06"
@@ -157,6 +158,12 @@ class SearchConf:
 
 
 @dataclass
+class RuntimeConf:
+    graph: str = "auto"
+    compile: str = "auto"
+
+
+@dataclass
 class LoggerConf:
     wandb: str = "auto"
     project: str = "glora-vtab"
@@ -172,6 +179,7 @@ class TrainConf:
     protocol: ProtocolConf = field(default_factory=ProtocolConf)
     search: SearchConf = field(default_factory=SearchConf)
     logger: LoggerConf = field(default_factory=LoggerConf)
+    runtime: RuntimeConf = field(default_factory=RuntimeConf)
     ranks: list[int] = field(default_factory=lambda: [8, 4])
     hparams: str = "global"
     seed: int = 0
@@ -182,6 +190,7 @@ class TrainConf:
     data_root: str | None = None
     output_root: str = "outputs"
     device: str = "auto"
+    precision: str = "fp32"
 
 
 def register() -> None:
@@ -308,6 +317,7 @@ def check(c: TrainConf) -> list[str]:
     ):
         if value not in allowed:
             out.append(f"{name}={value} is not one of {', '.join(allowed)}")
+    out += runtime.problems(c)
     for name, number, low in (
         ("trainer.epochs", c.trainer.epochs, 1),
         ("trainer.eval_every", c.trainer.eval_every, 1),
@@ -495,12 +505,14 @@ def label(c: TrainConf) -> str:
 
 
 def identity(c: TrainConf) -> dict[str, Any]:
-    """What decides a training run: the config without device, logger, search and places."""
+    """What decides a training run: the config without device, runtime, logger, search and places."""
     out = asdict(c)
-    for key in ("search", "logger", "device", "output_root", "data_root", "export"):
+    for key in ("search", "logger", "device", "runtime", "output_root", "data_root", "export"):
         del out[key]
     if c.method.name != "glora":
         del out["ranks"]
+    if c.precision == "fp32":  # folders from before it was a choice keep their names
+        del out["precision"]
     out["optimizer"]["lr"] = learning_rate(c)
     del out["trainer"]["lr"], out["trainer"]["epochs_of"], out["dataset"]["lr"]
     del out["method"]["recipe"], out["method"]["retrain"], out["method"]["published"]

@@ -73,6 +73,7 @@ def measure(c: TrainConf) -> dict[str, Any]:
             "trainer": c.trainer.name,
             "recipe": recipe_digest(c),
             "lr": cfg.learning_rate(c),
+            "precision": c.precision,
             "environment": environment(c),
             "data_hash": {"train": summary["data_hash"], "test": test.content_hash},
             "comparators": {},

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from data import DataError, Split
 from glora.backbones import WeightsError
-from glora.methods import Linear, Searched
+from glora.methods import GLoRA, Linear, Searched
 from glora.search import Member, Space
 from glora.train import Trainer, accuracy
 from runner import config as cfg
@@ -25,6 +25,7 @@ from runner.folder import load_checkpoint, locked, remove_checkpoints, run_folde
 from runner.hardware import PeakMemory
 from runner.progress import Progress, log_file
 from runner.report import draw_training
+from runner.runtime import plan
 
 log = logging.getLogger("glora")
 
@@ -46,6 +47,7 @@ class Job:
         self.method, self.prep, self.searched = build(c), Preprocess(c), cfg.searched(c)
         self.probe = self.method if isinstance(self.method, Linear) and isinstance(data.images, Tensor) else None
         self.cached = self.probe is not None
+        self.plan = plan(c, device_of(c))
         self.labels = data.labels
         self.inputs = self._inputs(data.images) if isinstance(data.images, Tensor) else data.images
         model = self.method.model
@@ -53,8 +55,10 @@ class Job:
             assert self.probe.head is not None
             model = self.probe.head
         self.normalize: Callable[[Tensor], Tensor] = nn.Identity() if self.cached else self.prep
+        if self.plan.graph == "static" and isinstance(self.method, GLoRA):
+            self.method.supernet.use_static_graph()
         self.trainer = Trainer(
-            model,
+            self.plan.compiled(model),
             self.method.trainable(),
             cfg.recipe(c),
             self.normalize,
@@ -62,6 +66,7 @@ class Job:
             self.method.before_step,
             self.method.no_decay(),
             self.method.eval_backbone,
+            self.plan.precision,
         )
 
     def _inputs(self, images: Tensor) -> Tensor:
@@ -133,6 +138,7 @@ def train_phase(
     trainer, evaluate = job.trainer, None if val is None else job.evaluator(val)
     if isinstance(job.method, Searched) and job.searched:
         log.info(job.method.space.describe())
+    log.info(job.plan.describe())
     resume = folder / f"resume_{split_name}.pt"
     rows: list[dict[str, Any]] = []
     memory, earlier_peak = PeakMemory(device_of(c)), 0.0

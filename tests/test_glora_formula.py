@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from glora.gates import gate_table
 from glora.linear import GLoRALinear
 from glora.options import LayerConfig, all_configs
 
@@ -48,7 +49,8 @@ def dense_forward(w0, b0, t, config, x):
 
 @pytest.mark.parametrize("ranks", [(8,), (8, 4)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_outputs_and_every_gradient_equal_the_dense_formula(ranks, bias):
+@pytest.mark.parametrize("static", [False, True])
+def test_outputs_and_every_gradient_equal_the_dense_formula(ranks, bias, static):
     configs = all_configs(ranks, bias)
     assert len(configs) == {(1, True): 432, (2, True): 900, (1, False): 144, (2, False): 300}[len(ranks), bias]
     layer = filled_layer(RANK, bias)
@@ -58,6 +60,7 @@ def test_outputs_and_every_gradient_equal_the_dense_formula(ranks, bias):
     wanted = [x, *named.values()]
     for config in configs:
         layer.config = config
+        layer.gates = gate_table((config,), RANK)[0] if static else None
         y = layer(x)
         expected = dense_forward(layer.weight, layer.bias, named, config, x)
         torch.testing.assert_close(y, expected, rtol=0, atol=1e-10)
@@ -172,7 +175,8 @@ def test_only_a_lora_pays_for_the_dense_weight_gradient():
         assert count.large == (3 if config.A.kind == "lora" else 2), config
 
 
-def test_a_bfloat16_product_stays_close_to_float32():
+@pytest.mark.parametrize("static", [False, True])
+def test_a_bfloat16_product_stays_close_to_float32(static):
     """W is formed in float32 and cast once: outputs and gradients within 2 % of float32, in the norm."""
     torch.manual_seed(0)
     layer = GLoRALinear(nn.Linear(64, 96), RANK)
@@ -181,6 +185,7 @@ def test_a_bfloat16_product_stays_close_to_float32():
     x, probe = torch.randn(256, 64, requires_grad=True), torch.randn(256, 96)
     for config in all_configs((8, 4)):
         layer.config = config
+        layer.gates = gate_table((config,), RANK)[0] if static else None
         wide, right = layer(x), gradients(layer, x, probe)
         with torch.autocast("cpu", torch.bfloat16):
             narrow = layer(x)

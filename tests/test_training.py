@@ -4,6 +4,7 @@ import pytest
 import timm
 import torch
 from timm.scheduler import CosineLRScheduler
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from glora import Supernet
 from glora.schedule import cosine_lr
@@ -109,3 +110,47 @@ def test_the_default_trainer_is_a_plain_adamw_loop_bit_for_bit():
             optimizer.step()
     assert all(torch.equal(p, q) for p, q in zip(one.parameters(), two.parameters(), strict=True))
     assert not torch.equal(one[1].weight, model()[1].weight)
+
+
+def test_a_loss_that_is_not_finite_ends_the_epoch_and_names_its_step():
+    _, trainer = make()
+    trainer.train_epoch(*images())
+    trainer.before_step = lambda rng: trainer.step == 4 and trainer.parameters["head.bias"].data.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="nan at step 4: lower optimizer.lr"):
+        trainer.train_epoch(*images())
+
+
+def test_the_host_reads_from_the_device_once_an_epoch_not_once_a_step():
+    class Reads(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.count += func._schema.name == "aten::_local_scalar_dense"
+            return func(*args, **(kwargs or {}))
+
+    found = []
+    for steps in (2, 5):
+        supernet, _ = make()
+        supernet.use_static_graph()
+        recipe = Recipe(batch_size=16, optimizer="sgd")  # on a CPU AdamW reads its own step count, which lives there
+        normalize = Normalizer((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+        trainer = Trainer(supernet.model, supernet.trainable(), recipe, normalize, 7, supernet.sample)
+        with Reads() as reads:
+            trainer.train_epoch(*images(16 * steps))
+        found.append(reads.count)
+    assert found[0] == found[1]
+
+
+def test_a_bfloat16_run_follows_the_float32_one():
+    """Losses of every epoch within 2 %; parameters and their gradients stay float32."""
+    losses = []
+    for precision in (torch.float32, torch.bfloat16):
+        supernet, _ = make()
+        recipe = Recipe(lr=5e-3, epochs=10, warmup_epochs=1, batch_size=16)
+        normalize = Normalizer((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+        trainer = Trainer(
+            supernet.model, supernet.trainable(), recipe, normalize, 7, supernet.sample, precision=precision
+        )
+        losses.append([trainer.train_epoch(*images())["loss"] for _ in range(10)])
+        assert {p.grad.dtype for p in trainer.parameters.values()} == {torch.float32}
+    assert losses[1] != losses[0] and losses[1] == pytest.approx(losses[0], rel=0.02)

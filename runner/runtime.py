@@ -1,0 +1,71 @@
+"""How a run computes, chosen from the device and open to being overridden: form of the supernet, compiler, precision.
+
+Form and compiler change no number beyond rounding, so they are no part of a run's identity; precision is one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from runner.config import TrainConf
+
+GRAPHS = ("auto", "branch", "static")
+COMPILES = ("auto", "off", "default", "reduce-overhead", "max-autotune")
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`graph` is "branch" or "static" for GLoRA's supernet and None for other methods; `compile` a mode or "off"."""
+
+    graph: str | None
+    compile: str
+    precision: torch.dtype
+
+    def describe(self) -> str:
+        """One line for the log."""
+        forms = {"branch": "one branch per option", "static": "one static graph for all subnets"}
+        form = f"{forms[self.graph]}, " if self.graph else ""
+        return f"{form}torch.compile {self.compile}, matrix products in {str(self.precision).removeprefix('torch.')}"
+
+    def compiled(self, model: nn.Module) -> nn.Module:
+        """The model to call in a training step; it shares its parameters with `model`."""
+        if self.compile == "off":
+            return model
+        return torch.compile(model, mode=None if self.compile == "default" else self.compile)  # type: ignore[return-value]
+
+
+def plan(c: TrainConf, device: torch.device) -> Plan:
+    """What "auto" means: on CUDA GLoRA's supernet is one compiled static graph; elsewhere branches save work."""
+    r, glora = c.runtime, c.method.name == "glora"
+    pays = device.type == "cuda" or r.compile not in ("auto", "off")
+    static = r.graph == "static" or (r.graph == "auto" and pays and c.optimizer.unused_grad == "zero")
+    # Branches would be compiled anew for every choice.
+    usual = "default" if static and glora and device.type == "cuda" else "off"
+    graph = ("static" if static else "branch") if glora else None
+    return Plan(graph, usual if r.compile == "auto" else r.compile, PRECISIONS[c.precision])
+
+
+def problems(c: TrainConf) -> list[str]:
+    """What is wrong with the choice, a sentence each."""
+    r, out = c.runtime, []
+    allowed = (("runtime.graph", r.graph, GRAPHS), ("runtime.compile", r.compile, COMPILES),
+               ("precision", c.precision, PRECISIONS))  # fmt: skip
+    for name, value, known in allowed:
+        if value not in known:
+            out.append(f"{name}={value} is not one of {', '.join(known)}")
+    if r.graph == "static" and c.method.name != "glora":
+        out.append(f"runtime.graph=static is a form of GLoRA's supernet; leave it out for method={c.method.name}")
+    elif r.graph == "static" and c.optimizer.unused_grad != "zero":
+        out.append("runtime.graph=static gives unused tensors zero gradients; write optimizer.unused_grad=zero "
+                   "or runtime.graph=branch")  # fmt: skip
+    branches = r.graph == "branch" or c.optimizer.unused_grad != "zero"
+    if c.method.name == "glora" and branches and r.compile not in ("auto", "off"):
+        out.append("runtime.compile with branches would compile every choice anew; write runtime.graph=static "
+                   "(which needs optimizer.unused_grad=zero)")  # fmt: skip
+    return out

@@ -1,0 +1,61 @@
+"""The form of computation: chosen from the device, overridden by words, named, and no part of a run's identity."""
+
+import pytest
+import torch
+from test_configs import composed
+
+from runner import config as cfg
+from runner.folder import run_folder
+from runner.runtime import plan
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def read(*words):
+    return cfg.read(composed("dataset=digits", "trainer=mini", *words))
+
+
+@pytest.mark.parametrize(
+    ("words", "device", "graph", "compile"),
+    [
+        ([], CPU, "branch", "off"),
+        ([], CUDA, "static", "default"),
+        (["optimizer.unused_grad=none"], CUDA, "branch", "off"),
+        (["method=lora"], CUDA, None, "off"),
+        (["runtime.graph=branch"], CUDA, "branch", "off"),
+        (["runtime.graph=static"], CPU, "static", "off"),
+        (["runtime.graph=static", "runtime.compile=reduce-overhead"], CUDA, "static", "reduce-overhead"),
+        (["runtime.compile=default"], CPU, "static", "default"),
+        (["method=lora", "runtime.compile=default"], CPU, None, "default"),
+    ],
+)
+def test_the_device_decides_and_words_override(words, device, graph, compile):
+    found = plan(read(*words), device)
+    assert (found.graph, found.compile) == (graph, compile)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["runtime.graph=eager"], "runtime.graph=eager is not one of auto, branch, static"),
+        (["precision=fp16"], "precision=fp16 is not one of fp32, bf16"),
+        (["runtime.graph=static", "method=lora"], "leave it out for method=lora"),
+        (["runtime.graph=static", "optimizer.unused_grad=none"], "write optimizer.unused_grad=zero"),
+        (["runtime.graph=branch", "runtime.compile=default"], "write runtime.graph=static"),
+        (["optimizer.unused_grad=none", "runtime.compile=default"], "needs optimizer.unused_grad=zero"),
+    ],
+)
+def test_what_does_not_fit_is_refused(words, message):
+    with pytest.raises(cfg.ConfigError, match=message):
+        read(*words)
+
+
+def test_form_and_compiler_share_a_run_folder_and_precision_does_not():
+    usual = run_folder(read())
+    assert run_folder(read("runtime.graph=static", "runtime.compile=default", "precision=fp32")) == usual
+    assert run_folder(read("precision=bf16")) != usual
+
+
+def test_the_log_names_the_form():
+    words = plan(read("runtime.graph=static", "precision=bf16"), CPU).describe()
+    assert words == "one static graph for all subnets, torch.compile off, matrix products in bfloat16"
