@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import subprocess
-import sys
 import tarfile
 import threading
 import zipfile
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import forked
 
 from data import DataError
 from data.archives import ARCHIVES, Archive, fetch, unpack, unpacked
@@ -156,7 +155,7 @@ def test_a_member_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
 
 def test_big_downloads_have_to_be_asked_for(tmp_path: Path) -> None:
     words = ["dataset=clevr_count", f"data_root={tmp_path}"]
-    done = subprocess.run([sys.executable, "prepare.py", *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = forked(["prepare.py", *words])
     assert done.returncode == 1 and "download=yes" in done.stderr and "19.02 GB" in done.stdout
     assert not (tmp_path / "raw").exists()
 

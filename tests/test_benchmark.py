@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import forked
 
 from benchmark import main
 from runner.bench_model import Setting, Step
@@ -37,7 +38,7 @@ def test_train_and_search_in_small(tmp_path):
     assert found["flops_per_step"]["glora"] < found["flops_per_step"]["reference"]
     assert found["ratio_to_base"]["reference"] == [1.0, 1.0] and min(found["peak_megabytes"].values()) > 100
     assert found["command"].endswith("batch=4 device=cpu precision=fp32 repeats=2")
-    done = run("search", *small, "ranks=[2]")
+    done = forked(["benchmark.py", "search", *small, "ranks=[2]"])
     assert done.returncode == 0 and "| merged model |" in done.stdout
 
 

@@ -2,16 +2,17 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from commands import ROOT, forked, kill_when
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).resolve().parent.parent
+from runner import quickstart
+
 # Random weights of a two-block model: the commands are under test here, not the accuracy.
 SMALL = [
     "dataset=digits",
@@ -33,11 +34,15 @@ def data_root(tmp_path_factory):
 
 
 def command(script, root, data_root, *words):
-    return [sys.executable, script, *SMALL, f"output_root={root}", f"data_root={data_root}", *words]
+    return [script, *SMALL, f"output_root={root}", f"data_root={data_root}", *words]
 
 
 def run(script, root, data_root, *words):
-    return subprocess.run(command(script, root, data_root, *words), cwd=ROOT, capture_output=True, text=True)
+    return forked(command(script, root, data_root, *words))
+
+
+def fresh(command):
+    return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
 
 
 def only(root, pattern):
@@ -48,7 +53,7 @@ def only(root, pattern):
 
 def test_train_search_evaluate_and_rerun(tmp_path, data_root):
     for script in ("train.py", "search.py", "evaluate.py"):
-        done = run(script, tmp_path, data_root)
+        done = fresh(command(script, tmp_path, data_root))
         assert done.returncode == 0, done.stderr
     assert "GLoRA-8-4" in done.stdout
     record = json.loads(only(tmp_path, "result.json").read_text())
@@ -63,22 +68,13 @@ def test_train_search_evaluate_and_rerun(tmp_path, data_root):
 def test_killed_training_and_search_resume_to_the_same_bits(tmp_path, data_root):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert run("train.py", whole, data_root).returncode == 0
-    process = subprocess.Popen(command("train.py", broken, data_root), cwd=ROOT, stdout=subprocess.DEVNULL)
-    deadline = time.time() + 120
-    while not list(broken.rglob("resume_train800.pt")) and time.time() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_when(broken, "resume_train800.pt", command("train.py", broken, data_root))
     again = run("train.py", broken, data_root)
     assert again.returncode == 0 and "resuming after epoch" in again.stdout
     one, two = (load_file(only(r, "weights.safetensors")) for r in (whole, broken))
     assert one.keys() == two.keys() and all((one[k] == two[k]).all() for k in one)
     assert run("search.py", whole, data_root).returncode == 0
-    process = subprocess.Popen(command("search.py", broken, data_root), cwd=ROOT, stdout=subprocess.DEVNULL)
-    while not list(broken.rglob("evolution.json")) and time.time() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_when(broken, "evolution.json", command("search.py", broken, data_root))
     assert run("search.py", broken, data_root).returncode == 0
     for name in ("evolution.json", "random.json", "best.json"):
         assert only(whole, name).read_text() == only(broken, name).read_text()
@@ -134,7 +130,7 @@ def test_a_mistake_is_one_clear_message(tmp_path, data_root, words, said):
 
 def test_a_task_without_data_names_the_command_that_prepares_it(tmp_path, data_root):
     words = ["dataset=cifar100", f"output_root={tmp_path}", f"data_root={data_root}"]
-    done = subprocess.run([sys.executable, "train.py", *words], cwd=ROOT, capture_output=True, text=True)
+    done = forked(["train.py", *words])
     assert done.returncode == 2 and "python prepare.py dataset=cifar100" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -150,9 +146,7 @@ def test_missing_weights_are_named_within_15_seconds(tmp_path, data_root):
 
 def test_no_dataset_is_one_clear_message(tmp_path):
     for script in ("train.py", "search.py", "export.py"):
-        done = subprocess.run(
-            [sys.executable, script, f"output_root={tmp_path}"], cwd=ROOT, capture_output=True, text=True
-        )
+        done = forked([script, f"output_root={tmp_path}"])
         assert done.returncode == 2 and "dataset=<id>" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -173,8 +167,7 @@ def test_a_sweep_goes_on_after_a_failed_job_and_says_so_in_the_end(tmp_path, dat
     shared = [*SMALL[1:], "method=linear", "backbone=vit_micro", f"output_root={tmp_path}", f"data_root={data_root}"]
 
     def sweep(script, tasks):
-        words = [sys.executable, script, "-m", f"dataset={tasks}", *shared]
-        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+        return forked([script, "-m", f"dataset={tasks}", *shared])
 
     done = sweep("train.py", "digits,cifar100,textures")
     assert done.returncode == 2 and "prepare.py dataset=cifar100" in done.stderr
@@ -184,16 +177,34 @@ def test_a_sweep_goes_on_after_a_failed_job_and_says_so_in_the_end(tmp_path, dat
     assert "Textures" in (tmp_path / "tables" / "table.tex").read_text()
 
 
-def test_quickstart_in_small_ends_in_a_table_with_both_methods_on_both_tasks(tmp_path, data_root):
+def quickstart_words(root, data_root):
     words = [w for w in SMALL if not w.startswith(("dataset", "trainer=", "search.generations"))]
-    words += ["search.generations=1", f"output_root={tmp_path}", f"data_root={data_root}", "backbone.kwargs.depth=1"]
-    command = [sys.executable, "-m", "runner.quickstart", *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    last = done.stdout[done.stdout.rindex("$ python evaluate.py") :]
+    return [*words, "search.generations=1", f"output_root={root}", f"data_root={data_root}", "backbone.kwargs.depth=1"]
+
+
+def check_quickstart(printed, root):
+    last = printed[printed.rindex("$ python evaluate.py") :]
     for word in ("Linear", "GLoRA-8-4", "Digits", "Shapes-Loc", "candidates.png", "options.png"):
         assert word in last
-    assert len(list(tmp_path.rglob("result.json"))) == 4
+    assert len(list(root.rglob("result.json"))) == 4
+
+
+def test_quickstart_in_small_ends_in_a_table_with_both_methods_on_both_tasks(tmp_path, data_root, capsys, monkeypatch):
+    def run_forked(command, cwd, stdout):
+        done = forked(command[1:])
+        print("" if stdout == subprocess.DEVNULL else done.stdout, done.stderr)
+        return done
+
+    monkeypatch.setattr(quickstart.subprocess, "run", run_forked)
+    assert quickstart.main(quickstart_words(tmp_path, data_root)) == 0
+    check_quickstart(capsys.readouterr().out, tmp_path)
+
+
+@pytest.mark.slow  # eleven interpreters
+def test_quickstart_in_small_as_the_makefile_runs_it(tmp_path, data_root):
+    done = fresh(["-m", "runner.quickstart", *quickstart_words(tmp_path, data_root)])
+    assert done.returncode == 0, done.stderr
+    check_quickstart(done.stdout, tmp_path)
 
 
 def test_a_baseline_is_measured_and_a_search_over_methods_passes_it_over(tmp_path, data_root):

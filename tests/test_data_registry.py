@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
 import torch
+from commands import forked
 
 from data import SPLITS, SUITES, TASKS, DataError, default_data_root, get_task, load_split
 from data.build import split_path, variant
@@ -18,8 +18,8 @@ from data.store import write_split
 ROOT = Path(__file__).parent.parent
 
 
-def run_prepare(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "prepare.py", *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
+def run_prepare(*words: str) -> CompletedProcess[str]:
+    return forked(["prepare.py", *words])
 
 
 def test_suites_and_groups() -> None:

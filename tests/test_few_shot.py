@@ -4,15 +4,14 @@ import hashlib
 import json
 import random
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from commands import forked, kill_when
 from PIL import Image
-from small_shots import CLASSES, COUNTS, ROOT, make_set, shrink, write_list
+from small_shots import CLASSES, COUNTS, make_set, shrink, write_list
 from torchvision.transforms import functional as TF
 
 from data import Augmented, DataError, load_pictures, load_shots, load_split, shot_task
@@ -184,8 +183,7 @@ def test_stored_training_pictures_are_the_files(small):
 
 
 def run(script, root, *words):
-    command = [sys.executable, "tests/small_shots.py", script, *words, f"data_root={root}"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return forked(["tests/small_shots.py", script, *words, f"data_root={root}"])
 
 
 def train_words(root, *more):
@@ -217,12 +215,11 @@ def test_a_killed_run_resumes_to_the_same_bits_with_augmentation(small):
     for root in ("whole", "broken"):
         more = [*TINY, *words, f"output_root={small / root}"]
         if root == "broken":
-            command = [sys.executable, "tests/small_shots.py", "train.py", *more, f"data_root={small}"]
-            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-            while process.poll() is None and not list((small / root).rglob("resume_train800.pt")):
-                pass
-            process.kill()
-            process.wait()
+            kill_when(
+                small / root,
+                "resume_train800.pt",
+                ["tests/small_shots.py", "train.py", *more, f"data_root={small}"],
+            )
         done = run("train.py", small, *more)
         assert done.returncode == 0, done.stderr
         (weights,) = (small / root).rglob("weights.safetensors")
@@ -258,18 +255,17 @@ def test_domain_generalisation_from_lists_to_the_table(small):
     ],
 )
 def test_a_mistake_is_one_clear_message(tmp_path, words, said):
-    command = [sys.executable, "train.py", *TINY, *words, f"output_root={tmp_path}", f"data_root={tmp_path}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = forked(["train.py", *TINY, *words, f"output_root={tmp_path}", f"data_root={tmp_path}"])
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
 
 
 def test_prepare_says_which_lists_and_images_are_needed(tmp_path):
-    command = [sys.executable, "prepare.py", "dataset=stanford_cars", f"data_root={tmp_path}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    command = ["prepare.py", "dataset=stanford_cars", f"data_root={tmp_path}"]
+    done = forked(command)
     assert done.returncode == 1 and "missing list" in done.stderr and "Traceback" not in done.stderr
     for word in ("ZhangYuanhan-AI/NOAH", "few-shot/standford-cars/annotations", "cars_train.tgz"):
         assert word in done.stdout
-    wrong = subprocess.run([*command, "shots=3"], cwd=ROOT, capture_output=True, text=True)
+    wrong = forked([*command, "shots=3"])
     assert wrong.returncode == 2 and "shots=3" in wrong.stderr
 
 

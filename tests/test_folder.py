@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import forked
 from PIL import Image
 from test_vtab_cli import SMALL
 from vtab_raw import picture, save
 
 from data import DataError, load_own, own_images
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def class_folders(root: Path, per_class: int = 30) -> Path:
@@ -112,7 +109,7 @@ def test_own_images_through_the_command_line(tmp_path: Path) -> None:
     words = ["dataset=folder", f"dataset.root={root}", "dataset.train=48", f"data_root={tmp_path}", *SMALL,
              f"output_root={tmp_path / 'out'}", "method=linear", "trainer.batch_size=16"]  # fmt: skip
     for script in ("train.py", "evaluate.py"):
-        done = subprocess.run([sys.executable, script, *words], cwd=ROOT, capture_output=True, text=True)
+        done = forked([script, *words])
         assert done.returncode == 0, done.stderr
     record = json.loads(next((tmp_path / "out").rglob("result.json")).read_text())
     assert record["dataset"].startswith("folder-insects-") and record["training_images"] == 48
@@ -121,5 +118,5 @@ def test_own_images_through_the_command_line(tmp_path: Path) -> None:
         ("dataset.root=/none", "not a folder"),
         ("dataset.root=null", "needs dataset.root="),
     ):
-        done = subprocess.run([sys.executable, "train.py", *words, bad], cwd=ROOT, capture_output=True, text=True)
+        done = forked(["train.py", *words, bad])
         assert done.returncode != 0 and said in done.stderr and "Traceback" not in done.stderr

@@ -2,17 +2,15 @@
 
 import json
 import random
-import signal
-import subprocess
-import time
 from dataclasses import replace
 from statistics import fmean
 
 import pytest
 import timm
 import torch
+from commands import kill_when
 from safetensors.torch import load_file
-from test_cli import ROOT, command, data_root, only, run  # noqa: F401
+from test_cli import command, data_root, only, run  # noqa: F401
 from test_configs import composed
 from timm.models.swin_transformer import SwinTransformer
 
@@ -312,12 +310,7 @@ def test_train_search_evaluate_and_a_kill_while_retraining(tmp_path, data_root):
     done = run("evaluate.py", whole, data_root, *WORDS)
     assert done.returncode == 2 and "run search.py" in done.stderr
     assert run("search.py", whole, data_root, *WORDS).returncode == 0
-    process = subprocess.Popen(command("search.py", broken, data_root, *WORDS), cwd=ROOT, stdout=subprocess.DEVNULL)
-    deadline = time.time() + 120
-    while not list(broken.rglob("retrained/resume_train800.pt")) and time.time() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_when(broken, "retrained/resume_train800.pt", command("search.py", broken, data_root, *WORDS))
     assert run("search.py", broken, data_root, *WORDS).returncode == 0
     one, two = (load_file(only(r, "retrained/weights.safetensors")) for r in (whole, broken))
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)

@@ -2,11 +2,9 @@
 
 import json
 import random
-import subprocess
-import sys
 
 import pytest
-from test_cli import ROOT, SMALL, data_root, run  # noqa: F401
+from test_cli import SMALL, data_root, fresh, run  # noqa: F401
 from test_search import small_space, vectors
 
 from glora import NSGA2Search, RandomSearch
@@ -110,11 +108,11 @@ def test_limits_budget_and_resuming_hold_as_for_the_other_searches():
 @pytest.mark.slow  # five commands
 def test_the_comparison_runs_each_search_once_and_its_figures_follow_from_the_candidates(tmp_path, data_root):  # noqa: F811
     words = [*SMALL, f"output_root={tmp_path}", f"data_root={data_root}"]
-    command = [sys.executable, "-m", "runner.compare_searches", *words, "seeds=2"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    command = ["-m", "runner.compare_searches", *words, "seeds=2"]
+    done = fresh(command)
     assert done.returncode == 2 and "run train.py" in done.stderr and "Traceback" not in done.stderr
     assert run("train.py", tmp_path, data_root).returncode == 0
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = fresh(command)
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.rglob("comparison.json")
     record = json.loads(path.read_text())
@@ -131,5 +129,5 @@ def test_the_comparison_runs_each_search_once_and_its_figures_follow_from_the_ca
             assert figures["hypervolume"] == pytest.approx(area) and 0 <= area < 1
     assert "Hypervolume" in (path.parent / "table.md").read_text() and (path.parent / "fronts.png").exists()
     stamps = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("best.json")}
-    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True).returncode == 0
+    assert fresh(command).returncode == 0
     assert stamps == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("best.json")} and len(stamps) == 6

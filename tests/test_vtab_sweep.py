@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import forked
 from small_vtab import TEST
 from vtab_raw import write_noah
 
@@ -17,7 +16,6 @@ from data.sources.noah import OTHER_SPELLINGS
 from data.vtab_table import VTAB_BY_ID
 from runner.tables import GROUPS
 
-ROOT = Path(__file__).resolve().parent.parent
 SMALL = [
     "backbone=vit_b16_in21k", "backbone.pretrained=false", "backbone.image_size=32",
     "+backbone.kwargs={img_size:32,patch_size:16,embed_dim:32,depth:1,num_heads:2}",
@@ -27,8 +25,7 @@ SMALL = [
 
 
 def run(script: str, *words: str) -> str:
-    given = [sys.executable, "tests/small_vtab.py", script, *words]
-    done = subprocess.run(given, cwd=ROOT, capture_output=True, text=True)
+    done = forked(["tests/small_vtab.py", script, *words])
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout

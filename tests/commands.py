@@ -1,0 +1,63 @@
+"""The scripts as processes of their own, forked from one that has imported their libraries already.
+
+A fresh interpreter spends most of a small command's time on importing torch, torchvision and timm. A forked one has
+its own arguments, output, exit status and memory, and can be killed. What only a fresh interpreter shows is tested with
+one.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+import tempfile
+import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from subprocess import CompletedProcess
+
+ROOT = Path(__file__).resolve().parent.parent
+_FORKED = multiprocessing.get_context("forkserver")  # its server has no threads, unlike the process of the tests
+_FORKED.set_forkserver_preload(
+    ["runner.cli", "runner.training", "runner.searching", "runner.measuring", "runner.tables", "rich.console",
+     "sklearn.datasets", "matplotlib.backends.backend_agg", "matplotlib.figure"]
+)  # fmt: skip
+
+
+def _script(command: list[str], stdout: str, stderr: str) -> None:
+    for stream, path in ((sys.stdout, stdout), (sys.stderr, stderr)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream.fileno())
+    os.chdir(ROOT)
+    sys.argv = command
+    sys.path.insert(0, str((ROOT / command[0]).parent))
+    runpy.run_path(str(ROOT / command[0]), run_name="__main__")
+
+
+def start(command: list[str], stdout: str = os.devnull, stderr: str = os.devnull) -> BaseProcess:
+    """Start ``[script, *words]`` in the root of the repository, its output going to files."""
+    process = _FORKED.Process(target=_script, args=(command, stdout, stderr))
+    process.start()
+    return process
+
+
+def forked(command: list[str]) -> CompletedProcess[str]:
+    """Run ``[script, *words]`` to its end, as `subprocess.run` with captured text does."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, name) for name in ("stdout", "stderr")]
+        process = start(command, *map(str, files))
+        process.join()
+        assert process.exitcode is not None
+        said = [path.read_text() if path.exists() else "" for path in files]
+    return CompletedProcess(command, process.exitcode, *said)
+
+
+def kill_when(root: Path, pattern: str, command: list[str]) -> None:
+    """Start the command and end it with SIGKILL as soon as a file that matches the pattern lies under the root."""
+    process, deadline = start(command), time.time() + 120
+    while process.is_alive() and not list(root.rglob(pattern)) and time.time() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, f"it ended by itself with status {process.exitcode}"
