@@ -41,3 +41,16 @@ def main(stage: Callable[[TrainConf], object]) -> None:
     job()
     if failures:
         sys.exit(2)
+
+
+def own_number(name: str, default: int) -> int:
+    """Take `name=<positive number>` off the command line: a word of one tool that is none of the config's."""
+    given = [w for w in sys.argv[1:] if w.startswith(f"{name}=")]
+    if not given:
+        return default
+    sys.argv[1:] = [w for w in sys.argv[1:] if w not in given]
+    value = given[-1].removeprefix(f"{name}=")
+    if not value.isdecimal() or int(value) < 1:
+        print(f"error: {name}={value} must be a positive number such as {name}={default or 60}", file=sys.stderr)
+        sys.exit(2)
+    return int(value)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import shutil
 import statistics
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from glora.methods import Searched
 from glora.search import SEARCHES, hypervolume, pareto_front
 from runner import config as cfg
 from runner.build import build
-from runner.cli import main
+from runner.cli import main, own_number
 from runner.config import TrainConf
 from runner.folder import digest, read_json, run_folder, search_folder, write_json
 from runner.plots import plot_fronts
@@ -104,17 +103,6 @@ def comparison_table(record: dict[str, Any], title: str) -> Table:
     return Table(f"Searches at equal budget: {title}", header, rows, notes)
 
 
-def _words() -> int:
-    """Take `seeds=` off the command line, as it is no word of the config."""
-    given = [w for w in sys.argv[1:] if w.startswith("seeds=")]
-    sys.argv[1:] = [w for w in sys.argv[1:] if w not in given]
-    value = given[-1].removeprefix("seeds=") if given else "5"
-    if not value.isdecimal() or int(value) < 1:
-        print(f"error: seeds={value} must be a positive number such as seeds=5", file=sys.stderr)
-        sys.exit(2)
-    return int(value)
-
-
 if __name__ == "__main__":
-    count = _words()
+    count = own_number("seeds", 5)
     main(lambda c: print(f"written: {compare(c, count)}"))

@@ -45,3 +45,6 @@ def test_the_test_split_is_loaded_in_one_place_and_asked_for_by_the_declared_sta
         source = (ROOT / "runner" / name).read_text()
         calls = [line for line in source.splitlines() if "test_split(c)" in line]
         assert len(calls) == 1 and "reference" in calls[0].lower()
+    for path in (ROOT / "tools").glob("*.py"):
+        named = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+        assert not named & {"test_split", "target_splits"}

@@ -1,0 +1,183 @@
+"""Do inherited weights rank subnets as training them alone does? The standard check of weight sharing.
+
+    python tools/rank_correlation.py dataset=digits trainer=mini [subnets=20] [alone_epochs=60]
+
+The words are those of train.py, whose supernet must be finished. Draws `subnets` subnets as a training step does,
+measures each on val200 with the weights it inherits, trains each alone from the pre-trained backbone with the
+supernet's recipe (`alone_epochs`: for another number of epochs), measures it on val200 again, and compares the two
+orders: Kendall's tau-b and Spearman's rho with bootstrap intervals. Writes <run>/rank_correlation/e<epochs>; trained
+subnets are in its file, so a killed run goes on after the last one and more `subnets` are added to those there.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from data import Split
+from glora.methods import Searched
+from glora.search import Member, Space
+from glora.train import accuracy
+from runner import config as cfg
+from runner.build import Preprocess, TrainingSet, environment, load_trained, split, training_set
+from runner.cli import main, own_number
+from runner.config import REFERENCE, ConfigError, TrainConf
+from runner.folder import locked, read_json, run_folder, write_json
+from runner.plots import new_figure, save, tidy
+from runner.progress import Progress, log_file
+from runner.training import Job
+
+log = logging.getLogger("glora")
+Pairs = Sequence[tuple[float, float]]
+RESAMPLES = 1000
+
+
+def draw(space: Space, count: int) -> list[Member]:
+    """The first `count` distinct subnets of one fixed sequence of uniform draws.
+
+    Raises:
+        ConfigError: if the space seems to hold fewer.
+    """
+    found: dict[Member, None] = {}
+    for number in range(20 * count):
+        found[space.sample(random.Random(f"alone-{number}"))] = None
+        if len(found) == count:
+            return list(found)
+    raise ConfigError(f"subnets={count}: {20 * count} draws gave {len(found)} distinct ones; ask for no more than that")
+
+
+def train_alone(c: TrainConf, subnet: Member, data: TrainingSet, val: Split) -> float:
+    """val200 accuracy of one subnet trained from the pre-trained backbone with the recipe, seed and order of `c`."""
+    job = Job(c, data)
+    method = job.method
+    assert isinstance(method, Searched)
+    job.trainer.before_step = lambda _: method.set(subnet)
+    while not job.trainer.done:
+        job.trainer.train_epoch(job.inputs, job.labels)
+    return accuracy(method.evaluator().write(subnet), val.images, val.labels, job.prep)
+
+
+def correlate(c: TrainConf, count: int, epochs: int) -> Path:
+    """Train what is not trained yet, write rank_correlation.json and .png; returns their folder.
+
+    Args:
+        c: the words of the supernet.
+        count: how many subnets at least; those of earlier calls stay.
+        epochs: of each training alone; 0 for as many as the supernet had.
+
+    Raises:
+        ConfigError: without a finished supernet, for methods without subnets, and where val200 was trained on.
+    """
+    if not cfg.searched(c):
+        raise ConfigError(f"method={c.method.name} has no subnets that share weights; use method=glora or method=noah")
+    if c.protocol.name == REFERENCE:
+        raise ConfigError(f"protocol={REFERENCE} trains the supernet on val200; use protocol=clean")
+    supernet = load_trained(c, run_folder(c), final=False)
+    assert isinstance(supernet, Searched)
+    alone = replace(c, trainer=replace(c.trainer, epochs=epochs or c.trainer.epochs))
+    folder = run_folder(c) / "rank_correlation" / f"e{alone.trainer.epochs}"
+    path, space, evaluator, prep = folder / "rank_correlation.json", supernet.space, supernet.evaluator(), Preprocess(c)
+    with locked(folder), log_file(folder / "rank_correlation.log"):
+        rows = read_json(path)["subnets"] if path.exists() else []
+        finished = {space.decode(row) for row in rows}
+        missing = [subnet for subnet in draw(space, count) if subnet not in finished]
+        log.info("%d subnets are finished, %d to train", len(rows), len(missing))
+        data, val, title = training_set(alone, "train800"), split(c, "val200"), f"{cfg.task(c).id}, {cfg.label(c)}"
+        with Progress(f"{title} alone", len(rows) + len(missing), len(rows)) as progress:
+            for subnet in missing:
+                inherited = accuracy(evaluator.write(subnet), val.images, val.labels, prep)
+                found = train_alone(alone, subnet, data, val)
+                sizes = {"params": space.params(subnet), "inherited": inherited, "alone": found}
+                rows.append({**space.encode(subnet), **sizes})
+                write_json(path, {"subnets": rows})
+                words = f"inherited {100 * inherited:.1f}%, alone {100 * found:.1f}%"
+                progress.step(words)
+                log.info("subnet %d: %s, %s parameters", len(rows), words, f"{sizes['params']:,}")
+        record = {
+            "run": str(run_folder(c).relative_to(c.output_root)),
+            "epochs": {"supernet": c.trainer.epochs, "alone": alone.trainer.epochs},
+            "lr": cfg.learning_rate(c),
+            "images": {"trained_on": len(data.labels), "measured_on": len(val.labels)},
+            "environment": environment(c),
+            **statistics_of([(row["inherited"], row["alone"]) for row in rows]),
+            "subnets": rows,
+        }
+        write_json(path, record)
+        log.info("%s", summary(record))
+        plot(record, folder / "rank_correlation.png", f"{title}, {c.backbone.name}")
+    return folder
+
+
+def statistics_of(pairs: Pairs) -> dict[str, Any]:
+    """Kendall's tau-b and Spearman's rho of (inherited, alone) accuracies with 95 % bootstrap intervals, mean and sd.
+
+    A value is None where it is not defined: fewer than two subnets, or one accuracy for all.
+    """
+    from scipy.stats import kendalltau, spearmanr  # scikit-learn, of the base install, brings scipy
+
+    def tau(sample: Pairs) -> float:
+        return float(kendalltau(*zip(*sample, strict=True)).statistic)
+
+    def rho(sample: Pairs) -> float:
+        return float(spearmanr(*zip(*sample, strict=True)).statistic)
+
+    found: dict[str, Any] = {}
+    for number, name in enumerate(("inherited", "alone")):
+        values = [pair[number] for pair in pairs]
+        sd = statistics.stdev(values) if len(values) > 1 else None
+        found[name] = {"mean": statistics.fmean(values), "sd": sd}
+    return {"kendall_tau_b": _estimate(tau, pairs), "spearman_rho": _estimate(rho, pairs), **found}
+
+
+def _estimate(statistic: Callable[[Pairs], float], pairs: Pairs) -> dict[str, Any]:
+    """The value and the percentile interval over resampled subnets; resamples without a value are left out."""
+    if any(len({pair[i] for pair in pairs}) < 2 for i in (0, 1)):
+        return {"value": None, "interval95": None}
+    rng = random.Random("bootstrap")
+    values = []
+    for _ in range(RESAMPLES):
+        sample = rng.choices(pairs, k=len(pairs))
+        if all(len({pair[i] for pair in sample}) > 1 for i in (0, 1)):
+            values.append(statistic(sample))
+    values.sort()
+    last = len(values) - 1
+    return {"value": statistic(pairs), "interval95": [values[round(q * last)] for q in (0.025, 0.975)]}
+
+
+def summary(record: dict[str, Any]) -> str:
+    """One line for the log and the figure."""
+    found = []
+    for name, key in (("Kendall's tau-b", "kendall_tau_b"), ("Spearman's rho", "spearman_rho")):
+        value, interval = record[key]["value"], record[key]["interval95"]
+        words = "undefined" if value is None else f"{value:.2f} ({interval[0]:.2f} to {interval[1]:.2f})"
+        found.append(f"{name} {words}")
+    return ", ".join(found) + f", {len(record['subnets'])} subnets"
+
+
+def plot(record: dict[str, Any], path: Path, title: str) -> Path:
+    """Inherited against stand-alone accuracy, a point per subnet, coloured by its parameters."""
+    from matplotlib.ticker import EngFormatter
+
+    rows = record["subnets"]
+    figure = new_figure(6.4, 4.8)
+    axes = figure.subplots()
+    x, y = ([100 * row[key] for row in rows] for key in ("inherited", "alone"))
+    sizes = [row["params"] for row in rows]
+    dots = axes.scatter(x, y, c=sizes, cmap="viridis", s=44, edgecolors="black", linewidths=0.5)
+    figure.colorbar(dots, label="subnet parameters", format=EngFormatter(sep=""))
+    epochs = record["epochs"]
+    axes.set_xlabel(f"inherited weights, {epochs['supernet']} epochs shared: val200 accuracy (%)")
+    axes.set_ylabel(f"trained alone, {epochs['alone']} epochs: val200 accuracy (%)")
+    figure.suptitle(f"{title}\n{summary(record)}", fontsize=9)  # over the colour bar too, where it has room
+    tidy(axes)
+    return save(figure, path)
+
+
+if __name__ == "__main__":
+    number, epochs = own_number("subnets", 20), own_number("alone_epochs", 0)
+    main(lambda c: print(f"written: {correlate(c, number, epochs)}"))
