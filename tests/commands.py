@@ -19,7 +19,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 ROOT = Path(__file__).resolve().parent.parent
-_FORKED = multiprocessing.get_context("forkserver")  # its server has no threads, unlike the process of the tests
+_FORKED = multiprocessing.get_context("forkserver")  # its server only imports: safe to fork from
 _FORKED.set_forkserver_preload(
     ["runner.cli", "runner.training", "runner.searching", "runner.measuring", "runner.tables", "rich.console",
      "sklearn.datasets", "matplotlib.backends.backend_agg", "matplotlib.figure"]
