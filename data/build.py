@@ -98,6 +98,8 @@ def build(
             i: int, listing: Listing = listing, order: list[int] = order, size: int = size
         ) -> tuple[np.ndarray, int]:
             example = listing.get(order[i])
+            if not 0 <= example.label < task.num_classes:
+                raise DataError(f"{example.name}: label {example.label} is not in 0 to {task.num_classes - 1}")
             return prepare_image(example.picture, example.name, size, codec, resize), example.label
 
         path, show = split_path(task.id, split, data_root, name), partial(progress, split)

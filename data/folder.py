@@ -19,6 +19,7 @@ import numpy as np
 from data.base import STORED_SPLITS, DataError, Split, TaskInfo, joined, parts_of
 from data.images import prepare_image
 from data.sources.base import read_bytes, read_list
+from data.sources.checks import files_below
 from data.store import read_info, read_split, write_split
 from data.stratify import stratified
 
@@ -42,9 +43,11 @@ class OwnImages(NamedTuple):
 def _class_rows(home: Path, root: Path, names: list[str]) -> Rows:
     rows, ignored = [], []
     for label, name in enumerate(names):
-        for path in sorted((home / name).rglob("*")):
-            if path.is_dir() or path.name.startswith("."):
+        for path in files_below(home / name) if (home / name).is_dir() else []:
+            if path.name.startswith("."):
                 continue
+            if path.is_dir():
+                raise DataError(f"{path} is a link to a folder, which is not followed; copy its images into it")
             if path.suffix.lower() not in SUFFIXES:
                 ignored.append(path)
             elif not path.resolve().is_relative_to(root.resolve()):
@@ -85,8 +88,8 @@ def _given(root: Path) -> tuple[dict[str, Rows], int]:
                     raise DataError(f"{home} has the class {strange[0]}, which {root / 'train'} has not")
                 parts[part] = _class_rows(home, root, names)
         return parts, len(names)
-    except PermissionError as error:
-        raise DataError(f"{error.filename} cannot be read (permission denied)") from error
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read ({error.strerror})") from error
 
 
 def _split(parts: dict[str, Rows], root: Path, wanted: dict[str, int | None]) -> dict[str, Rows]:

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from data.base import DataError
-
 CLEVR_THRESHOLDS = (0.0, 8.0, 8.5, 9.0, 9.5, 10.0, 100.0)
 KITTI_THRESHOLDS = (-100.0, 8.0, 20.0, 999.0)
 NO_VEHICLE = 1000.0
@@ -18,10 +16,10 @@ VEHICLES = ("Car", "Van", "Truck")
 
 
 def bin_label(value: float, thresholds: Sequence[float]) -> int:
-    """The left-open, right-closed bin of ``value``; raises DataError where it lies in none."""
+    """The left-open, right-closed bin of ``value``; raises ValueError where it lies in none."""
     label = int(np.searchsorted(np.asarray(thresholds, np.float32), np.float32(value), side="left")) - 1
     if label < 0 or not np.isfinite(value):
-        raise DataError(f"distance {value} is in no bin; bins begin above {thresholds[0]}")
+        raise ValueError(f"distance {value} is in no bin; bins begin above {thresholds[0]}")
     return label
 
 

@@ -70,7 +70,7 @@ def test_bins_at_their_thresholds() -> None:
     assert [clevr_distance([d, 99.0]) for d in CLEVR_DEPTHS] == [0, 1, 1, 2, 3, 4, 5]
     assert [kitti_distance([d]) for d in (8.0, 8.01, 20.0, 20.01, 1000.0)] == [0, 1, 1, 2, 3]
     assert kitti_distance([]) == 3
-    with pytest.raises(DataError, match="in no bin"):
+    with pytest.raises(ValueError, match="in no bin"):
         clevr_distance([0.0])
     assert [dsprites_orientation(i) for i in range(40)] == [int(np.floor(i / 2.5)) for i in range(40)]
     assert [dsprites_location(i) for i in range(32)] == [i // 2 for i in range(32)]

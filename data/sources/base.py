@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from data.base import DataError, MissingData
 from data.images import Picture
+from data.sources.checks import faults, inside, read_label, read_lines
 
 
 class Example(NamedTuple):
@@ -68,10 +69,13 @@ def file_listing(
 
 
 def array_listing(images: Sequence[Picture], labels: Sequence[int], keys: Sequence[str | int], name: str) -> Listing:
-    """A listing of arrays held in memory or in an open file."""
+    """A listing of arrays held in memory or in an open file; DataError where there is not one label per image."""
+    if len(images) != len(labels):
+        raise DataError(f"{name} has {len(images)} images and {len(labels)} labels; fetch it again")
 
     def get(i: int) -> Example:
-        return Example(images[i], int(labels[i]), f"{name}[{i}]")
+        with faults(f"{name}[{i}] is damaged"):  # an open file is only read here
+            return Example(images[i], int(labels[i]), f"{name}[{i}]")
 
     return Listing(len(labels), get, keys)
 
@@ -81,22 +85,11 @@ def read_list(path: Path, classes: int, home: Path | None = None) -> list[tuple[
 
     Raises DataError with file and line for a line that is not so, leaves the folder, or has a label out of range.
     """
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"missing or unreadable list {path} ({error})") from error
-    home = path.parent if home is None else home
-    root, out = home.resolve(), []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        name, _, label = line.strip().rpartition(" ")
+    rows = []
+    for place, line in read_lines(path):
+        name, _, label = line.rpartition(" ")
         if not name or not label.isdecimal():
-            raise DataError(f"{path}:{number}: '{line}' is not 'path label'")
-        if int(label) >= classes:
-            raise DataError(f"{path}:{number}: label {label} is not in 0 to {classes - 1}")
-        file = home / name
-        if not file.resolve().is_relative_to(root):
-            raise DataError(f"{path}:{number}: '{name}' leaves {home}")
-        out.append((file, int(label)))
-    return out
+            raise DataError(f"{place}: '{line}' is not 'path label'")
+        rows.append((place, name, read_label(label, classes, place)))
+    files = inside(path.parent if home is None else home, [(place, name) for place, name, _ in rows])
+    return [(file, label) for file, (_, _, label) in zip(files, rows, strict=True)]

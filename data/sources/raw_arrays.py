@@ -10,6 +10,7 @@ import numpy as np
 from data.base import DataError
 from data.labels import dsprites_location, dsprites_orientation
 from data.sources.base import Listing, array_listing, need, optional, read_bytes
+from data.sources.checks import faults
 
 Listings = dict[str, Listing]
 
@@ -33,11 +34,9 @@ def svhn(folder: Path, task: str) -> Listings:
     loadmat, out = optional("scipy.io", "scipy").loadmat, {}
     for split in ("train", "test"):
         path = need(folder / f"{split}_32x32.mat")
-        try:
+        with faults(f"{path} is damaged"):
             mat = loadmat(path)
             images, labels = mat["X"].transpose(3, 0, 1, 2), mat["y"].reshape(-1) % 10
-        except (ValueError, KeyError, OSError, TypeError) as error:
-            raise DataError(f"{path} is damaged ({error}); fetch it again") from error
         out[split] = array_listing(images, labels, range(len(labels)), str(path))
     return out
 
@@ -45,31 +44,29 @@ def svhn(folder: Path, task: str) -> Listings:
 def dsprites(folder: Path, task: str) -> Listings:
     """The HDF5 file of dsprites: imgs (N, 64, 64) of 0 and 1, latents/classes (N, 6)."""
     path = need(folder / "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.hdf5")
-    try:
+    with faults(f"{path} is damaged"):
         with optional("h5py", "h5py").File(path, "r") as file:
             images, classes = file["imgs"][:], file["latents"]["classes"][:]
-    except (OSError, KeyError) as error:
-        raise DataError(f"{path} is damaged ({error}); fetch it again") from error
-    if task == "dspr_loc":
-        labels = [dsprites_location(int(c)) for c in classes[:, 4]]
-    else:
-        labels = [dsprites_orientation(int(c)) for c in classes[:, 3]]
-    images *= 255  # stored as 0 and 1
+        if task == "dspr_loc":
+            labels = [dsprites_location(int(c)) for c in classes[:, 4]]
+        else:
+            labels = [dsprites_orientation(int(c)) for c in classes[:, 3]]
+        images *= 255  # stored as 0 and 1
     return {"train": array_listing(images, labels, range(len(labels)), str(path))}
 
 
 def _matrix(folder: Path, name: str) -> np.ndarray:
     """A small-NORB binary matrix: magic, number of dimensions, at least three sizes, data; little-endian."""
     path, packed = folder / name, folder / f"{name}.gz"
-    try:
-        content = read_bytes(path) if path.exists() else gzip.decompress(read_bytes(need(packed)))
-    except (OSError, EOFError) as error:
-        raise DataError(f"{packed} is damaged ({error}); fetch it again") from error
-    magic, rank = np.frombuffer(content, "<i4", 2)
+    path = path if path.exists() else need(packed)
+    with faults(f"{path} is damaged"):
+        content = gzip.decompress(read_bytes(path)) if path == packed else read_bytes(path)
+        magic, rank = np.frombuffer(content, "<i4", 2)
     kinds = {0x1E3D4C55: np.dtype("u1"), 0x1E3D4C54: np.dtype("<i4")}
     if int(magic) not in kinds:
         raise DataError(f"{path} is not a small-NORB matrix (magic {int(magic):#x}); fetch it again")
-    shape = np.frombuffer(content, "<i4", rank, 8)
+    with faults(f"{path} is damaged"):
+        shape = np.frombuffer(content, "<i4", rank, 8)
     start = 8 + 4 * max(3, int(rank))
     if len(content) - start != int(np.prod(shape)) * kinds[int(magic)].itemsize:
         raise DataError(f"{path} is cut off or too long for its shape {tuple(map(int, shape))}; fetch it again")
@@ -82,8 +79,9 @@ def smallnorb(folder: Path, task: str) -> Listings:
     out = {}
     for split, stem in names.items():
         images, info = _matrix(folder, f"{stem}-dat.mat"), _matrix(folder, f"{stem}-info.mat")
-        labels = info[:, 2] // 2 if task == "snorb_azim" else info[:, 1]
-        out[split] = array_listing(images[:, 0], labels, range(len(labels)), f"{folder / stem}")
+        with faults(f"{folder / stem}-*.mat are of the wrong shape"):
+            labels = info[:, 2] // 2 if task == "snorb_azim" else info[:, 1]
+            out[split] = array_listing(images[:, 0], labels, range(len(labels)), f"{folder / stem}")
     return out
 
 
@@ -92,11 +90,10 @@ def camelyon(folder: Path, task: str) -> Listings:
     out = {}
     for split, name in (("train", "train"), ("validation", "valid"), ("test", "test")):
         paths = [need(folder / f"camelyonpatch_level_2_split_{name}_{k}.h5", "gunzipped") for k in "xy"]
-        try:
+        with faults(f"{paths[0]} is damaged"):
             images = optional("h5py", "h5py").File(paths[0], "r")["x"]
+        with faults(f"{paths[1]} is damaged"):
             labels = optional("h5py", "h5py").File(paths[1], "r")["y"][:].reshape(-1)
-        except (OSError, KeyError) as error:
-            raise DataError(f"{paths[0]} or {paths[1]} is damaged ({error}); fetch them again") from error
         keys = [f"{name}_{i}" for i in range(len(labels))]
         out[split] = array_listing(images, labels, keys, str(paths[0]))
     return out

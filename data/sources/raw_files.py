@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,11 @@ import numpy as np
 from data.base import DataError
 from data.labels import VEHICLES, clevr_count, clevr_distance, kitti_distance
 from data.sources.base import Listing, file_listing, need, optional
+from data.sources.checks import faults, files_below, inside, read_label, read_lines, read_text
 from data.sources.processing import btgraham, limited
+from data.vtab_table import VTAB_BY_ID
 
 Listings = dict[str, Listing]
-
-
-def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in need(path).read_text().splitlines() if line.strip()]
 
 
 def _class_folders(home: Path, count: int) -> list[Path]:
@@ -37,22 +34,31 @@ def dtd(folder: Path, task: str) -> Listings:
     names = {p.name: i for i, p in enumerate(_class_folders(home / "images", 47))}
     out = {}
     for split, file in (("train", "train1"), ("validation", "val1"), ("test", "test1")):
-        keys = _lines(home / "labels" / f"{file}.txt")
-        labels = [names[key.partition("/")[0]] for key in keys]
-        out[split] = file_listing([home / "images" / key for key in keys], labels, keys)
+        rows = read_lines(home / "labels" / f"{file}.txt")
+        files, labels, keys = inside(home / "images", rows), [], [key for _, key in rows]
+        for place, key in rows:
+            if key.partition("/")[0] not in names:
+                raise DataError(f"{place}: '{key}' is in no class folder of {home / 'images'}; fetch it again")
+            labels.append(names[key.partition("/")[0]])
+        out[split] = file_listing(files, labels, keys)
     return out
 
 
 def flowers102(folder: Path, task: str) -> Listings:
     """``jpg/image_00001.jpg``, ``imagelabels.mat`` (from 1) and ``setid.mat``."""
     loadmat = optional("scipy.io", "scipy").loadmat
-    labels = loadmat(need(folder / "imagelabels.mat"))["labels"].reshape(-1)
-    sets = loadmat(need(folder / "setid.mat"))
+    paths = [need(folder / name) for name in ("imagelabels.mat", "setid.mat")]
+    with faults(f"{paths[0]} is damaged"):
+        classes = [int(label) - 1 for label in loadmat(paths[0])["labels"].reshape(-1)]
     out = {}
-    for split, name in (("train", "trnid"), ("validation", "valid"), ("test", "tstid")):
-        ids = sets[name].reshape(-1)
-        keys = [f"image_{i:05d}.jpg" for i in ids]
-        out[split] = file_listing([folder / "jpg" / key for key in keys], [int(labels[i - 1]) - 1 for i in ids], keys)
+    with faults(f"{paths[1]} is damaged"):
+        sets = loadmat(paths[1])
+        for split, name in (("train", "trnid"), ("validation", "valid"), ("test", "tstid")):
+            ids = [int(i) for i in sets[name].reshape(-1)]
+            if not 1 <= min(ids) <= max(ids) <= len(classes):
+                raise ValueError(f"{name} names images {min(ids)} to {max(ids)}, {paths[0].name} has {len(classes)}")
+            keys = [f"image_{i:05d}.jpg" for i in ids]
+            out[split] = file_listing([folder / "jpg" / key for key in keys], [classes[i - 1] for i in ids], keys)
     return out
 
 
@@ -60,9 +66,15 @@ def pets(folder: Path, task: str) -> Listings:
     """``annotations/{trainval,test}.txt`` (name, class from 1, ...) over ``images/<name>.jpg``."""
     out = {}
     for split, file in (("train", "trainval"), ("test", "test")):
-        rows = [line.split() for line in _lines(folder / "annotations" / f"{file}.txt") if line[0] != "#"]
-        keys = [f"{row[0]}.jpg" for row in rows]
-        out[split] = file_listing([folder / "images" / key for key in keys], [int(r[1]) - 1 for r in rows], keys)
+        named, labels = [], []
+        for place, line in read_lines(folder / "annotations" / f"{file}.txt"):
+            if line.startswith("#"):
+                continue
+            with faults(f"{place}: '{line}' is not 'name class ...'"):
+                name, label = line.split()[:2]
+            named.append((place, f"{name}.jpg"))
+            labels.append(read_label(label, VTAB_BY_ID[task].num_classes, place, first=1))
+        out[split] = file_listing(inside(folder / "images", named), labels, [key for _, key in named])
     return out
 
 
@@ -75,17 +87,22 @@ def sun397(folder: Path, task: str) -> Listings:
     if package is None or package.origin is None:
         raise DataError("the split lists of sun397 come with tensorflow-datasets: pip install tensorflow-datasets")
     lists = Path(package.origin).parent / "image_classification"
-    names = {name: i for i, name in enumerate(_lines(lists / "sun397_labels.txt"))}
+    names = {name: i for i, (_, name) in enumerate(read_lines(lists / "sun397_labels.txt"))}
     out = {}
     for split, file in (("train", "tr"), ("validation", "va"), ("test", "te")):
-        keys = _lines(lists / f"sun397_tfds_{file}.txt")
+        keys = [key for _, key in read_lines(lists / f"sun397_tfds_{file}.txt")]
         labels = [names[key.rpartition("/")[0]] for key in keys]
         out[split] = file_listing([folder / f"SUN397{key}" for key in keys], labels, keys, limited)
     return out
 
 
 def _by_class(home: Path, count: int) -> Listings:
-    files = [(i, p) for i, c in enumerate(_class_folders(home, count)) for p in sorted(c.glob("*.jpg"))]
+    files = [
+        (i, p)
+        for i, c in enumerate(_class_folders(home, count))
+        for p in files_below(c)
+        if p.parent == c and p.suffix == ".jpg"
+    ]
     keys = [f"{p.parent.name}_{p.name}" for _, p in files]
     return {"train": file_listing([p for _, p in files], [i for i, _ in files], keys)}
 
@@ -109,14 +126,23 @@ def retinopathy(folder: Path, task: str) -> Listings:
     for split, file, home, usage in (("train", "trainLabels.csv", "train", None),
                                      ("validation", "retinopathy_solution.csv", "test", "Public"),
                                      ("test", "retinopathy_solution.csv", "test", "Private")):  # fmt: skip
-        path = need(folder / file)
-        try:
-            rows = list(csv.DictReader(path.read_text().splitlines()))
-            rows = [row for row in rows if usage is None or row["Usage"] == usage]
-            keys, labels = [row["image"] for row in rows], [int(row["level"]) for row in rows]
-        except (KeyError, ValueError, TypeError) as error:
-            raise DataError(f"{path} is damaged ({error}); fetch it again") from error
-        out[split] = file_listing([folder / home / f"{key}.jpeg" for key in keys], labels, keys, btgraham)
+        path = folder / file
+        columns = {"image", "level"} | ({"Usage"} if usage else set())
+        rows = csv.DictReader(read_text(path).splitlines())
+        keys, named, labels = [], [], []
+        with faults(f"{path} is damaged"):
+            missing = columns - set(rows.fieldnames or ())
+            if missing:
+                raise DataError(f"{path}:1: no column {', '.join(sorted(missing))}; fetch it again")
+            for row in rows:
+                place = f"{path}:{rows.line_num}"
+                if any(row[column] is None for column in columns):
+                    raise DataError(f"{place}: the line is cut off; fetch it again")
+                if usage in (None, row.get("Usage")):
+                    keys.append(row["image"])
+                    named.append((place, f"{row['image']}.jpeg"))
+                    labels.append(read_label(row["level"], VTAB_BY_ID[task].num_classes, place))
+        out[split] = file_listing(inside(folder / home, named), labels, keys, btgraham)
     return out
 
 
@@ -124,17 +150,18 @@ def clevr(folder: Path, task: str) -> Listings:
     """``CLEVR_v1.0/images/{train,val}`` and ``scenes/CLEVR_{train,val}_scenes.json``."""
     home, out = folder / "CLEVR_v1.0", {}
     for split, name in (("train", "train"), ("validation", "val")):
-        path = need(home / "scenes" / f"CLEVR_{name}_scenes.json")
-        try:
-            scenes: list[dict[str, Any]] = json.loads(path.read_text())["scenes"]
-        except (ValueError, KeyError) as error:
-            raise DataError(f"{path} is damaged ({error}); unpack it again") from error
-        if task == "clevr_count":
-            labels = [clevr_count(len(s["objects"])) for s in scenes]
-        else:
-            labels = [clevr_distance(o["pixel_coords"][2] for o in s["objects"]) for s in scenes]
-        keys = [s["image_filename"] for s in scenes]
-        out[split] = file_listing([home / "images" / name / key for key in keys], labels, keys)
+        path = home / "scenes" / f"CLEVR_{name}_scenes.json"
+        text, labels, named = read_text(path), [], []
+        with faults(f"{path} is damaged"):
+            scenes: list[dict[str, Any]] = list(json.loads(text)["scenes"])
+        for number, scene in enumerate(scenes):
+            place = f"{path}: scene {number}"
+            with faults(f"{place} is damaged"):
+                objects = scene["objects"]
+                labels.append(clevr_count(len(objects)) if task == "clevr_count" else
+                              clevr_distance(float(o["pixel_coords"][2]) for o in objects))  # fmt: skip
+                named.append((place, str(scene["image_filename"])))
+        out[split] = file_listing(inside(home / "images" / name, named), labels, [key for _, key in named])
     return out
 
 
@@ -156,18 +183,37 @@ def kitti_splits(mapping_lines: list[str], order: list[int]) -> dict[str, list[i
     return out
 
 
-def _kitti_label(lines: Iterable[str]) -> int:
-    rows = [line.split(" ") for line in lines]
-    return kitti_distance(float(row[13]) for row in rows if row[0] in VEHICLES)
+def _kitti_label(path: Path) -> int:
+    depths = []
+    for place, line in read_lines(path):
+        row = line.split(" ")
+        if row[0] in VEHICLES:
+            with faults(f"{place}: '{line}' is no labelled object"):
+                depths.append(float(row[13]))
+    with faults(f"{path} is damaged"):
+        return kitti_distance(depths)
+
+
+def _kitti_lists(mapping: Path, rand: Path) -> tuple[list[str], list[int]]:
+    """The lines of ``train_mapping.txt`` and the numbers of ``train_rand.txt``; DataError with the place of a fault."""
+    lines, order = read_text(mapping).splitlines(), []
+    for number, line in enumerate(lines, 1):
+        if len(line.split(" ")) != 3:
+            raise DataError(f"{mapping}:{number}: '{line}' is not 'date video frame'; fetch it again")
+    for number, entry in enumerate(read_text(rand).split(","), 1):
+        with faults(f"{rand}:1: entry {number}, '{entry.strip()}', is no number"):
+            order.append(int(entry))
+        if not 1 <= order[-1] <= len(lines):
+            raise DataError(f"{rand}:1: entry {number}, {order[-1]}, is no line of {mapping}, which has {len(lines)}")
+    return lines, order
 
 
 def kitti(folder: Path, task: str) -> Listings:
     """``training/{image_2,label_2}`` and the devkit's ``mapping/{train_rand,train_mapping}.txt``."""
-    order = [int(x) for x in need(folder / "mapping" / "train_rand.txt").read_text().split(",")]
-    ids = kitti_splits(need(folder / "mapping" / "train_mapping.txt").read_text().splitlines(), order)
+    ids = kitti_splits(*_kitti_lists(*(folder / "mapping" / f"train_{name}.txt" for name in ("mapping", "rand"))))
     home, out = folder / "training", {}
     for split, images in ids.items():
-        labels = [_kitti_label(_lines(home / "label_2" / f"{i:06d}.txt")) for i in images]
+        labels = [_kitti_label(home / "label_2" / f"{i:06d}.txt") for i in images]
         keys = [f"{i:06d}.png" for i in images]
         out[split] = file_listing([home / "image_2" / key for key in keys], labels, keys)
     return out

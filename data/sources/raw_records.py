@@ -11,10 +11,10 @@ from data.sources.records import DAMAGE, one_bytes, one_int, read_example, recor
 
 def dmlab(folder: Path, task: str) -> dict[str, Listing]:
     """``dmlab-{train,validation,test}.tfrecord*`` with features image (JPEG), filename and label."""
-    need(folder)
+    there = sorted(need(folder).iterdir())
     out = {}
     for split in ("train", "validation", "test"):
-        files = sorted(folder.glob(f"dmlab-{split}.tfrecord*"))
+        files = [path for path in there if path.name.startswith(f"dmlab-{split}.tfrecord")]
         if not files:
             raise MissingData(f"missing {folder}/dmlab-{split}.tfrecord* (unpacked from dmlab.tar.gz)")
         out[split] = _listing([(path, *place) for path in files for place in records(path)])

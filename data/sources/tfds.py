@@ -57,7 +57,8 @@ _LABELS: dict[str, Callable[[Features], int]] = {
 def copy_folder(root: Path, task_id: str) -> Path:
     """The newest prepared version of the task's builder; MissingCopy at once when there is none."""
     home = root / VTAB_BY_ID[task_id].builder
-    found = [p.parent for p in home.glob("*/dataset_info.json")]
+    versions = home.iterdir() if home.is_dir() else ()
+    found = [version for version in versions if (version / "dataset_info.json").is_file()]
     if not found:
         raise MissingCopy(
             f"missing {home}/<version>/dataset_info.json: no prepared copy of {task_id}; build it with build=yes "
@@ -74,7 +75,7 @@ def tfds(root: Path, task: TaskInfo) -> dict[str, Listing]:
         kind = info.get("fileFormat", "tfrecord")  # older versions wrote tfrecord and did not say so
         shards = {s["name"]: [int(n) for n in s.get("shardLengths", [])] for s in info["splits"]}
         name = info["name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{folder}/dataset_info.json is damaged ({error}); prepare the copy again") from error
     if kind not in ("array_record", "tfrecord"):
         raise DataError(f"{folder} is in the format {kind}; convert it with: tfds convert_format --out_file_format "
