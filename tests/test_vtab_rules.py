@@ -94,6 +94,27 @@ def test_odd_images_become_rgb(tmp_path: Path) -> None:
         to_rgb(b"not an image", "text.jpg")
 
 
+def test_pixels_of_odd_images_are_those_written(tmp_path: Path) -> None:
+    def read(image: Image.Image, **words: object) -> np.ndarray:
+        image.save(tmp_path / "x.png" if image.mode != "CMYK" else tmp_path / "x.tif", **words)
+        path = tmp_path / ("x.png" if image.mode != "CMYK" else "x.tif")
+        return np.asarray(to_rgb(path.read_bytes(), "x", upright=True))
+
+    colours, index = picture((1, 4))[0], np.arange(16, dtype=np.uint8).reshape(4, 4) % 4
+    palette = Image.fromarray(index, "P")
+    palette.putpalette(colours.tobytes())
+    assert np.array_equal(read(palette), colours[index])
+    assert np.array_equal(read(palette, transparency=0), colours[index])
+    rgb = picture((4, 6))
+    alpha = np.concatenate([rgb, np.full((4, 6, 1), 7, np.uint8)], -1)
+    assert np.array_equal(read(Image.fromarray(alpha, "RGBA")), rgb)  # dropped, not blended
+    ink = np.concatenate([255 - rgb, np.zeros((4, 6, 1), np.uint8)], -1)
+    assert np.array_equal(read(Image.fromarray(ink, "CMYK")), rgb)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert np.array_equal(read(Image.fromarray(rgb), exif=exif), rgb.transpose(1, 0, 2)[:, ::-1])
+
+
 def test_resizes_and_codec() -> None:
     array = picture((7, 5))
     expected = np.asarray(Image.fromarray(array).resize((9, 9), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
