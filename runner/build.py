@@ -131,6 +131,19 @@ def _on_device(c: TrainConf, name: str) -> Split:
     return replace(s, images=images.to(device), labels=s.labels.to(device))
 
 
+def balanced_cut(s: Split, limit: int) -> Split:
+    """At most `limit` of the images, the same ones always, their classes as even as the split allows."""
+    if len(s.labels) <= limit:
+        return s
+    order = torch.randperm(len(s.labels), generator=torch.Generator().manual_seed(0)).to(s.labels.device)
+    rank = torch.empty_like(order)
+    for k in s.labels.unique():
+        members = order[s.labels[order] == k]
+        rank[members] = torch.arange(len(members), device=order.device)
+    chosen = order[rank[order].argsort(stable=True)][:limit].sort().values
+    return replace(s, images=s.images[chosen.to(s.images.device)], labels=s.labels[chosen])
+
+
 def build(c: TrainConf) -> Method:
     """Backbone, head and method, on the device."""
     model = build_backbone(cfg.backbone(c), cfg.task(c).num_classes, c.seed)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from data import Split
 from glora.methods import METHODS, Searched
 from glora.search import SEARCHES, Candidate, Member, Search, Space
 from glora.train import accuracy
 from runner import config as cfg
-from runner.build import Preprocess, load_trained, open_tracker, split, test_split
+from runner.build import Preprocess, balanced_cut, load_trained, open_tracker, split, test_split
 from runner.config import REFERENCE, ConfigError, NotSearched, TrainConf
 from runner.folder import locked, read_json, run_folder, search_folder, write_json, write_text
 from runner.progress import Progress, log_file
@@ -28,16 +26,7 @@ log = logging.getLogger("glora")
 def selection_split(c: TrainConf) -> Split:
     """What a search selects on: val200, cut to `search.val_limit` seeded and class-balanced images."""
     s = test_split(c) if c.protocol.name == REFERENCE else split(c, "val200")
-    limit = c.search.val_limit
-    if len(s.labels) <= limit:
-        return s
-    order = torch.randperm(len(s.labels), generator=torch.Generator().manual_seed(0)).to(s.labels.device)
-    rank = torch.empty_like(order)
-    for k in s.labels.unique():
-        members = order[s.labels[order] == k]
-        rank[members] = torch.arange(len(members), device=order.device)
-    chosen = order[rank[order].argsort(stable=True)][:limit].sort().values
-    return replace(s, images=s.images[chosen.to(s.images.device)], labels=s.labels[chosen])
+    return balanced_cut(s, c.search.val_limit)
 
 
 def make_search(c: TrainConf, name: str, space: Space, fitness: Any) -> Search:

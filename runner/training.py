@@ -19,7 +19,17 @@ from glora.methods import GLoRA, Linear, Searched
 from glora.search import Member, Space
 from glora.train import Trainer, accuracy
 from runner import config as cfg
-from runner.build import Preprocess, TrainingSet, build, device_of, open_tracker, split, test_split, training_set
+from runner.build import (
+    Preprocess,
+    TrainingSet,
+    balanced_cut,
+    build,
+    device_of,
+    open_tracker,
+    split,
+    test_split,
+    training_set,
+)
 from runner.config import REFERENCE, TrainConf
 from runner.folder import load_checkpoint, locked, remove_checkpoints, run_folder, save_checkpoint, write_json
 from runner.hardware import PeakMemory
@@ -28,6 +38,8 @@ from runner.report import draw_training
 from runner.runtime import plan
 
 log = logging.getLogger("glora")
+LOGGED_IMAGES = 1000
+"""Selection images that the training log evaluates at most."""
 
 
 def fixed_subnets(space: Space) -> dict[str, Member]:
@@ -133,7 +145,8 @@ def train_phase(
     """
     reference = c.protocol.name == REFERENCE
     data = _training_data(c, split_name)
-    val = (test_split(c) if reference else split(c, "val200")) if validate else None
+    # Cut where it is long, as a few-shot list is: looking at it would cost more than the training.
+    val = (test_split(c) if reference else balanced_cut(split(c, "val200"), LOGGED_IMAGES)) if validate else None
     job = Job(c, data)
     trainer, evaluate = job.trainer, None if val is None else job.evaluator(val)
     if isinstance(job.method, Searched) and job.searched:
