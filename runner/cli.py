@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from data import DataError
 from glora.backbones import WeightsError
-from runner.config import ConfigError, NotSearched, TrainConf, read, register
+from runner.config import ConfigError, NotSearched, TrainConf, read, register, typed_keys
 from runner.ending import quiet_end
 from runner.progress import to_terminal
 
@@ -30,7 +30,7 @@ def main(stage: Callable[[TrainConf], object]) -> None:
     def job(raw: DictConfig) -> None:
         try:
             with quiet_end():
-                stage(read(raw))
+                stage(read(raw, typed_keys(HydraConfig.get().overrides.task)))
         except (ConfigError, DataError, WeightsError, FloatingPointError) as error:
             if isinstance(error, NotSearched) and HydraConfig.get().mode == RunMode.MULTIRUN:
                 return

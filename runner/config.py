@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -32,6 +34,7 @@ from glora.options import check_ranks
 from glora.search import SEARCHES
 from glora.train import OPTIMIZERS, Recipe
 from runner import runtime
+from runner.grid import is_typed, settle, spread
 
 ASSETS = Path(__file__).parent / "assets"
 REFERENCE = "reference_2023_06"
@@ -110,6 +113,7 @@ class MethodConf:
     recipe: RecipeConf = field(default_factory=RecipeConf)
     retrain: RecipeConf = field(default_factory=RecipeConf)
     published: dict[str, dict[str, Any]] = field(default_factory=dict)
+    grid: dict[str, list[Any]] = field(default_factory=dict)
 
 
 @dataclass
@@ -122,6 +126,7 @@ class TrainerConf:
     max_steps: int | None = None
     lr: dict[str, float] = field(default_factory=dict)
     epochs_of: dict[str, int] = field(default_factory=dict)
+    lr_factors: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -198,8 +203,19 @@ def register() -> None:
     ConfigStore.instance().store(name="base_train", node=TrainConf)
 
 
-def read(raw: DictConfig) -> TrainConf:
-    """The checked config; `raw` is what Hydra composed.
+def typed_keys(words: list[str]) -> set[str]:
+    """The keys that words of the command line set; of a mapping, also those inside, as "method.grid.lr"."""
+    keys = set()
+    for word in OverridesParser.create().parse_overrides(words):
+        keys.add(word.key_or_group)
+        value = word.value()
+        if isinstance(value, dict):
+            keys |= {f"{word.key_or_group}.{k}" for k in value}
+    return keys
+
+
+def read(raw: DictConfig, typed: Collection[str] = ()) -> TrainConf:
+    """The checked config; `raw` is what Hydra composed, `typed` the keys of the command line.
 
     Raises:
         ConfigError: with every problem found, one a line.
@@ -220,8 +236,14 @@ def read(raw: DictConfig) -> TrainConf:
         raise ConfigError(str(error).splitlines()[0]) from error
     assert isinstance(config, TrainConf)
     problems = _method_problems(config)
+    unused = sorted(k for k in typed if k.startswith(("method.grid", "trainer.lr_factors")))
+    if unused and config.hparams != "val_grid":
+        problems.append(f"{', '.join(unused)}: a grid needs hparams=val_grid")
+    if not problems and config.hparams == "val_grid" and config.dataset is not None:
+        untyped = replace(config, optimizer=replace(config.optimizer, lr=None))
+        problems = settle(config, typed, learning_rate(untyped))
     if not problems:
-        fill(config)
+        fill(config, typed)
     problems += check(config)
     if problems:
         raise ConfigError("\n".join(problems))
@@ -250,11 +272,11 @@ def _method_problems(c: TrainConf) -> list[str]:
     return out
 
 
-def fill(c: TrainConf) -> None:
+def fill(c: TrainConf, typed: Collection[str] = ()) -> None:
     """Decide what was left open, in place.
 
-    What was typed wins; then, with `hparams=published`, the method's values for the task; then the trainer's for the
-    method; then the method's own recipe.
+    What was typed wins, an option's default too where `typed` holds its key; then, with `hparams=published`, the
+    method's values for the task; then the trainer's for the method; then the method's own recipe.
     """
     key, method_recipe = _schedule(c)
     own = asdict(method_recipe)
@@ -265,7 +287,7 @@ def fill(c: TrainConf) -> None:
                 own[key] = value
                 if key == "lr" and c.optimizer.lr is None:
                     c.optimizer.lr = value
-            elif c.method.options[key] == defaults[key]:
+            elif not is_typed(c, key, typed):
                 c.method.options[key] = type(defaults[key])(value)
     t, o, b = c.trainer, c.optimizer, c.backbone
     if is_shots(c) and c.dataset is not None and c.dataset.shots in SHOT_ROWS[c.dataset.id].shots:
@@ -305,7 +327,7 @@ def check(c: TrainConf) -> list[str]:
         out.append(str(error))
     for name, value, allowed in (
         ("protocol", c.protocol.name, PROTOCOLS),
-        ("hparams", c.hparams, ("global", "published")),
+        ("hparams", c.hparams, ("global", "val_grid", "published")),
         ("optimizer.name", c.optimizer.name or "adamw", OPTIMIZERS),
         ("codec", c.codec, CODECS),
         ("export", c.export, EXPORTS),
@@ -505,7 +527,7 @@ def label(c: TrainConf) -> str:
 
 
 def identity(c: TrainConf) -> dict[str, Any]:
-    """What decides a training run: the config without device, runtime, logger, search and places."""
+    """What decides a training run: the config without device, runtime, logger, search and places; of a grid, all."""
     out = asdict(c)
     for key in ("search", "logger", "device", "runtime", "output_root", "data_root", "export"):
         del out[key]
@@ -515,7 +537,11 @@ def identity(c: TrainConf) -> dict[str, Any]:
         del out["precision"]
     out["optimizer"]["lr"] = learning_rate(c)
     del out["trainer"]["lr"], out["trainer"]["epochs_of"], out["dataset"]["lr"]
-    del out["method"]["recipe"], out["method"]["retrain"], out["method"]["published"]
+    del out["method"]["recipe"], out["method"]["retrain"], out["method"]["published"], out["method"]["grid"]
+    if c.hparams == "val_grid":
+        spread(c, out)
+    else:
+        del out["trainer"]["lr_factors"]
     if not c.method.options:
         del out["method"]["options"]
     for key, usual in (("name", "adamw"), ("decay_1d", True), ("warmup_lr", 1e-6), ("min_lr", 1e-5)):

@@ -10,6 +10,7 @@ from glora.methods import Searched
 from glora.peft_export import export_peft
 from runner import config as cfg
 from runner.build import load_trained
+from runner.choosing import chosen
 from runner.config import ConfigError, TrainConf
 from runner.folder import read_json, run_folder, search_folder
 
@@ -25,7 +26,7 @@ def export(c: TrainConf) -> Path:
     """
     run = run_folder(c)
     home = search_folder(c, run) if cfg.searched(c) else run
-    method = load_trained(c, run, final=True)
+    method = load_trained(chosen(c, run), run, final=True)
     if cfg.searched(c) and method.mergeable:
         assert isinstance(method, Searched)
         if not (home / "best.json").exists():

@@ -38,7 +38,8 @@ def run_folder(c: TrainConf) -> Path:
 def recipe_digest(c: TrainConf) -> str:
     """What the seeds and tasks of one table row share: the run's identity without seed, task and learning rate."""
     shared = {k: v for k, v in identity(c).items() if k not in ("dataset", "seed")}
-    del shared["optimizer"]["lr"]
+    if c.hparams != "val_grid" or "lr" not in c.method.grid or c.trainer.lr_factors:  # else its values are the recipe
+        del shared["optimizer"]["lr"]
     if c.hparams == "published":  # those differ from task to task and still are one row
         for part, key in (("method", "options"), ("optimizer", "weight_decay"), ("backbone", "drop_path_rate")):
             shared[part].pop(key, None)

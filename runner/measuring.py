@@ -16,6 +16,7 @@ from glora.search import Member
 from glora.train import accuracy
 from runner import config as cfg
 from runner.build import Preprocess, environment, load_trained, open_tracker, split, target_splits, test_split
+from runner.choosing import chosen
 from runner.config import REFERENCE, ConfigError, TrainConf
 from runner.folder import locked, read_json, recipe_digest, run_folder, search_folder, write_json
 
@@ -39,6 +40,7 @@ def measure(c: TrainConf) -> dict[str, Any]:
     finished = retrained / "weights.safetensors" if cfg.retrained(c) else home / "best.json"
     if searched and not finished.exists():
         raise ConfigError(f"{run} is not searched yet; run search.py with the same words first")
+    c = chosen(c, run)
     with locked(run):
         method, summary = _final(c, run, home)
         prep, info = Preprocess(c), cfg.task(c)
@@ -78,6 +80,8 @@ def measure(c: TrainConf) -> dict[str, Any]:
             "data_hash": {"train": summary["data_hash"], "test": test.content_hash},
             "comparators": {},
         }
+        if c.hparams == "val_grid":
+            record["grid"] = read_json(run / "grid.json")
         if cfg.is_shots(c):
             record |= _lists_record(c)
         weights = find_weights(cfg.backbone(c))

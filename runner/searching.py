@@ -14,6 +14,7 @@ from glora.search import SEARCHES, Candidate, Member, Search, Space
 from glora.train import accuracy
 from runner import config as cfg
 from runner.build import Preprocess, balanced_cut, load_trained, open_tracker, split, test_split
+from runner.choosing import chosen
 from runner.config import REFERENCE, ConfigError, NotSearched, TrainConf
 from runner.folder import locked, read_json, run_folder, search_folder, write_json, write_text
 from runner.progress import Progress, log_file
@@ -52,7 +53,7 @@ def retrain(c: TrainConf, folder: Path) -> None:
         if (home / file).exists():
             log.info("%s is finished, nothing to do", home)
             return
-        training = cfg.retraining(c, read_json(folder / "best.json")["subnet"])
+        training = cfg.retraining(chosen(c, run), read_json(folder / "best.json")["subnet"])
         log.info("retraining the winner %s", training.method.options["subnet"])
         write_json(home / "config.json", cfg.identity(training))
         train_phase(training, home, cfg.final_split(c), file, validate=c.protocol.name != "clean_1000", owner=c)
@@ -71,6 +72,7 @@ def find(c: TrainConf) -> Path:
         if (folder / "best.json").exists():
             log.info("%s is finished, nothing to do", folder)
             return folder
+        c = chosen(c, run)
         method = load_trained(c, run, final=False)
         assert isinstance(method, Searched)
         data, prep, space = selection_split(c), Preprocess(c), method.space

@@ -145,7 +145,8 @@ def mixing_notes(records: list[Record]) -> list[str]:
 def remarks(record: Record) -> str:
     """What a reader must know about how the row was chosen."""
     marks = ["selected on test"] if record["selected_on_test"] else []
-    return ", ".join(marks + (["published hyper-parameters"] if record["hparams"] == "published" else []))
+    chosen = {"published": ["published hyper-parameters"], "val_grid": ["hyper-parameters chosen on val200"]}
+    return ", ".join(marks + chosen.get(record["hparams"], []))
 
 
 def _table_key(record: Record) -> tuple[str, str, str]:

@@ -25,13 +25,23 @@ from runner.build import (
     balanced_cut,
     build,
     device_of,
+    load_trained,
     open_tracker,
     split,
     test_split,
     training_set,
 )
+from runner.choosing import choose
 from runner.config import REFERENCE, TrainConf
-from runner.folder import load_checkpoint, locked, remove_checkpoints, run_folder, save_checkpoint, write_json
+from runner.folder import (
+    load_checkpoint,
+    locked,
+    read_json,
+    remove_checkpoints,
+    run_folder,
+    save_checkpoint,
+    write_json,
+)
 from runner.hardware import PeakMemory
 from runner.progress import Progress, log_file
 from runner.report import draw_training
@@ -46,6 +56,12 @@ def fixed_subnets(space: Space) -> dict[str, Member]:
     """What the training log evaluates: the largest, the smallest and three seeded subnets, never a fresh draw."""
     named = {"largest": space.largest, "smallest": space.smallest}
     return named | {f"random{i}": space.sample(random.Random(f"fixed-{i}")) for i in range(3)}
+
+
+def subnet_accuracies(supernet: Searched, images: Tensor, labels: Tensor, prep: Preprocess) -> dict[str, float]:
+    """The accuracies of the fixed subnets with the supernet's weights, by name."""
+    evaluator, subnets = supernet.evaluator(), fixed_subnets(supernet.space)
+    return {n: accuracy(evaluator.write(k), images, labels, prep) for n, k in subnets.items()}
 
 
 class Job:
@@ -90,13 +106,7 @@ class Job:
         supernet = self.method
         if not isinstance(supernet, Searched) or not self.searched:
             return lambda: {"accuracy": accuracy(model, inputs, s.labels, self.normalize)}
-        subnets = fixed_subnets(supernet.space)
-
-        def evaluate() -> dict[str, float]:
-            evaluator = supernet.evaluator()
-            return {n: accuracy(evaluator.write(k), inputs, s.labels, self.prep) for n, k in subnets.items()}
-
-        return evaluate
+        return lambda: subnet_accuracies(supernet, inputs, s.labels, self.prep)
 
 
 def train(c: TrainConf) -> Path:
@@ -109,6 +119,9 @@ def train(c: TrainConf) -> Path:
             phases.append(("train800val200", "weights_1000.safetensors"))
         elif c.protocol.name == REFERENCE:
             phases = [("train800val200", "weights.safetensors")]
+        if c.hparams == "val_grid":
+            c = choose(c, folder, train_point)
+            draw_training(folder)
         for number, (name, file) in enumerate(phases):
             if (folder / file).exists():
                 log.info("%s is finished, nothing to do", folder / file)
@@ -116,6 +129,19 @@ def train(c: TrainConf) -> Path:
                 train_phase(c, folder, name, file, validate=number == 0)
                 draw_training(folder)
     return folder
+
+
+def train_point(c: TrainConf, folder: Path) -> dict[str, Any]:
+    """Train one point of a grid on train800 in `folder`, unless that is done, and evaluate it on val200."""
+    if not (folder / "weights.safetensors").exists():
+        train_phase(c, folder, "train800", "weights.safetensors", validate=True)
+        draw_training(folder)
+    method, val, prep = load_trained(c, folder, final=False), split(c, "val200"), Preprocess(c)
+    if isinstance(method, Searched) and cfg.searched(c):
+        found = subnet_accuracies(method, val.images, val.labels, prep)
+    else:
+        found = {"accuracy": accuracy(method.model, val.images, val.labels, prep)}
+    return {"val": found, "seconds": read_json(folder / "train_train800.json")["seconds"]}
 
 
 def _training_data(c: TrainConf, name: str) -> TrainingSet:
