@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -10,7 +11,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from glora.options import TENSORS, LayerConfig, all_configs, check_ranks, config_params, layer_options, tensor_params
+from glora.options import (
+    NONE,
+    TENSORS,
+    LayerConfig,
+    Option,
+    check_ranks,
+    config_params,
+    layer_options,
+    tensor_params,
+)
 
 
 @dataclass(frozen=True)
@@ -50,13 +60,21 @@ class Subnet:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """All subnets over `layers` with LoRA ranks `ranks` (descending)."""
+    """All subnets over `layers` with LoRA ranks `ranks` (descending).
+
+    Only `tensors`, letters of equation 10 in its order, may be other than none.
+    """
 
     layers: tuple[LayerSpec, ...]
     ranks: tuple[int, ...]
+    tensors: str = "".join(TENSORS)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ranks", check_ranks(self.ranks))
+        if not self.tensors or self.tensors != "".join(t for t in TENSORS if t in self.tensors):
+            raise ValueError(
+                f"tensors={self.tensors!r} must be letters of {''.join(TENSORS)} in that order, such as 'AB'"
+            )
         if not self.layers:
             raise ValueError("a search space needs at least one layer")
 
@@ -70,9 +88,14 @@ class SearchSpace:
         """(layer index, tensor) for each gene; five a layer."""
         return tuple((i, t) for i in range(len(self.layers)) for t in "ABCDE")
 
+    def options(self, spec: LayerSpec) -> tuple[tuple[Option, ...], ...]:
+        """What each tensor of a layer may be, in the order A to E."""
+        every = layer_options(self.ranks, spec.bias)
+        return tuple(o if t in self.tensors else (NONE,) for t, o in zip(TENSORS, every, strict=True))
+
     def options_per_layer(self, index: int) -> int:
         """Configurations of one layer: 432 for one rank, 900 for two."""
-        return math.prod(len(o) for o in layer_options(self.ranks, self.layers[index].bias))
+        return math.prod(len(o) for o in self.options(self.layers[index]))
 
     @property
     def pairs(self) -> int:
@@ -95,10 +118,7 @@ class SearchSpace:
     def sample(self, rng: random.Random) -> Subnet:
         """A subnet whose every gene is uniform over its options, independently."""
         return Subnet(
-            tuple(
-                LayerConfig(*(rng.choice(options) for options in layer_options(self.ranks, layer.bias)))
-                for layer in self.layers
-            )
+            tuple(LayerConfig(*(rng.choice(options) for options in self.options(layer))) for layer in self.layers)
         )
 
     def mutate(self, parent: Subnet, probability: float, rng: random.Random) -> Subnet:
@@ -107,7 +127,7 @@ class SearchSpace:
         for config, spec in zip(parent.layers, self.layers, strict=True):
             genes = [
                 rng.choice(allowed) if rng.random() < probability else gene
-                for gene, allowed in zip(config, layer_options(self.ranks, spec.bias), strict=True)
+                for gene, allowed in zip(config, self.options(spec), strict=True)
             ]
             layers.append(LayerConfig(*genes))
         return Subnet(tuple(layers))
@@ -135,7 +155,7 @@ class SearchSpace:
                 if low <= size <= high:
                     return Subnet(tuple(LayerConfig(*c) for c in layers))
                 spec, current = self.layers[i], layers[i][t]
-                allowed = layer_options(self.ranks, spec.bias)[t]
+                allowed = self.options(spec)[t]
                 cost = {o: tensor_params(TENSORS[t], o, spec.d_in, spec.d_out) for o in allowed}
                 now, gap = cost[current], max(size - high, low - size)
                 nearer = [o for o in allowed if max(size + cost[o] - now - high, low - size - cost[o] + now) < gap]
@@ -177,7 +197,7 @@ class SearchSpace:
         if len(subnet.layers) != len(self.layers):
             raise ValueError(f"subnet has {len(subnet.layers)} layers, the space {len(self.layers)}")
         for config, spec in zip(subnet.layers, self.layers, strict=True):
-            for tensor, option, allowed in zip("ABCDE", config, layer_options(self.ranks, spec.bias), strict=True):
+            for tensor, option, allowed in zip("ABCDE", config, self.options(spec), strict=True):
                 if option not in allowed:
                     words = ", ".join(map(str, allowed))
                     raise ValueError(f"{spec.name}: {tensor}={option} is not in the space (allowed: {words})")
@@ -187,7 +207,7 @@ class SearchSpace:
         chosen = []
         for spec in self.layers:
             genes = []
-            for tensor, options in zip("ABCDE", layer_options(self.ranks, spec.bias), strict=True):
+            for tensor, options in zip("ABCDE", self.options(spec), strict=True):
                 sizes = [tensor_params(tensor, o, spec.d_in, spec.d_out) for o in options]
                 genes.append(options[sizes.index(pick(sizes))])
             chosen.append(LayerConfig(*genes))
@@ -210,4 +230,4 @@ class SearchSpace:
 
     def configs(self, index: int) -> tuple[LayerConfig, ...]:
         """Every configuration of layer `index`."""
-        return all_configs(self.ranks, self.layers[index].bias)
+        return tuple(LayerConfig(*choice) for choice in itertools.product(*self.options(self.layers[index])))

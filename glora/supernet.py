@@ -37,6 +37,8 @@ class Supernet:
         ranks: LoRA ranks of the space, descending, such as [8, 4].
         head: the classifier to leave alone and to train. By default what `model.get_classifier()` returns.
         convs: adapt every `nn.Conv2d` outside `head` too, the stem or patch embedding and depthwise ones included.
+        tensors: which of equation 10's tensors the space holds; the others are none everywhere and do not train. With
+            "AB" no layer gains a bias, so a model without biases (LLaMA's kind) merges into its own architecture.
 
     Raises:
         ValueError: if the ranks are not descending positive integers, nothing can be adapted, or the model already
@@ -49,6 +51,7 @@ class Supernet:
         ranks: Sequence[int],
         head: nn.Module | None = None,
         convs: bool = False,
+        tensors: str = "ABCDE",
     ) -> None:
         self.model = model
         ranks = check_ranks(ranks)
@@ -86,7 +89,10 @@ class Supernet:
             for parameter in self.head.parameters():
                 parameter.requires_grad_(True)
         specs = (LayerSpec(n, m.in_features, m.out_features, m.bias is not None) for n, m in self.layers.items())
-        self.space = SearchSpace(tuple(specs), ranks)
+        self.space = SearchSpace(tuple(specs), ranks, tensors)
+        for layer in self.layers.values():
+            for tensor, parameter in layer.adapter_parameters().items():
+                parameter.requires_grad_(tensor[0] in tensors)
         self.current = self.space.smallest
         self._gates: Tensor | None = None
 
@@ -125,12 +131,18 @@ class Supernet:
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """What trains, by full name: all support tensors and the head."""
-        named = {f"{n}.{t}": p for n, layer in self.layers.items() for t, p in layer.adapter_parameters().items()}
+        named = {
+            f"{name}.{tensor}": parameter
+            for name, layer in self.layers.items()
+            for tensor, parameter in layer.adapter_parameters().items()
+            if tensor[0] in self.space.tensors
+        }
         return {**named, **parameters_of(self.model, self.head)}
 
     def stored_params(self) -> int:
-        """Support tensors stored, head not counted. Equals the largest subnet's parameters."""
-        return sum(p.numel() for layer in self.layers.values() for p in layer.adapter_parameters().values())
+        """Support tensors that train, head not counted. Equals the largest subnet's parameters."""
+        head = {id(p) for p in parameters_of(self.model, self.head).values()}
+        return sum(p.numel() for p in self.trainable().values() if id(p) not in head)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Only what was trained, as detached copies on the CPU."""
