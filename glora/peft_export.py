@@ -36,10 +36,8 @@ def export_peft(method: Method, folder: Path) -> Path:
     elif isinstance(method, GLoRA):
         tensors, config = _glora(method)
     else:
-        raise ValueError(
-            f"HF PEFT has no format for method={method.name}, only for lora and glora; take the merged model: "
-            "export=merged"
-        )
+        instead = "; take the merged model: export=merged" if method.mergeable else ", and it has no merged form either"
+        raise ValueError(f"HF PEFT has no format for method={method.name}, only for lora and glora{instead}")
     if method.head is not None:
         name = next(n for n, m in method.model.named_modules() if m is method.head)
         config["modules_to_save"] = [name]

@@ -4,7 +4,11 @@ import random
 
 import peft
 import pytest
+import timm
 import torch
+from commands import forked
+from safetensors.torch import load_file
+from test_configs import composed
 from test_supernet import SMALL, build
 from torch import nn
 
@@ -12,6 +16,8 @@ from glora.methods import METHODS
 from glora.options import LayerConfig
 from glora.peft_export import export_peft
 from glora.space import Subnet
+from runner import config as cfg
+from runner.build import build as build_run
 
 
 def trained(kind, name, **options):
@@ -65,3 +71,30 @@ def test_what_peft_cannot_hold_is_refused_and_nothing_written(tmp_path):
     with pytest.raises(ValueError, match="no format for method=ssf"):
         export_peft(trained("vit", "ssf"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_writes_what_peft_reads_and_says_what_it_cannot(tmp_path):
+    kwargs = {"img_size": 64, "patch_size": 16, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    written = "{" + ",".join(f"{k}:{v}" for k, v in kwargs.items()) + "}"
+    words = ["dataset=digits", "trainer=mini", "trainer.epochs=3", "trainer.warmup_epochs=0", "optimizer.lr=0.01",
+             "backbone.pretrained=false", f"backbone.kwargs={written}", "logger.wandb=disabled",
+             f"output_root={tmp_path / 'out'}", f"data_root={tmp_path / 'data'}"]  # fmt: skip
+    assert forked(["train.py", *words, "method=lora"]).returncode == 0
+    for kind in ("merged", "peft"):
+        done = forked(["export.py", *words, "method=lora", f"export={kind}"])
+        assert done.returncode == 0, done.stderr
+    (merged,), (adapter,) = tmp_path.rglob("export"), tmp_path.rglob("export_peft")
+
+    untouched = build_run(cfg.read(composed(*words, "method=linear"))).model
+    plain = timm.create_model("vit_tiny_patch16_224", num_classes=10, **kwargs)
+    plain.load_state_dict(load_file(merged / "model.safetensors"))
+    x = torch.randn(4, 3, 64, 64)
+    expected = plain.eval()(x)
+    assert (untouched.eval()(x) - expected).abs().max() > 1e-2
+    loaded = peft.PeftModel.from_pretrained(untouched, adapter).eval()
+    torch.testing.assert_close(loaded(x), expected, rtol=1e-4, atol=1e-4)
+
+    assert forked(["train.py", *words, "method=adapter"]).returncode == 0
+    for kind, message in (("peft", "and it has no merged form either"), ("merged", "adapter")):
+        done = forked(["export.py", *words, "method=adapter", f"export={kind}"])
+        assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
