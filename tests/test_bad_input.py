@@ -103,3 +103,82 @@ def test_an_unreadable_subfolder_of_own_images_is_named(tmp_path: Path, monkeypa
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DataError, match=f"{closed} cannot be read .Permission denied"):
         own_images(tmp_path, 8)
+
+
+FAULTS = [
+    ("dtd", "dtd/dtd/labels/val1.txt", ("class00/", "nothing/"), r"val1.txt:1: 'nothing/.*' is in no class folder"),
+    ("dtd", "dtd/dtd/labels/test1.txt", ("class00/", "../class00/"), r"test1.txt:1: '../class00/.*' leaves"),
+    ("clevr_count", "clevr/CLEVR_v1.0/scenes/CLEVR_val_scenes.json", ('"objects"', '"things"'),
+     r"CLEVR_val_scenes.json: scene 0 is damaged .*fetch it again"),
+    ("clevr_dist", "clevr/CLEVR_v1.0/scenes/CLEVR_val_scenes.json", ("CLEVR_val_000000", "../CLEVR_val_000000"),
+     r"scene 0: '../CLEVR_val_000000.png' leaves"),
+    ("kitti_dist", "kitti/mapping/train_mapping.txt", ("2011_09_26 ", "2011_09_26"), r"mapping.txt:1: .* is not "),
+    ("kitti_dist", "kitti/mapping/train_rand.txt", (",", ",9999,"), r"train_rand.txt:1: entry 2, 9999, is no line of"),
+    ("kitti_dist", "kitti/mapping/train_rand.txt", (",", ",x,"), r"train_rand.txt:1: entry 2, 'x', is no number"),
+    ("kitti_dist", "kitti/training/label_2/000000.txt", (" 8.0 0.1", ""), r"000000.txt:1: 'Car .*' is no labelled"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("task_id", "file", "change", "said"), FAULTS)
+def test_a_fault_in_a_text_file_is_named_with_its_place(
+    raw_root: Path, tmp_path: Path, task_id: str, file: str, change: tuple[str, str], said: str
+) -> None:
+    home = Path(file).parts[0]
+    # Links to the images' folders are enough where only a list is read.
+    shutil.copytree(raw_root / home, tmp_path / home, copy_function=os.link)
+    path = tmp_path / file
+    text = path.read_text()
+    path.unlink()  # not written through the link: the archive is shared
+    path.write_text(text.replace(*change, 1))
+    with pytest.raises(DataError, match=said):
+        listings = raw(tmp_path, get_task(task_id))
+        for listing in listings.values():
+            for i in range(listing.size):
+                listing.get(i)
+
+
+def test_a_damaged_chunk_of_an_open_file_is_its_fault_and_not_the_disks(raw_root: Path, tmp_path: Path) -> None:
+    import h5py
+
+    shutil.copytree(raw_root / "patch_camelyon", tmp_path / "patch_camelyon")
+    path = tmp_path / "patch_camelyon" / "camelyonpatch_level_2_split_train_x.h5"
+    with h5py.File(path) as file:
+        images = file["x"][:]
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=images, chunks=(50, 96, 96, 3), compression="gzip")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 5000] = bytes(5000)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"{path.name}\[\d+\] is damaged .*fetch it again"):
+        build(get_task("camelyon"), tmp_path / "cache", "raw", source_root=tmp_path, exact=False)
+
+
+def test_a_label_out_of_range_names_its_file(raw_root: Path, tmp_path: Path) -> None:
+    home = tmp_path / "oxford_flowers102"
+    shutil.copytree(raw_root / "oxford_flowers102", home, copy_function=os.link)
+    from scipy.io import loadmat, savemat
+
+    path = home / "imagelabels.mat"
+    labels = loadmat(path)["labels"]
+    path.unlink()
+    savemat(path, {"labels": labels + 1})
+    with pytest.raises(DataError, match=r"image_\d+.jpg: label 102 is not in 0 to 101"):
+        build(get_task("flowers102"), tmp_path / "cache", "raw", source_root=tmp_path, exact=False)
+
+
+@pytest.mark.parametrize(
+    ("task_id", "folder"), [("eurosat", "eurosat/2750/Class3"), ("resisc45", "resisc45/NWPU-RESISC45/class_07")]
+)
+def test_an_unreadable_class_folder_is_named(
+    raw_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task_id: str, folder: str
+) -> None:
+    closed, scandir = raw_root / folder, os.scandir
+
+    def refuse(path: Any = ".") -> Any:
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=f"{closed} cannot be read .Permission denied"):
+        build(get_task(task_id), tmp_path, "raw", source_root=raw_root)
