@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from runner.tables import MISSING, Record, Table, grouped, known, remarks, row_key, row_names, without_repeats
+from runner.tables import MISSING, Record, Table, grouped, known, row_key, row_names, without_repeats
 
 
 def _mean_max(values: list[float], digits: int = 0) -> str:
@@ -30,7 +30,7 @@ def cost_table(records: list[Record]) -> Table:
     notes: list[str] = []
     kept = without_repeats(records, notes)
     header = ["Method", "Suite", "Backbone", "Training (s)", "Search (s)", "Peak memory (MB)", "Runs", "Machine",
-              "Protocol", "Remarks"]  # fmt: skip
+              "Protocol"]  # fmt: skip
     table = Table("Cost of a run: wall time and peak memory, mean over runs", header, [], notes)
     names = row_names(kept)
 
@@ -44,7 +44,7 @@ def cost_table(records: list[Record]) -> Table:
             _mean_max(known(r.get("training_seconds") for r in part)),
             _mean_max(known(r.get("search_seconds") for r in part)),
             _mean_max(known(r.get("peak_memory_mb") for r in part)), str(len(part)), _machine(first),
-            first["protocol"], remarks(first),
+            first["protocol"],
         ])  # fmt: skip
     notes.append(
         "training: the epochs behind the measured weights, without validation; search: without the random "

@@ -1,13 +1,11 @@
 """`hparams=val_grid`: what the grid is, which point wins, and the commands with a kill in the middle."""
 
 import json
-import signal
-import subprocess
-import time
 
 import pytest
+from commands import kill_when
 from safetensors.torch import load_file
-from test_cli import ROOT, command, only, run
+from test_cli import command, only, run
 from test_configs import composed
 
 from data import SUITES
@@ -151,12 +149,7 @@ def test_tables_say_that_hyper_parameters_were_chosen_on_val200():
 
 def test_a_killed_grid_resumes_and_its_chosen_run_is_the_run_with_those_words(tmp_path, data_root):
     words = ["method=lora", "+method.grid.lr=[1e-3,1e-2]", "protocol=clean_1000", GRID]
-    process = subprocess.Popen(command("train.py", tmp_path, data_root, *words), cwd=ROOT, stdout=subprocess.DEVNULL)
-    deadline = time.time() + 120
-    while not list(tmp_path.rglob("lr=0.01/resume_train800.pt")) and time.time() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_when(tmp_path, "lr=0.01/resume_train800.pt", command("train.py", tmp_path, data_root, *words))
     stamp = only(tmp_path, "lr=0.001/weights.safetensors").stat().st_mtime_ns
     assert not list(tmp_path.rglob("grid.json"))
     early = run("evaluate.py", tmp_path, data_root, *words)

@@ -69,5 +69,5 @@ def test_retinopathy_splits_follow_the_usage_column(raw_root: Path, tmp_path: Pa
     home = tmp_path / "diabetic_retinopathy_detection"
     home.mkdir()
     (home / "trainLabels.csv").write_text("image,level\n1_left,many\n")
-    with pytest.raises(DataError, match="trainLabels.csv is damaged"):
+    with pytest.raises(DataError, match="trainLabels.csv:2: label many is not in 0 to 4"):
         raw(tmp_path, get_task("retinopathy"))

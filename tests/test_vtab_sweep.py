@@ -48,8 +48,9 @@ def sweep(tmp_path: Path, tasks: tuple[str, ...], words: tuple[str, ...], protoc
     assert {(r["source"], r["protocol"]) for r in records} == {("noah", protocol)}
     # Accuracies are shares of the test images, so the small splits were measured and nothing else.
     assert all(abs(r["test_accuracy"] * TEST - round(r["test_accuracy"] * TEST)) < 1e-6 for r in records)
-    with (tmp_path / "out" / "tables" / "table.csv").open() as stream:
-        rows = list(csv.DictReader(line for line in stream if not line.startswith("#")))
+    first, *others = (tmp_path / "out" / "tables" / "table.csv").read_text().split("\n\n")
+    assert [t.partition(":")[0] for t in others] == ["# Search", "# Cost of a run"]
+    rows = list(csv.DictReader(line for line in first.splitlines() if not line.startswith("#")))
     (ours,) = [row for row in rows if row["Method"] == "GLoRA-8-4" and row["Protocol"] == protocol]
     accuracy = {r["dataset"]: 100 * r["test_accuracy"] for r in records}
     for task_id in tasks:
