@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from test_glora_formula import D_IN, D_OUT, RANK, dense_forward
 from torch import nn
 
-from glora import MergedEvaluator, Supernet
+from glora import EvolutionSearch, MergedEvaluator, Supernet
 from glora.conv import GLoRAConv2d
 from glora.options import all_configs
 
@@ -44,7 +44,7 @@ def dense(layer, config, x, kwargs):
 
 
 @pytest.mark.parametrize("form", CONVS)
-@pytest.mark.parametrize(("ranks", "bias"), [((8,), True), ((8,), False)])
+@pytest.mark.parametrize(("ranks", "bias"), [((8, 4), True), ((8,), False)])
 def test_outputs_gradients_and_merge_equal_the_dense_formula(form, ranks, bias):
     kwargs = CONVS[form]
     layer = filled(kwargs, bias)
@@ -110,6 +110,17 @@ def test_a_convnext_trains_and_every_subnet_merges_into_an_untouched_model():
         torch.testing.assert_close(evaluator.write(subnet)(x), expected, rtol=0, atol=1e-9)
         plain.load_state_dict(supernet.merge().state_dict(), strict=True)
         torch.testing.assert_close(plain(x), expected, rtol=0, atol=1e-9)
+    search = EvolutionSearch(
+        supernet.space,
+        lambda s: (evaluator.write(s)(x).argmax(1) == labels).double().mean().item(),
+        generations=3, population=8, parents=3, mutants=3, crossovers=3, max_params=3000,
+    )  # fmt: skip
+    while not search.done:
+        search.step()
+    best = search.best()
+    assert len(search.candidates) == 24 and max(c.params for c in search.candidates) <= 3000
+    plain.load_state_dict(supernet.merge(best.subnet).state_dict(), strict=True)
+    assert (plain(x).argmax(1) == labels).double().mean().item() == best.accuracy
 
 
 def test_a_bias_free_convolution_gains_a_bias_of_its_own():
