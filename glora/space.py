@@ -77,6 +77,8 @@ class SearchSpace:
             )
         if not self.layers:
             raise ValueError("a search space needs at least one layer")
+        if all(self.options_per_layer(i) == 1 for i in range(len(self.layers))):
+            raise ValueError("tensors='D' leaves nothing to choose: D has no effect on layers without a bias")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -41,8 +41,9 @@ class Supernet:
             "AB" no layer gains a bias, so a model without biases (LLaMA's kind) merges into its own architecture.
 
     Raises:
-        ValueError: if the ranks are not descending positive integers, nothing can be adapted, or the model already
-            holds adapted layers.
+        ValueError: if the ranks are not descending positive integers, nothing can be adapted or chosen, a layer is
+            shared or tied to another (LLaMA's output layer to its embeddings), or the model already holds adapted
+            layers. The model is as it was then.
     """
 
     def __init__(
@@ -79,6 +80,17 @@ class Supernet:
             if chosen.get(id(module), name) != name:
                 kind = type(module).__name__
                 raise ValueError(f"{name} and {chosen[id(module)]} are one shared nn.{kind}, which cannot be adapted")
+        own = {id(p): f"{name}.{leaf}" for name, module in targets for leaf, p in module.named_parameters()}
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            tied = own.get(id(parameter), name)
+            if tied != name:
+                # Merged, the two would differ, and a model that ties them would load one of them for both.
+                raise ValueError(
+                    f"{tied} and {name} are one tied tensor, which cannot be adapted in one place alone; untie them, "
+                    "or leave that layer alone as head="
+                )
+        specs = (LayerSpec(n, m.weight[0].numel(), len(m.weight), m.bias is not None) for n, m in targets)
+        self.space = SearchSpace(tuple(specs), ranks, tensors)
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         self.layers: dict[str, GLoRALinear] = {}
@@ -88,8 +100,6 @@ class Supernet:
         if self.head is not None:
             for parameter in self.head.parameters():
                 parameter.requires_grad_(True)
-        specs = (LayerSpec(n, m.in_features, m.out_features, m.bias is not None) for n, m in self.layers.items())
-        self.space = SearchSpace(tuple(specs), ranks, tensors)
         for layer in self.layers.values():
             for tensor, parameter in layer.adapter_parameters().items():
                 parameter.requires_grad_(tensor[0] in tensors)

@@ -1,5 +1,6 @@
 """The examples as a user runs them, and what they show."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,7 +10,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_a_llama_is_adapted_searched_and_merged_into_its_own_architecture():
-    done = subprocess.run([sys.executable, "examples/llama.py"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    # A script finds its own folder and what is installed, which may be another checkout: this one is under test.
+    env, command = {**os.environ, "PYTHONPATH": str(ROOT)}, [sys.executable, "examples/llama.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=env)
     assert done.returncode == 0, done.stderr
 
     def number(words: str) -> float:

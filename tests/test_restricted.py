@@ -1,6 +1,7 @@
 """A space cut to some of equation 10's tensors: counts, draws, searches and training stay inside it."""
 
 import random
+from collections import Counter
 
 import pytest
 import torch
@@ -67,3 +68,81 @@ def test_the_whole_space_draws_what_it_drew_before_it_could_be_cut():
         ["scalar", "scalar", "vector", "scalar", "scalar"],
         ["none", "lora_4", "lora_4", "scalar", "vector"],
     ]
+
+
+def test_draws_are_uniform_over_the_options_that_are_left_and_survive_json():
+    space, rng = SearchSpace((LayerSpec("one", 6, 8, bias=False),), (8, 4), "AC"), random.Random(0)
+    drawn = [space.sample(rng) for _ in range(4000)]
+    seen = Counter(subnet.layers[0] for subnet in drawn)
+    options = {"A": ("lora_8", "lora_4", "vector", "scalar", "none"), "C": ("lora_8", "lora_4", "vector", "none")}
+    assert set(seen) == {LayerConfig.parse([a, "none", c, "none", "none"]) for a in options["A"] for c in options["C"]}
+    # Pearson's statistic over 20 equal cells: 19 degrees of freedom, 43.8 is exceeded once in a thousand.
+    assert sum((n - 200) ** 2 / 200 for n in seen.values()) < 43.8
+    for subnet in seen:
+        whole = Subnet((subnet,))
+        assert space.from_json(space.to_json(whole)) == whole == space.decode(space.encode(whole))
+
+
+def test_the_parameters_of_llama_7b():
+    """32 blocks of 4096 x 4096 (q, k, v, o) and 4096 x 11008 (gate, up, down): A and B cost 2,498,560 r each."""
+    widths = [(4096, 4096)] * 4 + [(4096, 11008)] * 2 + [(11008, 4096)]
+    space = SearchSpace(
+        tuple(LayerSpec(f"{b}.{i}", *w, False) for b in range(32) for i, w in enumerate(widths)), (8,), "AB"
+    )
+    assert len(space.layers) == 224 and space.params_range == (0, 2 * 8 * 2_498_560)
+    assert "16^224" in space.describe()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_static_graph_of_a_cut_space_computes_and_trains_the_same(seed):
+    branches, static = Supernet(bias_free(), [4, 2], tensors="AB"), Supernet(bias_free(), [4, 2], tensors="AB")
+    for one, other in zip(branches.trainable().values(), static.trainable().values(), strict=True):
+        nn.init.normal_(one)
+        other.data.copy_(one)
+    static.use_static_graph()
+    x = torch.randn(7, 6)
+    gradients = []
+    for supernet in (branches, static):
+        supernet.sample(random.Random(seed))
+        y = supernet.model(x)
+        tensors = list(supernet.trainable().values())
+        gradients.append([y, *torch.autograd.grad(y.sum(), tensors, allow_unused=True, materialize_grads=True)])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+class Tied(nn.Module):
+    """Embeddings, one layer, and an output layer that is the embeddings again, as small LLaMAs have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.hidden, self.out = nn.Embedding(9, 6), nn.Linear(6, 6, bias=False), nn.Linear(6, 9, bias=False)
+        self.out.weight = self.embed.weight
+
+    def forward(self, tokens):
+        return self.out(self.hidden(self.embed(tokens)))
+
+
+def test_a_tied_layer_is_refused_and_left_alone_as_the_head():
+    model, tokens = Tied(), torch.arange(9)
+    before = model(tokens)
+    with pytest.raises(ValueError, match=r"out.weight and embed.weight are one tied tensor.*head="):
+        Supernet(model, [2], tensors="AB")
+    assert type(model.out) is nn.Linear and all(p.requires_grad for p in model.parameters())
+
+    supernet, untouched = Supernet(model, [2], head=model.out, tensors="AB"), Tied()
+    assert supernet.space.names == ("hidden",)
+    for parameter in supernet.trainable().values():
+        nn.init.normal_(parameter)
+    supernet.set(supernet.space.largest)
+    untouched.load_state_dict(supernet.merge().state_dict())
+    assert (model(tokens) - before).abs().max() > 0.1
+    torch.testing.assert_close(untouched(tokens), model(tokens), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("tensors", "said"), [("BA", "in that order"), ("D", "leaves nothing to choose")])
+def test_a_refused_space_leaves_the_model_as_it_was(tensors, said):
+    model = bias_free()
+    with pytest.raises(ValueError, match=said):
+        Supernet(model, [2], tensors=tensors)
+    assert len(Supernet(model, [2], tensors="AB").layers) == 2
