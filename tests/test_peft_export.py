@@ -1,6 +1,8 @@
 """The exported adapter, read from disk by HF PEFT into an untouched timm model, gives the merged model's logits."""
 
+import json
 import random
+import re
 
 import peft
 import pytest
@@ -73,28 +75,61 @@ def test_what_peft_cannot_hold_is_refused_and_nothing_written(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_writes_what_peft_reads_and_says_what_it_cannot(tmp_path):
-    kwargs = {"img_size": 64, "patch_size": 16, "embed_dim": 32, "depth": 2, "num_heads": 2}
-    written = "{" + ",".join(f"{k}:{v}" for k, v in kwargs.items()) + "}"
-    words = ["dataset=digits", "trainer=mini", "trainer.epochs=3", "trainer.warmup_epochs=0", "optimizer.lr=0.01",
-             "backbone.pretrained=false", f"backbone.kwargs={written}", "logger.wandb=disabled",
-             f"output_root={tmp_path / 'out'}", f"data_root={tmp_path / 'data'}"]  # fmt: skip
-    assert forked(["train.py", *words, "method=lora"]).returncode == 0
+VIT_WORDS = ["backbone.kwargs={img_size:64,patch_size:16,embed_dim:32,depth:2,num_heads:2}"]
+SWIN_WORDS = ["backbone=timm", "backbone.timm_name=swin_tiny_patch4_window7_224", "backbone.image_size=56",
+              "+backbone.kwargs={img_size:56,embed_dim:16,depths:[1,1,1,1],num_heads:[1,2,2,2]}"]  # fmt: skip
+
+
+def words_of(folder, *more):
+    return ["dataset=digits", "trainer=mini", "trainer.epochs=3", "trainer.warmup_epochs=0", "optimizer.lr=0.01",
+            "backbone.pretrained=false", "logger.wandb=disabled", f"output_root={folder / 'out'}",
+            f"data_root={folder / 'data'}", "search.generations=1", "search.population=4", *more]  # fmt: skip
+
+
+def ran(script, words):
+    done = forked([script, *words])
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("name", ["lora", "glora"])
+def test_the_command_writes_what_peft_reads(name, tmp_path):
+    words = words_of(tmp_path, *VIT_WORDS, f"method={name}")
+    for script in ("train.py", *(["search.py"] if name == "glora" else [])):
+        ran(script, words)
     for kind in ("merged", "peft"):
-        done = forked(["export.py", *words, "method=lora", f"export={kind}"])
-        assert done.returncode == 0, done.stderr
+        ran("export.py", [*words, f"export={kind}"])
     (merged,), (adapter,) = tmp_path.rglob("export"), tmp_path.rglob("export_peft")
 
-    untouched = build_run(cfg.read(composed(*words, "method=linear"))).model
-    plain = timm.create_model("vit_tiny_patch16_224", num_classes=10, **kwargs)
+    untouched = build_run(cfg.read(composed(*words, "method=linear"))).model.eval()
+    config = json.loads((merged / "config.json").read_text())
+    plain = timm.create_model(config["architecture"], num_classes=config["num_classes"], **config["kwargs"])
     plain.load_state_dict(load_file(merged / "model.safetensors"))
     x = torch.randn(4, 3, 64, 64)
     expected = plain.eval()(x)
-    assert (untouched.eval()(x) - expected).abs().max() > 1e-2
+    assert (untouched(x) - expected).abs().max() > 1e-2
     loaded = peft.PeftModel.from_pretrained(untouched, adapter).eval()
     torch.testing.assert_close(loaded(x), expected, rtol=1e-4, atol=1e-4)
 
-    assert forked(["train.py", *words, "method=adapter"]).returncode == 0
+
+def test_the_command_says_what_peft_cannot_hold_and_what_to_type_instead(tmp_path):
+    words = words_of(tmp_path, *VIT_WORDS, "method=adapter")
+    ran("train.py", words)
     for kind, message in (("peft", "and it has no merged form either"), ("merged", "adapter")):
-        done = forked(["export.py", *words, "method=adapter", f"export={kind}"])
+        done = forked(["export.py", *words, f"export={kind}"])
         assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_searched_swin_that_gains_biases_is_refused_by_peft_and_exported_merged(tmp_path):
+    words = words_of(tmp_path, *SWIN_WORDS)
+    ran("train.py", words)
+    ran("search.py", words)
+    (best,) = tmp_path.rglob("subnet_evolution.json")
+    reductions = {n: o for n, o in json.loads(best.read_text()).items() if n.endswith("reduction")}
+    assert len(reductions) == 3 and any((c, e) != ("none", "none") for _, _, c, _, e in reductions.values())
+    done = forked(["export.py", *words, "export=peft"])
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert re.search(r"error: \S+reduction has no bias and gains one through C or E.*export=merged", done.stderr)
+    assert not list(tmp_path.rglob("export_peft"))
+    ran("export.py", [*words, "export=merged"])
+    assert list(tmp_path.rglob("export/model.safetensors"))
