@@ -111,35 +111,6 @@ def test_a_static_graph_of_a_cut_space_computes_and_trains_the_same(seed):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-class Tied(nn.Module):
-    """Embeddings, one layer, and an output layer that is the embeddings again, as small LLaMAs have it."""
-
-    def __init__(self):
-        super().__init__()
-        self.embed, self.hidden, self.out = nn.Embedding(9, 6), nn.Linear(6, 6, bias=False), nn.Linear(6, 9, bias=False)
-        self.out.weight = self.embed.weight
-
-    def forward(self, tokens):
-        return self.out(self.hidden(self.embed(tokens)))
-
-
-def test_a_tied_layer_is_refused_and_left_alone_as_the_head():
-    model, tokens = Tied(), torch.arange(9)
-    before = model(tokens)
-    with pytest.raises(ValueError, match=r"out.weight and embed.weight are one tied tensor.*head="):
-        Supernet(model, [2], tensors="AB")
-    assert type(model.out) is nn.Linear and all(p.requires_grad for p in model.parameters())
-
-    supernet, untouched = Supernet(model, [2], head=model.out, tensors="AB"), Tied()
-    assert supernet.space.names == ("hidden",)
-    for parameter in supernet.trainable().values():
-        nn.init.normal_(parameter)
-    supernet.set(supernet.space.largest)
-    untouched.load_state_dict(supernet.merge().state_dict())
-    assert (model(tokens) - before).abs().max() > 0.1
-    torch.testing.assert_close(untouched(tokens), model(tokens), rtol=1e-4, atol=1e-4)
-
-
 @pytest.mark.parametrize(("tensors", "said"), [("BA", "in that order"), ("D", "leaves nothing to choose")])
 def test_a_refused_space_leaves_the_model_as_it_was(tensors, said):
     model = bias_free()
