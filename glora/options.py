@@ -82,20 +82,21 @@ def check_ranks(ranks: Sequence[int]) -> tuple[int, ...]:
 
 
 @cache
-def layer_options(ranks: tuple[int, ...], bias: bool = True) -> tuple[tuple[Option, ...], ...]:
-    """Options per tensor, in the order A to E.
+def layer_options(ranks: tuple[int, ...], bias: bool = True, tensors: str = "ABCDE") -> tuple[tuple[Option, ...], ...]:
+    """Options per tensor, in the order A to E; tensors outside `tensors` are fixed to none.
 
-    Without a bias in the base layer D has no effect (D * b0), so it is fixed to none.
+    Without a bias in the base layer D has no effect (D * b0), so it is fixed to none too.
     """
     lora = tuple(Option("lora", r) for r in ranks)
     small = (VECTOR, SCALAR, NONE)
-    return ((*lora, *small), (*lora, *small), (*lora, VECTOR, NONE), small if bias else (NONE,), small)
+    every = ((*lora, *small), (*lora, *small), (*lora, VECTOR, NONE), small if bias else (NONE,), small)
+    return tuple(options if t in tensors else (NONE,) for t, options in zip(TENSORS, every, strict=True))
 
 
 @cache
-def all_configs(ranks: tuple[int, ...], bias: bool = True) -> tuple[LayerConfig, ...]:
+def all_configs(ranks: tuple[int, ...], bias: bool = True, tensors: str = "ABCDE") -> tuple[LayerConfig, ...]:
     """Every configuration of a layer: 432 for one rank, 900 for two (144 and 300 without bias)."""
-    return tuple(LayerConfig(*choice) for choice in itertools.product(*layer_options(ranks, bias)))
+    return tuple(LayerConfig(*choice) for choice in itertools.product(*layer_options(ranks, bias, tensors)))
 
 
 def tensor_params(tensor: str, option: Option, d_in: int, d_out: int) -> int:

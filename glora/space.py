@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import random
@@ -12,10 +11,10 @@ from functools import cached_property
 from typing import Any
 
 from glora.options import (
-    NONE,
     TENSORS,
     LayerConfig,
     Option,
+    all_configs,
     check_ranks,
     config_params,
     layer_options,
@@ -92,8 +91,7 @@ class SearchSpace:
 
     def options(self, spec: LayerSpec) -> tuple[tuple[Option, ...], ...]:
         """What each tensor of a layer may be, in the order A to E."""
-        every = layer_options(self.ranks, spec.bias)
-        return tuple(o if t in self.tensors else (NONE,) for t, o in zip(TENSORS, every, strict=True))
+        return layer_options(self.ranks, spec.bias, self.tensors)
 
     def options_per_layer(self, index: int) -> int:
         """Configurations of one layer: 432 for one rank, 900 for two."""
@@ -232,4 +230,4 @@ class SearchSpace:
 
     def configs(self, index: int) -> tuple[LayerConfig, ...]:
         """Every configuration of layer `index`."""
-        return tuple(LayerConfig(*choice) for choice in itertools.product(*self.options(self.layers[index])))
+        return all_configs(self.ranks, self.layers[index].bias, self.tensors)
