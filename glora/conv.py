@@ -44,11 +44,7 @@ class GLoRAConv2d(GLoRALinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c_in, h, w) to (B, c_out, h', w') under `self.config`."""
-        bias: Tensor | None
-        if self.gates is None:
-            weight, bias = self.merged_weight(self.config), self.merged_bias(self.config)
-        else:
-            weight, bias = self._gated(self.gates)
+        weight, bias = self.effective()
         weight, s = weight.reshape(-1, *self._kernel).to(x.dtype), self._shape
         padding = s["padding"]
         if s["padding_mode"] != "zeros":

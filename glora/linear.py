@@ -95,20 +95,22 @@ class GLoRALinear(nn.Module):
         """The weight W of equation 10, shape (d2, d1), formed in float32 or wider."""
         return effective_weight(self.weight, *self._weight_factors(config))
 
-    def _gated(self, gates: Tensor) -> tuple[Tensor, Tensor]:
-        """W and b of equation 10 by arithmetic that is the same for every choice (`glora.gates`)."""
-        weight = gated_weight(self.weight, (self.Ad, self.Au), (self.Bd, self.Bu), gates)
-        return weight, gated_bias(self.weight, self.bias, (self.Cd, self.Cu), self.D, self.E, gates)
+    def effective(self) -> tuple[Tensor, Tensor | None]:
+        """W and b of the current choice, from the gates where there are any; in float32 or wider under autocast too."""
+        with torch.autocast(self.weight.device.type, enabled=False):
+            if self.gates is None:
+                return self.merged_weight(self.config), self.merged_bias(self.config)
+            weight = gated_weight(self.weight, (self.Ad, self.Au), (self.Bd, self.Bu), self.gates)
+            return weight, gated_bias(self.weight, self.bias, (self.Cd, self.Cu), self.D, self.E, self.gates)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., d1) to (..., d2) under `self.config`, or under `self.gates` where there are any."""
         if self.gates is not None:
-            # Formed outside autocast, in float32, and cast once.
-            with torch.autocast(x.device.type, enabled=False):
-                weight, shift = self._gated(self.gates)
-            return F.linear(x, weight.to(x.dtype), shift.to(x.dtype))
+            weight, bias = self.effective()
+            return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
         config = self.config
-        bias = self.merged_bias(config)
+        with torch.autocast(x.device.type, enabled=False):
+            bias = self.merged_bias(config)
         if config.A == NONE and config.B == NONE:
             return F.linear(x, self.weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
         return product(x, self.weight, bias, *self._weight_factors(config))

@@ -11,6 +11,7 @@ from torch import nn
 
 from glora import EvolutionSearch, MergedEvaluator, Supernet
 from glora.conv import GLoRAConv2d
+from glora.gates import gate_table
 from glora.options import all_configs
 
 # All with 10 entries a patch and 14 outputs, the sizes of the dense formula.
@@ -62,6 +63,19 @@ def test_outputs_gradients_and_merge_equal_the_dense_formula(form, ranks, bias):
         for g, w in zip(got, want, strict=True):
             torch.testing.assert_close(g, w, rtol=1e-10, atol=1e-9)
         torch.testing.assert_close(layer.merge()(x), y, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_the_kernel_is_formed_in_float32_under_autocast(static):
+    layer = filled(CONVS["plain"]).float()
+    for config in (all_configs((8, 4))[0], all_configs((8, 4))[-200]):
+        layer.config = config
+        layer.gates = gate_table((config,), RANK)[0] if static else None
+        with torch.autocast("cpu", torch.bfloat16):
+            found = layer.effective()
+            assert layer(torch.randn(2, 5, 4, 6)).dtype == torch.bfloat16
+        for one, other in zip(found, layer.effective(), strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("more", [{"padding": "same", "dilation": 2}, {"padding": 1, "padding_mode": "reflect"}])
