@@ -18,8 +18,8 @@ import numpy as np
 
 from data.base import STORED_SPLITS, DataError, Split, TaskInfo, joined, parts_of
 from data.images import prepare_image
-from data.sources.base import read_bytes, read_list
-from data.sources.checks import files_below
+from data.sources.base import read_list
+from data.sources.checks import files_below, read_bytes
 from data.store import read_info, read_split, write_split
 from data.stratify import stratified
 

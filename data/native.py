@@ -18,7 +18,7 @@ from torch import Tensor
 
 from data.base import DataError, hash_content, usable_cpus
 from data.images import to_rgb
-from data.sources.base import read_bytes
+from data.sources.checks import read_bytes
 from data.store import BATCH, alone, check_hash, publish, read_tensors, reserve
 
 

@@ -20,7 +20,7 @@ from data.base import DataError, Split, hash_content
 from data.images import to_rgb
 from data.native import Pictures, read_pictures, write_pictures
 from data.shot_table import LIST_SEEDS, REPOSITORY, SHOT_ROWS, ShotRow
-from data.sources.base import read_bytes
+from data.sources.checks import read_bytes
 from data.sources.lists import Rows, digest, read_eval, read_train, train_list_path
 from data.store import read_info, read_split, write_split
 

@@ -36,15 +36,21 @@ def test_a_wrong_number_of_class_folders_is_named(raw_root: Path, tmp_path: Path
         raw(tmp_path, get_task("dtd"))
 
 
-def test_an_unreadable_folder_is_named(raw_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home, listdir = raw_root / "eurosat" / "2750", os.listdir
+def close(monkeypatch: pytest.MonkeyPatch, folder: Path, function: str) -> None:
+    """Let `os.<function>` refuse to list the folder: the tests may run as root, who may read everything."""
+    known = getattr(os, function)
 
-    def refuse(path: Any) -> list[str]:
-        if Path(path) == home:
+    def refuse(path: Any = ".") -> Any:
+        if Path(path) == folder:
             raise PermissionError(13, "Permission denied", str(path))
-        return listdir(path)
+        return known(path)
 
-    monkeypatch.setattr(os, "listdir", refuse)  # the tests may run as root, who may read everything
+    monkeypatch.setattr(os, function, refuse)
+
+
+def test_an_unreadable_folder_is_named(raw_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = raw_root / "eurosat" / "2750"
+    close(monkeypatch, home, "listdir")
     with pytest.raises(DataError, match=f"{home} cannot be read .Permission denied"):
         build(get_task("eurosat"), tmp_path, "raw", source_root=raw_root)
 
@@ -91,16 +97,10 @@ def test_a_damaged_mat_file_of_flowers_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_subfolder_of_own_images_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    closed, scandir = tmp_path / "ant" / "closed", os.scandir
+    closed = tmp_path / "ant" / "closed"
     closed.mkdir(parents=True)
     (tmp_path / "bee").mkdir()
-
-    def refuse(path: Any = ".") -> Any:
-        if Path(path) == closed:
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
+    close(monkeypatch, closed, "scandir")
     with pytest.raises(DataError, match=f"{closed} cannot be read .Permission denied"):
         own_images(tmp_path, 8)
 
@@ -172,13 +172,7 @@ def test_a_label_out_of_range_names_its_file(raw_root: Path, tmp_path: Path) -> 
 def test_an_unreadable_class_folder_is_named(
     raw_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task_id: str, folder: str
 ) -> None:
-    closed, scandir = raw_root / folder, os.scandir
-
-    def refuse(path: Any = ".") -> Any:
-        if Path(path) == closed:
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
+    closed = raw_root / folder
+    close(monkeypatch, closed, "scandir")
     with pytest.raises(DataError, match=f"{closed} cannot be read .Permission denied"):
         build(get_task(task_id), tmp_path, "raw", source_root=raw_root)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from data.base import DataError, MissingData
 from data.images import Picture
-from data.sources.checks import faults, inside, read_label, read_lines
+from data.sources.checks import faults, inside, read_bytes, read_label, read_lines
 
 
 class Example(NamedTuple):
@@ -42,16 +42,6 @@ def need(path: Path, what: str = "") -> Path:
     if not path.exists():
         raise MissingData(f"missing {path}{f' ({what})' if what else ''}")
     return path
-
-
-def read_bytes(path: Path) -> bytes:
-    """The content of a file; DataError when it cannot be read."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise MissingData(f"missing {path}") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror})") from error
 
 
 def file_listing(

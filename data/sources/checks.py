@@ -24,16 +24,20 @@ def faults(said: str) -> Iterator[None]:
         raise DataError(f"{said} ({str(error) or type(error).__name__}); fetch it again") from error
 
 
-def read_text(path: Path) -> str:
-    """The content of a text file; MissingData when it is not there, DataError when it cannot be read as text."""
+def read_bytes(path: Path) -> bytes:
+    """The content of a file; DataError when it cannot be read."""
     try:
-        return path.read_text()
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise MissingData(f"missing {path}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text ({error}); fetch it again") from error
+
+
+def read_text(path: Path) -> str:
+    """The content of a text file; DataError when it cannot be read or is no text."""
+    with faults(f"{path} is no text"):
+        return read_bytes(path).decode()
 
 
 def read_lines(path: Path) -> list[tuple[str, str]]:
