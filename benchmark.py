@@ -20,8 +20,9 @@ import torch
 
 from glora.options import check_ranks
 from runner.bench_data import data_lines, measure_data
-from runner.bench_model import MODELS, PRECISIONS, Setting, lines, measure_search, measure_train
+from runner.bench_model import MODELS, Setting, lines, measure_search, measure_train
 from runner.folder import write_json
+from runner.runtime import PRECISIONS
 
 DATA = {"images": "1000", "size": "375x500", "repeats": "5", "json": ""}
 MODEL = {"backbone": "vit_micro", "ranks": "[8,4]", "batch": "64", "device": "cpu", "precision": "fp32",

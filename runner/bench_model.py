@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from glora import MergedEvaluator, Supernet
-from runner.hardware import peak_resident, processor, versions
+from runner.hardware import PeakMemory, processor, versions
 from runner.reference import to_reference
+from runner.runtime import PRECISIONS
 
 MODELS: dict[str, tuple[str, dict[str, Any], int]] = {
     "vit_b16": ("vit_base_patch16_224", {}, 224),
@@ -33,7 +34,6 @@ MODELS: dict[str, tuple[str, dict[str, Any], int]] = {
 }
 """Architecture, its arguments and its image size; weights are random, which costs the same."""
 
-PRECISIONS = ("fp32", "bf16")
 KINDS = ("glora", "reference", "full")
 
 
@@ -48,8 +48,9 @@ class Setting:
     precision: str = "fp32"
 
     def cast(self) -> AbstractContextManager[Any]:
-        """Autocast for bf16."""
-        return torch.autocast(self.device, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        """Autocast for what is not fp32."""
+        dtype = PRECISIONS[self.precision]
+        return nullcontext() if dtype == torch.float32 else torch.autocast(self.device, dtype)
 
     def model(self, classes: int = 100) -> nn.Module:
         """The backbone with random weights and drop path 0.1."""
@@ -109,7 +110,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def matmul_rate(setting: Setting) -> float:
     """FLOP/s of the best of ten large matrix products in the setting's precision: the machine's attainable rate."""
-    dtype = torch.bfloat16 if setting.precision == "bf16" else torch.float32
+    dtype = PRECISIONS[setting.precision]
     n = 8192 if setting.device == "cuda" else 2048
     a, b = (torch.randn(n, n, device=setting.device, dtype=dtype) for _ in range(2))
 
@@ -226,12 +227,11 @@ def lines(found: dict[str, Any]) -> list[str]:
 def _peak(words: list[str]) -> float:
     kind, backbone, ranks, batch, device, precision, threads = words
     torch.set_num_threads(int(threads))
+    memory = PeakMemory(torch.device(device))
     step = Step(Setting(backbone, tuple(map(int, ranks.split(","))), int(batch), device, precision), kind)
     for number in range(3):
         step(number)
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e6
-    return peak_resident()
+    return memory.megabytes()
 
 
 if __name__ == "__main__":

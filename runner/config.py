@@ -336,6 +336,9 @@ def check(c: TrainConf) -> list[str]:
         ("optimizer.unused_grad", c.optimizer.unused_grad, ("zero", "none")),
         ("backbone.normalization", c.backbone.normalization, tuple(NORMALIZATIONS)),
         ("logger.wandb", c.logger.wandb, ("auto", "online", "offline", "disabled")),
+        ("runtime.graph", c.runtime.graph, runtime.GRAPHS),
+        ("runtime.compile", c.runtime.compile, runtime.COMPILES),
+        ("precision", c.precision, tuple(runtime.PRECISIONS)),
     ):
         if value not in allowed:
             out.append(f"{name}={value} is not one of {', '.join(allowed)}")

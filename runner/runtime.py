@@ -52,13 +52,8 @@ def plan(c: TrainConf, device: torch.device) -> Plan:
 
 
 def problems(c: TrainConf) -> list[str]:
-    """What is wrong with the choice, a sentence each."""
+    """Which of the chosen values do not go together, a sentence each."""
     r, out = c.runtime, []
-    allowed = (("runtime.graph", r.graph, GRAPHS), ("runtime.compile", r.compile, COMPILES),
-               ("precision", c.precision, PRECISIONS))  # fmt: skip
-    for name, value, known in allowed:
-        if value not in known:
-            out.append(f"{name}={value} is not one of {', '.join(known)}")
     if r.graph == "static" and c.method.name != "glora":
         out.append(f"runtime.graph=static is a form of GLoRA's supernet; leave it out for method={c.method.name}")
     elif r.graph == "static" and c.optimizer.unused_grad != "zero":
