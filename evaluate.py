@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from runner.cli import main
-from runner.config import ConfigError, TrainConf
+from runner.config import ConfigError
 from runner.measuring import measure
 from runner.report import collect, show
+from runner.schema import TrainConf
 
 
 def stage(config: TrainConf) -> None:

@@ -1,7 +1,7 @@
 """Train: `python train.py dataset=digits trainer=mini` (GLoRA supernet), `method=linear` for the probe."""
 
 from runner.cli import main
-from runner.config import TrainConf
+from runner.schema import TrainConf
 from runner.training import train
 
 

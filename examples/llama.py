@@ -1,6 +1,6 @@
 """GLoRA on a language model through the library alone: adapt, train, search, merge a small LLaMA.
 
-    python examples/llama.py        # about half a minute on one CPU core
+    python examples/llama.py        # about 15 seconds on one CPU core
 
 The text is made here: after a token comes its successor under a secret permutation, nine times in ten. The model learns
 one permutation whole, is frozen, and is adapted to another. LLaMA's linear layers have no bias, so the space is cut to

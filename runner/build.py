@@ -27,9 +27,10 @@ from glora.backbones import NORMALIZATIONS, build_backbone
 from glora.methods import METHODS, GLoRA, Method
 from glora.train import Normalizer
 from runner import config as cfg
-from runner.config import ConfigError, TrainConf
+from runner.config import ConfigError
 from runner.folder import run_folder
 from runner.hardware import processor, versions
+from runner.schema import TrainConf
 from runner.tracking import Tracker
 
 log = logging.getLogger("glora")

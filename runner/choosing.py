@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from runner.config import ConfigError, TrainConf
+from runner.config import ConfigError
 from runner.folder import read_json, write_json
 from runner.grid import at_point, best, point_name, points
+from runner.schema import TrainConf
 
 log = logging.getLogger("glora")
 FILES = ("train_train800.json", "weights.safetensors")  # the weights last: they say that the phase is finished

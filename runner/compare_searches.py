@@ -19,10 +19,10 @@ from glora.search import SEARCHES, hypervolume, pareto_front
 from runner import config as cfg
 from runner.build import build
 from runner.cli import main, own_number
-from runner.config import TrainConf
 from runner.folder import digest, read_json, run_folder, search_folder, write_json
 from runner.plots import plot_fronts
 from runner.render import to_rich, write_all
+from runner.schema import TrainConf
 from runner.searching import find
 from runner.tables import Table
 

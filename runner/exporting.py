@@ -11,8 +11,9 @@ from glora.peft_export import export_peft
 from runner import config as cfg
 from runner.build import load_trained
 from runner.choosing import chosen
-from runner.config import ConfigError, TrainConf
+from runner.config import ConfigError
 from runner.folder import read_json, run_folder, search_folder
+from runner.schema import TrainConf
 
 
 def export(c: TrainConf) -> Path:

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from runner.config import ConfigError, TrainConf, identity, is_shots, search_limit, task
+from runner.config import ConfigError, identity, is_shots, search_limit, task
+from runner.schema import TrainConf
 
 log = logging.getLogger("glora")
 

@@ -9,12 +9,10 @@ import itertools
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from glora.methods import METHODS
-
-if TYPE_CHECKING:
-    from runner.config import TrainConf
+from runner.schema import TrainConf
 
 RECIPE_AXES = {"lr": "optimizer.lr", "weight_decay": "optimizer.weight_decay", "drop_path": "backbone.drop_path_rate"}
 """Axes that are no options of the method, and the words that set them."""

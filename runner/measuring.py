@@ -17,8 +17,9 @@ from glora.train import accuracy
 from runner import config as cfg
 from runner.build import Preprocess, environment, load_trained, open_tracker, split, target_splits, test_split
 from runner.choosing import chosen
-from runner.config import REFERENCE, ConfigError, TrainConf
+from runner.config import REFERENCE, ConfigError
 from runner.folder import locked, read_json, recipe_digest, run_folder, search_folder, write_json
+from runner.schema import TrainConf
 
 
 def measure(c: TrainConf) -> dict[str, Any]:

@@ -6,13 +6,11 @@ Form and compiler change no number beyond rounding, so they are no part of a run
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-if TYPE_CHECKING:
-    from runner.config import TrainConf
+from runner.schema import TrainConf
 
 GRAPHS = ("auto", "branch", "static")
 COMPILES = ("auto", "off", "default", "reduce-overhead", "max-autotune")

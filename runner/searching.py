@@ -15,10 +15,11 @@ from glora.train import accuracy
 from runner import config as cfg
 from runner.build import Preprocess, balanced_cut, load_trained, open_tracker, split, test_split
 from runner.choosing import chosen
-from runner.config import REFERENCE, ConfigError, NotSearched, TrainConf
+from runner.config import REFERENCE, ConfigError, NotSearched
 from runner.folder import locked, read_json, run_folder, search_folder, write_json, write_text
 from runner.progress import Progress, log_file
 from runner.report import draw_search, draw_training
+from runner.schema import TrainConf
 from runner.training import train_phase
 
 log = logging.getLogger("glora")

@@ -32,7 +32,7 @@ from runner.build import (
     training_set,
 )
 from runner.choosing import choose
-from runner.config import REFERENCE, TrainConf
+from runner.config import REFERENCE
 from runner.folder import (
     load_checkpoint,
     locked,
@@ -46,6 +46,7 @@ from runner.hardware import PeakMemory
 from runner.progress import Progress, log_file
 from runner.report import draw_training
 from runner.runtime import plan
+from runner.schema import TrainConf
 
 log = logging.getLogger("glora")
 LOGGED_IMAGES = 1000

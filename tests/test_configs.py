@@ -10,13 +10,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from data import SUITES
 from glora.methods import METHODS
 from runner import config as cfg
+from runner import schema
 
 ROOT = Path(__file__).resolve().parent.parent / "configs"
 GROUPS = sorted(p.relative_to(ROOT).with_suffix("") for p in ROOT.rglob("*.yaml") if p.parent != ROOT)
 
 
 def composed(*words):
-    cfg.register()
+    schema.register()
     with initialize_config_dir(str(ROOT), version_base="1.3"):
         return compose("train", overrides=list(words))
 
@@ -161,7 +162,7 @@ TABLE5 = ["full", "linear", "bitfit", "vpt_deep", "fact_tk", "repadapter", "glor
 
 def jobs(sweep, *typed):
     """The words of every job that Hydra's own sweeper makes of a sweep and of what is typed after it."""
-    cfg.register()
+    schema.register()
     with initialize_config_dir(str(ROOT), version_base="1.3"):
         raw = compose("train", overrides=[f"sweep={sweep}"], return_hydra_config=True)
     words = [f"{k}={v}" for k, v in raw.hydra.sweeper.params.items()] + list(typed)

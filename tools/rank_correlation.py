@@ -26,10 +26,11 @@ from glora.train import accuracy
 from runner import config as cfg
 from runner.build import Preprocess, TrainingSet, environment, load_trained, split, training_set
 from runner.cli import main, own_number
-from runner.config import REFERENCE, ConfigError, TrainConf
+from runner.config import REFERENCE, ConfigError
 from runner.folder import locked, read_json, run_folder, write_json
 from runner.plots import new_figure, save, tidy
 from runner.progress import Progress, log_file
+from runner.schema import TrainConf
 from runner.training import Job
 
 log = logging.getLogger("glora")
