@@ -26,7 +26,8 @@ import numpy as np
 from data.store import write_split
 path, go = Path(sys.argv[1]), Path(sys.argv[2])
 def get(i):
-    print("decoding", flush=True)
+    sys.stdout.write("decoding\\n")  # one write: threads that print() mix their lines
+    sys.stdout.flush()
     while not go.exists():
         time.sleep(0.01)
     return np.full((3, 8, 8), i, np.uint8), i
