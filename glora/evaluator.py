@@ -13,7 +13,7 @@ from glora.supernet import Supernet
 class MergedEvaluator:
     """One plain model into which any subnet's merged weights can be written in place.
 
-    Candidates of a search then cost no adapter work and no allocation of a model each.
+    Candidates of a search then cost no adapter work, and no allocation of weights each.
     """
 
     def __init__(self, supernet: Supernet) -> None:
@@ -37,8 +37,8 @@ class MergedEvaluator:
         """Write the merged weights of `subnet` and return the plain model, in eval mode."""
         for (name, layer), config in zip(self.supernet.layers.items(), subnet.layers, strict=True):
             plain = self._plain[name]
-            weight, bias = layer.merged_weight(config), layer.merged_bias(config)
-            plain.weight.copy_(weight.view_as(plain.weight))
+            weight, bias = plain.weight.view_as(layer.weight), layer.merged_bias(config)
+            layer.write_weight(config, weight)
             if name in self._norms:
                 norm, start = self._norms[name]
                 norm.bias.copy_(start if bias is None else start.double() + folded_beta(weight, bias))

@@ -95,6 +95,15 @@ class GLoRALinear(nn.Module):
         """The weight W of equation 10, shape (d2, d1), formed in float32 or wider."""
         return effective_weight(self.weight, *self._weight_factors(config))
 
+    @torch.no_grad()
+    def write_weight(self, config: LayerConfig, out: Tensor) -> None:
+        """Write W of equation 10 into `out`, (d2, d1); nothing of that size is allocated if `out` is float32."""
+        wide = out.dtype == torch.promote_types(self.weight.dtype, torch.float32)
+        a_down, a_up, b_down, b_up = self._weight_factors(config)
+        weight = effective_weight(self.weight, a_down, a_up, b_down, b_up, out if wide else None)
+        if weight is not out:
+            out.copy_(weight)
+
     def effective(self) -> tuple[Tensor, Tensor | None]:
         """W and b of the current choice, from the gates where there are any; in float32 or wider under autocast too."""
         with torch.autocast(self.weight.device.type, enabled=False):

@@ -22,7 +22,12 @@ NEAR_ZERO = 0.1
 
 
 def effective_weight(
-    weight: Tensor, a_down: Tensor | None, a_up: Tensor | None, b_down: Tensor | None, b_up: Tensor | None
+    weight: Tensor,
+    a_down: Tensor | None,
+    a_up: Tensor | None,
+    b_down: Tensor | None,
+    b_up: Tensor | None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """W = W0 * (1 + A) + B of shape (d2, d1).
 
@@ -31,11 +36,14 @@ def effective_weight(
         a_down, a_up: A as a product of (d2, k) and (k, d1); without `a_up`, `a_down` itself, (d2, 1) or (1, 1),
             broadcast. None: A is none.
         b_down, b_up: the same for B.
+        out: a (d2, d1) tensor to form W in, without another of this size and without gradients. Where A and B are
+            none it is not touched, and W0 itself is returned.
     """
     if a_down is not None:
-        weight = weight * (1 + (a_down if a_up is None else a_down @ a_up))
+        factor = 1 + a_down if a_up is None else torch.mm(a_down, a_up, out=out).add_(1)
+        weight = torch.mul(weight, factor, out=out)
     if b_down is not None:
-        weight = weight + b_down if b_up is None else torch.addmm(weight, b_down, b_up)
+        weight = torch.add(weight, b_down, out=out) if b_up is None else torch.addmm(weight, b_down, b_up, out=out)
     return weight
 
 

@@ -231,17 +231,3 @@ class Trainer:
                 parameter.copy_(state["parameters"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step = state["epoch"], state["step"]
-
-
-@torch.no_grad()
-def accuracy(
-    model: nn.Module, images: Tensor, labels: Tensor, normalize: Callable[[Tensor], Tensor], batch: int = 256
-) -> float:
-    """Top-1 accuracy in [0, 1] in eval mode; the model's mode is restored."""
-    was_training = model.training
-    model.eval()
-    hits = 0
-    for i in range(0, len(labels), batch):
-        hits += int((model(normalize(images[i : i + batch])).argmax(1) == labels[i : i + batch]).sum())
-    model.train(was_training)
-    return hits / len(labels)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from data import Split, list_info
 from glora.backbones import file_sha256, find_weights
+from glora.evaluation import accuracy
 from glora.methods import Method, Searched
 from glora.search import Member
-from glora.train import accuracy
 from runner import config as cfg
 from runner.build import Preprocess, environment, load_trained, open_tracker, split, target_splits, test_split
 from runner.choosing import chosen

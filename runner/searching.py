@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from data import Split
+from glora.evaluation import Batches, score
 from glora.methods import METHODS, Searched
 from glora.search import SEARCHES, Candidate, Member, Search, Space
-from glora.train import accuracy
 from runner import config as cfg
-from runner.build import Preprocess, balanced_cut, load_trained, open_tracker, split, test_split
+from runner.build import Preprocess, balanced_cut, device_of, load_trained, open_tracker, split, test_split
 from runner.choosing import chosen
 from runner.config import REFERENCE, ConfigError, NotSearched
 from runner.folder import locked, read_json, run_folder, search_folder, write_json, write_text
 from runner.progress import Progress, log_file
 from runner.report import draw_search, draw_training
+from runner.runtime import PRECISIONS
 from runner.schema import TrainConf
 from runner.training import train_phase
 
@@ -76,11 +77,12 @@ def find(c: TrainConf) -> Path:
         c = chosen(c, run)
         method = load_trained(c, run, final=False)
         assert isinstance(method, Searched)
-        data, prep, space = selection_split(c), Preprocess(c), method.space
-        evaluator = method.evaluator()
+        data, space, precision = selection_split(c), method.space, PRECISIONS[c.precision]
+        # All candidates share one model to write into and one set of prepared batches.
+        evaluator, batches = method.evaluator(), Batches(data.images, Preprocess(c), device_of(c), keep=True)
 
         def fitness(subnet: Member) -> float:
-            return accuracy(evaluator.write(subnet), data.images, data.labels, prep)
+            return score(evaluator.write(subnet), batches, data.labels, precision)
 
         log.info(space.describe())
         try:

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from data import DataError, Split
 from glora.backbones import WeightsError
+from glora.evaluation import Batches, accuracy, score
 from glora.methods import GLoRA, Linear, Searched
 from glora.search import Member, Space
-from glora.train import Trainer, accuracy
+from glora.train import Trainer
 from runner import config as cfg
 from runner.build import (
     Preprocess,
@@ -62,7 +63,8 @@ def fixed_subnets(space: Space) -> dict[str, Member]:
 def subnet_accuracies(supernet: Searched, images: Tensor, labels: Tensor, prep: Preprocess) -> dict[str, float]:
     """The accuracies of the fixed subnets with the supernet's weights, by name."""
     evaluator, subnets = supernet.evaluator(), fixed_subnets(supernet.space)
-    return {n: accuracy(evaluator.write(k), images, labels, prep) for n, k in subnets.items()}
+    batches = Batches(images, prep, labels.device, keep=True)
+    return {n: score(evaluator.write(k), batches, labels) for n, k in subnets.items()}
 
 
 class Job:

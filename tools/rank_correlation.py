@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from data import Split
+from glora.evaluation import accuracy
 from glora.methods import Searched
 from glora.search import Member, Space
-from glora.train import accuracy
 from runner import config as cfg
 from runner.build import Preprocess, TrainingSet, environment, load_trained, split, training_set
 from runner.cli import main, own_number

@@ -1,0 +1,100 @@
+"""Accuracy over images of any number: the next batch is prepared while the model computes the current one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor, nn
+
+KEPT_BYTES = 2 << 30
+"""How much model input `Batches` keeps at most; beyond, it prepares batches anew each time."""
+
+
+class Batches:
+    """Images as batches of model input, each prepared in a thread of its own while the one before is computed with.
+
+    Reading from disk, the copy to the device and the normalisation then overlap with the model's work.
+
+    Args:
+        images: (N, 3, h, w) uint8, in memory, memory-mapped or on the device.
+        prepare: maps a batch of them to model input on the device.
+        device: where the model is. On CUDA the batches are prepared on a stream of their own.
+        size: images per batch.
+        keep: keep the prepared batches for the next iteration, where they fit into `KEPT_BYTES`; the candidates of a
+            search share one such object.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        prepare: Callable[[Tensor], Tensor],
+        device: torch.device,
+        size: int = 256,
+        keep: bool = False,
+    ) -> None:
+        self.images, self.prepare, self.size = images, prepare, size
+        on_cuda = device.type == "cuda"
+        self._stream = torch.cuda.Stream(device) if on_cuda else None  # type: ignore[no-untyped-call]
+        self._keep = keep
+        self._kept: list[Tensor] | None = None
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """The batches in order; the last may be smaller."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        done: list[Tensor] = []
+        for batch in self._prepared():
+            if self._keep and batch.nbytes * len(self.images) <= KEPT_BYTES * len(batch):
+                done.append(batch)
+            yield batch
+        if done:
+            self._kept = done
+
+    def _prepared(self) -> Iterator[Tensor]:
+        starts = range(0, len(self.images), self.size)
+        with ThreadPoolExecutor(1, "batches") as pool:
+            coming = pool.submit(self._prepare, 0)
+            for start in starts:
+                batch, ready = coming.result()
+                if start + self.size < len(self.images):
+                    coming = pool.submit(self._prepare, start + self.size)
+                if ready is not None:
+                    current = torch.cuda.current_stream(batch.device)
+                    current.wait_event(ready)
+                    batch.record_stream(current)  # its memory is not the other stream's again before this one is done
+                yield batch
+
+    def _prepare(self, start: int) -> tuple[Tensor, torch.cuda.Event | None]:
+        part = self.images[start : start + self.size]
+        if self._stream is None:
+            return self.prepare(part), None
+        with torch.cuda.stream(self._stream):
+            return self.prepare(part), self._stream.record_event()
+
+
+@torch.no_grad()
+def score(model: nn.Module, batches: Iterable[Tensor], labels: Tensor, precision: torch.dtype = torch.float32) -> float:
+    """Top-1 accuracy in [0, 1] in eval mode over batches of model input; the model's mode is restored.
+
+    `labels` (N,) are on the model's device; `precision` is of the matrix products (autocast). The host reads one number
+    from the device, at the end.
+    """
+    was_training = model.training
+    model.eval()
+    hits, seen = labels.new_zeros(()), 0
+    with torch.autocast(labels.device.type, precision, enabled=precision != torch.float32):
+        for x in batches:
+            hits += (model(x).argmax(1) == labels[seen : seen + len(x)]).sum()
+            seen += len(x)
+    model.train(was_training)
+    return int(hits) / len(labels)
+
+
+def accuracy(
+    model: nn.Module, images: Tensor, labels: Tensor, prepare: Callable[[Tensor], Tensor], batch: int = 256
+) -> float:
+    """Top-1 accuracy in [0, 1] of uint8 images (N, 3, h, w) that `prepare` maps to model input; see `score`."""
+    return score(model, Batches(images, prepare, labels.device, batch), labels)
