@@ -1,12 +1,12 @@
-"""Measure speed: `python benchmark.py train backbone=vit_b16 ranks=[8,4]`, `... search`, `... data`.
+"""Measure speed: `python benchmark.py train backbone=vit_b16 ranks=[8,4]`, and what else the list names.
 
-json=FILE keeps the record.
+    data     images=1000 size=375x500 repeats=5          decoding and cached epochs against ImageFolder + DataLoader
+    train    backbone=vit_micro ranks=[8,4] batch=64 device=cpu precision=fp32 repeats=5      a supernet step
+    search   the same words        a candidate of a search, merge, inference of the merged model
+    profile  the same words        where the time of a step goes
+    growth   the same words        cost with images, rank, layers and population; plot=FILE.png draws it (ViTs)
 
-    data    images=1000 size=375x500 repeats=5          decoding and cached epochs against ImageFolder + DataLoader
-    train   backbone=vit_micro ranks=[8,4] batch=64 device=cpu precision=fp32 repeats=5      a supernet step
-    search  the same words                              a candidate of a search, merge, inference of the merged model
-
-Everything that is compared runs in turn in one process; read the ratios, not the times.
+json=FILE keeps the record. Everything that is compared runs in turn in one process; read the ratios, not the times.
 """
 
 from __future__ import annotations
@@ -16,18 +16,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
+from timm.models.vision_transformer import VisionTransformer
 
 from glora.options import check_ranks
-from runner.bench_data import data_lines, measure_data
-from runner.bench_model import MODELS, Setting, lines, measure_search, measure_train
+from runner.bench.data import data_lines, measure_data
+from runner.bench.growth import growth_lines, measure_growth, plot_growth
+from runner.bench.model import measure_search, measure_train
+from runner.bench.profile import measure_profile
+from runner.bench.setting import MODELS, Setting, lines
 from runner.folder import write_json
 from runner.runtime import PRECISIONS
 
 DATA = {"images": "1000", "size": "375x500", "repeats": "5", "json": ""}
 MODEL = {"backbone": "vit_micro", "ranks": "[8,4]", "batch": "64", "device": "cpu", "precision": "fp32",
          "repeats": "5", "json": ""}  # fmt: skip
-COMMANDS = {"data": DATA, "train": MODEL, "search": MODEL}
+COMMANDS = {"data": DATA, "train": MODEL, "search": MODEL, "profile": MODEL, "growth": {**MODEL, "plot": ""}}
+MEASURES: dict[str, Callable[[Setting, int], dict[str, Any]]] = {
+    "train": measure_train,
+    "search": measure_search,
+    "profile": measure_profile,
+    "growth": measure_growth,
+}
 
 
 class UsageError(Exception):
@@ -56,10 +67,11 @@ def parse(words: list[str]) -> tuple[str, dict[str, str]]:
 def model_setting(given: dict[str, str]) -> Setting:
     """The setting of train and search. Raises UsageError."""
     device = "cuda" if given["device"].startswith("cuda") else given["device"]
-    for key, value, allowed in (("backbone", given["backbone"], tuple(MODELS)), ("precision", given["precision"],
-                                PRECISIONS), ("device", device, ("cpu", "cuda"))):  # fmt: skip
+    for key, value, allowed in (("precision", given["precision"], PRECISIONS), ("device", device, ("cpu", "cuda"))):
         if value not in allowed:
             raise UsageError(f"{key}={value} is not one of {', '.join(allowed)}")
+    if given["backbone"] not in MODELS and not timm.is_model(given["backbone"]):
+        raise UsageError(f"backbone={given['backbone']} is not one of {', '.join(MODELS)} or a name of timm's")
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("device=cuda, but torch finds no CUDA device; use device=cpu")
     try:
@@ -78,9 +90,13 @@ def measure(command: str, given: dict[str, str]) -> tuple[dict[str, Any], list[s
             raise UsageError(f"size={given['size']} must be HEIGHTxWIDTH, at least 32x32")
         found = measure_data(_number(given, "images", 136), int(height), int(width), repeats)
         return found, data_lines(found)
-    run: Callable[[Setting, int], dict[str, Any]] = measure_train if command == "train" else measure_search
-    found = run(model_setting(given), repeats)
-    return found, lines(found)
+    setting = model_setting(given)
+    if command == "growth" and not isinstance(setting.model(), VisionTransformer):
+        raise UsageError(f"backbone={given['backbone']} is not a ViT, whose number of blocks growth varies")
+    found = MEASURES[command](setting, repeats)
+    if given.get("plot"):
+        plot_growth(found, Path(given["plot"]))
+    return found, growth_lines(found) if command == "growth" else lines(found)
 
 
 def main(words: list[str]) -> int:

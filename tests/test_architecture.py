@@ -32,12 +32,12 @@ def test_dependency_direction():
 
 def test_the_test_split_is_loaded_in_one_place_and_asked_for_by_the_declared_stages_alone():
     users = {}
-    for path in sorted((ROOT / "runner").glob("*.py")):
+    for path in sorted((ROOT / "runner").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 users.setdefault(node.func.id, set()).add(path.name)
-    assert users["load_split"] == {"build.py"} and users["load_own"] == {"build.py", "bench_data.py"}
-    bench = (ROOT / "runner" / "bench_data.py").read_text()
+    assert users["load_split"] == {"build.py"} and users["load_own"] == {"build.py", "data.py"}
+    bench = (ROOT / "runner" / "bench" / "data.py").read_text()
     assert bench.count("load_own(own, ") == bench.count('load_own(own, "train800", ') == 2  # of images it made itself
     assert users["test_split"] == {"training.py", "searching.py", "measuring.py"}
     assert users["target_splits"] == {"measuring.py"} and users["load_shots"] == {"build.py"}

@@ -10,7 +10,9 @@ import torch
 from commands import forked
 
 from benchmark import main
-from runner.bench_model import Setting, Step
+from runner.bench.model import Step, kinds, step_flops
+from runner.bench.profile import PYTHON, REST, group_of
+from runner.bench.setting import Setting, flops
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,17 +35,61 @@ def test_train_and_search_in_small(tmp_path):
     small = ["backbone=vit_micro", "batch=4", "repeats=2", f"json={tmp_path / 'x.json'}"]
     done = run("train", *small)
     assert done.returncode == 0, done.stderr
-    assert [line.split(" | ")[0] for line in done.stdout.splitlines()[2:]] == ["| glora", "| reference", "| full"]
+    names = ["glora, branches", "glora, static graph", "reference", "full fine-tuning"]
+    assert [line.split(" | ")[0] for line in done.stdout.splitlines()[2:]] == [f"| {name}" for name in names]
     found = json.loads((tmp_path / "x.json").read_text())
-    assert found["flops_per_step"]["glora"] < found["flops_per_step"]["reference"]
+    work = found["flops_per_step"]
+    assert work["glora, branches"] < min(work["glora, static graph"], work["reference"])
     assert found["ratio_to_base"]["reference"] == [1.0, 1.0] and min(found["peak_megabytes"].values()) > 100
     assert found["command"].endswith("batch=4 device=cpu precision=fp32 repeats=2")
     done = forked(["benchmark.py", "search", *small, "ranks=[2]"])
     assert done.returncode == 0 and "| merged model |" in done.stdout
+    found = json.loads((tmp_path / "x.json").read_text())
+    floor, measured = found["floor_seconds"], found["seconds"]
+    assert all(0 < floor[name] < min(measured[name]) for name in floor)
+
+
+def test_profile_and_growth_in_small(tmp_path):
+    small = ["batch=4", "ranks=[2]", "repeats=1", f"json={tmp_path / 'x.json'}"]
+    done = forked(["benchmark.py", "profile", *small])
+    assert done.returncode == 0, done.stderr
+    times = {name: values[0] for name, values in json.loads((tmp_path / "x.json").read_text())["seconds"].items()}
+    whole = times.pop("training step")
+    assert {PYTHON, REST, "attention", "matrix products and convolutions"} < times.keys()
+    assert sum(times.values()) >= whole * 0.999 and min(times.values()) >= 0
+    done = forked(["benchmark.py", "growth", *small, f"plot={tmp_path / 'x.png'}"])
+    assert done.returncode == 0, done.stderr
+    rows = [line.strip("| ").split(" | ")[:3] for line in done.stdout.splitlines()[2:]]
+    three = ["images", "rank", "layers"]
+    assert [row[::2] for row in rows] == [[a, w] for a in three for w in ("training step", "candidate")] + [
+        ["population", "generation"]
+    ]
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_operations_fall_into_their_groups():
+    found = {group_of(f"aten::{name}") for name in ("mm", "addmm", "convolution_backward", "mkldnn_linear")}
+    assert found == {"matrix products and convolutions"}
+    assert [group_of(f"aten::{n}") for n in ("mul", "sum", "copy_", "_foreach_mul_")] == [REST] * 3 + ["optimizer"]
+    assert group_of("aten::_scaled_dot_product_flash_attention_for_cpu_backward") == "attention"
+
+
+def test_work_is_counted_from_two_images_as_if_on_all():
+    step = Step(Setting(batch=6, ranks=(2,)), "branch")
+    assert step_flops(step, range(3, 4)) == flops(lambda: step(3))
+
+
+def test_ours_in_bf16_is_held_against_the_published_way_in_fp32():
+    assert kinds(Setting(precision="bf16"))["reference"] == ("reference", "fp32")
+    step = Step(Setting(batch=2, precision="bf16"), "branch", "bf16")
+    found = []
+    step.model.blocks[0].mlp.register_forward_hook(lambda m, i, out: found.append(out.dtype))
+    step(0)
+    assert found == [torch.bfloat16]
 
 
 def test_a_step_of_the_baseline_has_the_gradients_of_ours():
-    steps = {kind: Step(Setting(batch=2), kind) for kind in ("glora", "reference")}
+    steps = {kind: Step(Setting(batch=2), kind) for kind in ("branch", "reference")}
     for step in steps.values():
         step.model.double()
         step.x = step.x.double()
@@ -60,7 +106,8 @@ def test_a_step_of_the_baseline_has_the_gradients_of_ours():
 
 
 WRONG = [(), ("dat",), ("data", "image=3"), ("data", "images=ten"), ("data", "size=9"), ("train", "backbone=vit"),
-         ("train", "ranks=[4,8]"), ("search", "precision=fp8"), ("train", "repeats=0")]  # fmt: skip
+         ("train", "ranks=[4,8]"), ("search", "precision=fp8"), ("train", "repeats=0"),
+         ("growth", "backbone=swin_b")]  # fmt: skip
 
 
 @pytest.mark.parametrize("words", WRONG)

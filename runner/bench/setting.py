@@ -1,0 +1,154 @@
+"""What every measurement of a model shares: the setting, the clock, the machine's rates, and the record."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from runner.hardware import processor, versions
+from runner.runtime import PRECISIONS
+
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "vit_b16": ("vit_base_patch16_224", {}),
+    "swin_b": ("swin_base_patch4_window7_224", {}),
+    "vit_micro": (
+        "vit_tiny_patch16_224",
+        {"img_size": 64, "patch_size": 8, "embed_dim": 128, "depth": 6, "num_heads": 4},
+    ),
+}
+"""Short names: architecture and its arguments. Weights are random, which costs the same."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured: backbone (of `MODELS` or timm's), ranks, batch size, device, precision of the products."""
+
+    backbone: str = "vit_micro"
+    ranks: tuple[int, ...] = (8, 4)
+    batch: int = 64
+    device: str = "cpu"
+    precision: str = "fp32"
+
+    def words(self) -> str:
+        """As the command line takes them."""
+        return (
+            f"backbone={self.backbone} ranks=[{','.join(map(str, self.ranks))}] batch={self.batch} "
+            f"device={self.device} precision={self.precision}"
+        )
+
+    def cast(self, precision: str | None = None) -> AbstractContextManager[Any]:
+        """Autocast for what is not fp32."""
+        dtype = PRECISIONS[precision or self.precision]
+        return nullcontext() if dtype == torch.float32 else torch.autocast(self.device, dtype)
+
+    def model(self, classes: int = 100, **changes: Any) -> nn.Module:
+        """The backbone with random weights and drop path 0.1; `changes` are further arguments of it."""
+        name, kwargs = MODELS.get(self.backbone, (self.backbone, {}))
+        torch.manual_seed(0)
+        model: nn.Module = timm.create_model(name, num_classes=classes, drop_path_rate=0.1, **{**kwargs, **changes})
+        return model.to(self.device)
+
+    def images(self, count: int) -> Tensor:
+        """Random images on the device, of the backbone's size."""
+        name, kwargs = MODELS.get(self.backbone, (self.backbone, {}))
+        size = kwargs.get("img_size", timm.get_pretrained_cfg(name, allow_unregistered=False).input_size[-1])
+        return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(0)).to(self.device)
+
+
+def synchronize(device: str) -> None:
+    """Wait for the device's queue; nothing to do on a CPU."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def in_turn(work: Mapping[str, Callable[[int], object]], repeats: int, calls: int = 1) -> dict[str, list[float]]:
+    """Seconds of each, `repeats` times: the median of `calls` calls one after the other, numbered on; one round before
+    warms up. All take turns, so that neighbours in time can be compared.
+    """
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for repeat in range(repeats + 1):
+        for name, call in work.items():
+            run = [seconds(lambda c=call, i=i: c(i)) for i in range(calls * repeat, calls * (repeat + 1))]  # type: ignore[misc]
+            if repeat:
+                times[name].append(statistics.median(run))
+    return times
+
+
+def matmul_rate(setting: Setting) -> float:
+    """FLOP/s of the best of ten large matrix products in the setting's precision: the machine's attainable rate."""
+    dtype = PRECISIONS[setting.precision]
+    n = 8192 if setting.device == "cuda" else 2048
+    a, b = (torch.randn(n, n, device=setting.device, dtype=dtype) for _ in range(2))
+
+    def product() -> None:
+        a @ b
+        synchronize(setting.device)
+
+    product()
+    return 2 * n**3 / min(seconds(product) for _ in range(10))
+
+
+def bandwidth(device: str) -> float:
+    """Bytes per second, read and written, of the best of ten copies of 256 MB."""
+    a = torch.ones(1 << 26, device=device)
+    b = torch.empty_like(a)
+
+    def copy() -> None:
+        b.copy_(a)
+        synchronize(device)
+
+    copy()
+    return 2 * a.nbytes / min(seconds(copy) for _ in range(10))
+
+
+def flops(work: Callable[[], object]) -> int:
+    """FLOPs of matrix products, convolutions and attention in one call, a multiply-add being two."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def record(what: str, setting: Setting, repeats: int, times: dict[str, list[float]], base: str) -> dict[str, Any]:
+    """What every measurement keeps: the command, hardware, versions, seconds, and ratios to `base`."""
+    name = torch.cuda.get_device_name() if setting.device == "cuda" else processor()
+    ratios = {k: [a / b for a, b in zip(v, times[base], strict=True)] for k, v in times.items()}
+    return {
+        "command": f"python benchmark.py {what} {setting.words()} repeats={repeats}",
+        "hardware": {"device": name, "threads": torch.get_num_threads()},
+        "versions": versions("torch", "timm"),
+        "seconds": times,
+        "base": base,
+        "ratio_to_base": ratios,
+    }
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The table as Markdown lines: medians, the range of the ratios to the baseline, floor and peak where known."""
+    floor, peak = found.get("floor_seconds", {}), found.get("peak_megabytes", {})
+    head = ["what", "ms (median)", f"times {found['base']} (median, range)"]
+    head += ["floor, ms"] * bool(floor) + ["peak memory, MB"] * bool(peak)
+    out = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
+    for name, values in found["seconds"].items():
+        r = found["ratio_to_base"][name]
+        cells = [name, f"{1000 * statistics.median(values):,.1f}",
+                 f"{statistics.median(r):.3f} ({min(r):.3f} to {max(r):.3f})"]  # fmt: skip
+        cells += [f"{1000 * floor[name]:,.1f}" if name in floor else ""] * bool(floor)
+        cells += [f"{peak[name]:,.0f}" if name in peak else ""] * bool(peak)
+        out.append("| " + " | ".join(cells) + " |")
+    return out
