@@ -8,18 +8,27 @@ from runner.measuring import measure
 from runner.report import collect, show
 from runner.schema import TrainConf
 
+roots: dict[Path, None] = {}
+
 
 def stage(config: TrainConf) -> None:
-    """Measure the named run if it has no result yet, then show every result under `output_root`."""
+    """Measure the named run if it has no result yet."""
     if config.dataset is not None:
         measure(config)
-    root = Path(config.output_root)
-    records = collect(root)
-    if not records:
-        raise ConfigError(f"no finished result under {root}; run train.py first, or point output_root at your results")
-    for path in show(records, root / "tables"):
-        print(f"written: {path}")
+    roots[Path(config.output_root)] = None
+
+
+def finish() -> None:
+    """Show every result under `output_root`: once, however many runs a sweep measured."""
+    for root in roots:
+        records = collect(root)
+        if not records:
+            raise ConfigError(
+                f"no finished result under {root}; run train.py first, or point output_root at your results"
+            )
+        for path in show(records, root / "tables"):
+            print(f"written: {path}")
 
 
 if __name__ == "__main__":
-    main(stage)
+    main(stage, finish)

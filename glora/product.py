@@ -2,11 +2,13 @@
 
 Forward forms W = W0 * (1 + A) + B once, in float32 or wider: d1*d2 elementwise work, small beside the product with
 thousands of tokens. Backward forms it again instead of keeping it, and computes the dense weight gradient g^T x only
-where A has a LoRA, whose gradient needs it; every other option has a closed form over activations.
+where A has a LoRA, whose gradient needs it; every other option has a closed form over activations. Both matrices live
+only within one layer's turn, so all layers form them in the same memory, which stays in the processor's caches.
 """
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import torch
@@ -40,11 +42,48 @@ def effective_weight(
             none it is not touched, and W0 itself is returned.
     """
     if a_down is not None:
-        factor = 1 + a_down if a_up is None else torch.mm(a_down, a_up, out=out).add_(1)
-        weight = torch.mul(weight, factor, out=out)
+        if a_up is None:
+            weight = torch.mul(weight, 1 + a_down, out=out)
+        else:
+            weight = torch.addcmul(weight, weight, torch.mm(a_down, a_up, out=out), out=out)
     if b_down is not None:
         weight = torch.add(weight, b_down, out=out) if b_up is None else torch.addmm(weight, b_down, b_up, out=out)
     return weight
+
+
+class _Scratch(threading.local):
+    """Memory for matrices of a layer's size, reused by every layer that a thread computes.
+
+    A fresh matrix of some megabytes costs more in page faults than in the arithmetic that fills it.
+    """
+
+    def __init__(self) -> None:
+        self._flat: dict[tuple[str, torch.device, torch.dtype], Tensor] = {}
+
+    def like(self, weight: Tensor, name: str, dtype: torch.dtype | None = None) -> Tensor:
+        """A matrix of the shape and device of `weight`, valid until the next call with this name."""
+        key = name, weight.device, dtype or weight.dtype
+        flat = self._flat.get(key)
+        if flat is None or flat.numel() < weight.numel():
+            flat = self._flat[key] = torch.empty(weight.numel(), device=key[1], dtype=key[2])
+        return flat[: weight.numel()].view(weight.shape)
+
+
+_scratch = _Scratch()
+
+
+def _formed(
+    weight: Tensor,
+    a_down: Tensor | None,
+    a_up: Tensor | None,
+    b_down: Tensor | None,
+    b_up: Tensor | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    """`effective_weight` in `dtype`, formed in float32 or wider; in scratch memory, or W0 itself."""
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    formed = effective_weight(weight, a_down, a_up, b_down, b_up, out=_scratch.like(weight, "W", wide))
+    return formed if formed.dtype == dtype else _scratch.like(weight, "W", dtype).copy_(formed)
 
 
 def column_dots(one: Tensor, other: Tensor) -> Tensor:
@@ -69,8 +108,9 @@ class _Product(torch.autograd.Function):
         b_down: Tensor | None,
         b_up: Tensor | None,
     ) -> Tensor:
-        effective = effective_weight(weight, a_down, a_up, b_down, b_up).to(x.dtype)
-        y = F.linear(x, effective, None if bias is None else bias.to(x.dtype))
+        y = F.linear(
+            x, _formed(weight, a_down, a_up, b_down, b_up, x.dtype), None if bias is None else bias.to(x.dtype)
+        )
         # A row factor's gradient is read off the output, which the next layer mostly keeps anyway.
         keep = y if a_down is not None and a_up is None else None
         ctx.save_for_backward(x, weight, bias, a_down, a_up, b_down, b_up, keep)
@@ -84,11 +124,11 @@ class _Product(torch.autograd.Function):
         g, rows = grad.reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1])
         dx = db = da_down = da_up = db_down = db_up = None
         if ctx.needs_input_grad[0]:
-            dx = grad @ effective_weight(weight, a_down, a_up, b_down, b_up).to(grad.dtype)
+            dx = grad @ _formed(weight, a_down, a_up, b_down, b_up, grad.dtype)
         if bias is not None:
             db = g.sum(0, dtype=wide)
         if a_up is not None:
-            dense = (g.t() @ rows).to(wide)
+            dense = torch.mm(g.t(), rows, out=_scratch.like(weight, "g^T x", g.dtype)).to(wide)
             if b_down is not None:
                 db_down, db_up = _factor_gradients(dense, b_down, b_up)
             da_down, da_up = _factor_gradients(dense.mul_(weight), a_down, a_up)

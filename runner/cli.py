@@ -19,11 +19,15 @@ from runner.progress import to_terminal
 from runner.schema import TrainConf, register
 
 
-def main(stage: Callable[[TrainConf], object]) -> None:
-    """Compose the config from the command line and run `stage` for every job of the sweep."""
+def main(stage: Callable[[TrainConf], object], finish: Callable[[], object] = lambda: None) -> None:
+    """Compose the config from the command line, run `stage` for every job of the sweep, then `finish` once."""
     register()
     failures: list[Exception] = []
     to_terminal()
+
+    def failed(error: Exception) -> None:
+        print(f"error: {error}", file=sys.stderr)
+        failures.append(error)
 
     @hydra.main(
         config_path=str(Path(__file__).resolve().parent.parent / "configs"), config_name="train", version_base="1.3"
@@ -36,10 +40,14 @@ def main(stage: Callable[[TrainConf], object]) -> None:
             if isinstance(error, NotSearched) and HydraConfig.get().mode == RunMode.MULTIRUN:
                 return
             # Not raised: the other jobs of a sweep go on, and the exit status tells in the end.
-            print(f"error: {error}", file=sys.stderr)
-            failures.append(error)
+            failed(error)
 
     job()
+    try:
+        with quiet_end():
+            finish()
+    except ConfigError as error:
+        failed(error)
     if failures:
         sys.exit(2)
 

@@ -25,20 +25,13 @@ def main(more: list[str]) -> int:
     output = ROOT / given.get("output_root", "outputs/quickstart")
     words = [*WORDS, f"output_root={output}", *(w for w in more if not w.startswith("output_root="))]
     place = [f"data_root={given['data_root']}"] if "data_root" in given else []
-    commands = [["prepare.py", f"dataset={','.join(TASKS)}", *place]]
-    for task in TASKS:
-        commands += [
-            ["train.py", f"dataset={task}", "method=linear", *words],
-            ["evaluate.py", f"dataset={task}", "method=linear", *words],
-            ["train.py", f"dataset={task}", *words],
-            ["search.py", f"dataset={task}", *words],
-            ["evaluate.py", f"dataset={task}", *words],
-        ]
-    for number, command in enumerate(commands):
+    tasks = f"dataset={','.join(TASKS)}"
+    sweep = ["--multirun", tasks, "method=linear,glora", *words]
+    commands = [["prepare.py", tasks, *place]]
+    commands += [[script, *sweep] for script in ("train.py", "search.py", "evaluate.py")]
+    for command in commands:
         print(f"\n$ python {' '.join(command)}", flush=True)
-        # Only the last table holds everything; the earlier ones would repeat it in parts.
-        quiet = command[0] == "evaluate.py" and number < len(commands) - 1
-        done = subprocess.run([sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL if quiet else None)
+        done = subprocess.run([sys.executable, *command], cwd=ROOT)
         if done.returncode:
             return done.returncode
     print(f"\n{time.time() - began:.0f} s in all. Pictures:")
