@@ -120,8 +120,6 @@ class GLoRALinear(nn.Module):
         config = self.config
         with torch.autocast(x.device.type, enabled=False):
             bias = self.merged_bias(config)
-        if config.A == NONE and config.B == NONE:
-            return F.linear(x, self.weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
         return product(x, self.weight, bias, *self._weight_factors(config))
 
     @torch.no_grad()

@@ -128,7 +128,9 @@ class _Product(torch.autograd.Function):
         if bias is not None:
             db = g.sum(0, dtype=wide)
         if a_up is not None:
-            dense = torch.mm(g.t(), rows, out=_scratch.like(weight, "g^T x", g.dtype)).to(wide)
+            dense = torch.mm(g.t(), rows, out=_scratch.like(weight, "g^T x", g.dtype))
+            if dense.dtype != wide:
+                dense = _scratch.like(weight, "g^T x", wide).copy_(dense)
             if b_down is not None:
                 db_down, db_up = _factor_gradients(dense, b_down, b_up)
             da_down, da_up = _factor_gradients(dense.mul_(weight), a_down, a_up)

@@ -1,0 +1,75 @@
+"""What a step and a candidate do not allocate: matrices of a layer's size."""
+
+import random
+
+import pytest
+import timm
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from glora import GLoRALinear, MergedEvaluator, Supernet
+from glora.options import all_configs
+from glora.product import _scratch
+
+
+class Largest(TorchDispatchMode):
+    """The size of the largest tensor that an operation made in memory of its own."""
+
+    def __init__(self, known):
+        super().__init__()
+        self.known, self.elements = {t.untyped_storage().data_ptr() for t in known}, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for t in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(t, torch.Tensor) and t.untyped_storage().data_ptr() not in self.known:
+                self.elements = max(self.elements, t.untyped_storage().nbytes() // t.element_size())
+        return out
+
+
+MODELS = {
+    "vit_tiny_patch16_224": {"img_size": 32, "embed_dim": 64, "depth": 2, "num_heads": 2},
+    "convnext_tiny": {"depths": (1, 1, 1, 1), "dims": (32, 64, 64, 64)},
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_writing_a_candidate_allocates_no_weight(name):
+    supernet = Supernet(timm.create_model(name, num_classes=3, **MODELS[name]), (4, 2), convs=True)
+    for p in supernet.trainable().values():
+        nn.init.normal_(p, std=0.1)
+    evaluator, rng = MergedEvaluator(supernet), random.Random(0)
+    known = [*supernet.model.parameters(), *supernet.trainable().values(), *evaluator.model.parameters()]
+    layers = supernet.layers.values()
+    vectors = max(4 * max(m.out_features, m.in_features) for m in layers)  # factors and biases at most
+    smallest = min(m.weight.numel() for m in layers if m.weight.numel() > vectors)
+    with Largest(known) as made:
+        for _ in range(20):
+            evaluator.write(supernet.space.sample(rng))
+    assert 0 < made.elements <= vectors < smallest
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_a_layer_forms_its_weight_in_memory_that_is_there(precision):
+    """Three tokens, so that everything but a weight is small."""
+    torch.manual_seed(0)
+    layer, x = GLoRALinear(nn.Linear(96, 80), 4), torch.randn(3, 96, requires_grad=True)
+    for p in layer.adapter_parameters().values():
+        nn.init.normal_(p, std=0.01)
+
+    def step(config):
+        layer.config = config
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            y = layer(x)
+        y.float().square().sum().backward()
+
+    configs = random.Random(0).sample(all_configs((4, 2)), 60)
+    for config in configs:
+        step(config)  # the memory is made here, once
+    pointers = {name: flat.data_ptr() for name, flat in _scratch._flat.items()}
+    with Largest([layer.weight, *_scratch._flat.values()]) as made:
+        for config in configs:
+            step(config)
+    assert 0 < made.elements <= 4 * 96 < layer.weight.numel()
+    assert pointers == {name: flat.data_ptr() for name, flat in _scratch._flat.items()}
