@@ -92,10 +92,11 @@ def find_weights(backbone: Backbone) -> Path | None:
 
 
 def _misfits(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """Tensors of the model, classifier aside, that `state` lacks or holds in another shape."""
+    """Tensors, the classifier's aside, that only one of the two has or that differ in shape: more blocks, say."""
     skip = parameters_of(model, find_classifier(model)).keys()
     own = model.state_dict()
-    return sorted(n for n in own.keys() - skip if n not in state or own[n].shape != state[n].shape)
+    names = (own.keys() | state.keys()) - skip
+    return sorted(n for n in names if n not in own or n not in state or own[n].shape != state[n].shape)
 
 
 def _create(backbone: Backbone, options: dict[str, Any], path: Path) -> nn.Module:
@@ -122,7 +123,7 @@ def _create(backbone: Backbone, options: dict[str, Any], path: Path) -> nn.Modul
         return converted
     except Exception as error:
         raise WeightsError(
-            f"{path} does not fit {backbone.timm_name}: {len(misfits)} tensors missing or of another shape, "
+            f"{path} does not fit {backbone.timm_name}: {len(misfits)} tensors missing, unknown or of another shape, "
             f"first {misfits[:3]}"
         ) from error
 

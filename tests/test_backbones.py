@@ -90,5 +90,7 @@ def test_files_that_do_not_fit_are_refused_by_name(tmp_path):
     build_backbone(small(tmp_path / "w.safetensors"), 4)
     with pytest.raises(WeightsError, match="does not fit"):
         build_backbone(small(tmp_path / "w.safetensors", embed_dim=64), 4)
+    with pytest.raises(WeightsError, match="does not fit.*unknown"):
+        build_backbone(small(tmp_path / "w.safetensors", depth=1), 4)  # not the first block of a deeper model
     with pytest.raises(WeightsError, match=r"did you mean.*vit_tiny_patch16_224"):
         build_backbone(Backbone("x", "vit_tiny_patch16_22", {}, False), 4)

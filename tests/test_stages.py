@@ -6,9 +6,14 @@ import pytest
 import torch
 from test_configs import composed
 
+from glora import MergedEvaluator
+from glora.methods import glora as glora_method
 from runner import config as cfg
+from runner import searching
 from runner.build import Preprocess, split
-from runner.searching import selection_split
+from runner.folder import read_json
+from runner.searching import find, selection_split
+from runner.training import train
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +28,27 @@ def test_selection_splits_are_cut_seeded_and_class_balanced(words):
     one, two = selection_split(cut), selection_split(cut)
     assert len(one.labels) == 50 and torch.equal(one.images, two.images)
     assert one.labels.bincount(minlength=10).tolist() == [5] * 10
+
+
+def test_all_candidates_of_a_search_share_one_model_and_images_prepared_once(words, tmp_path, monkeypatch):
+    small = ["trainer=mini", "trainer.max_steps=1", "backbone.pretrained=false", "backbone.kwargs.depth=1"]
+    c = cfg.read(composed(*words, *small, "search.generations=2", "search.population=5", f"output_root={tmp_path}"))
+    train(c)
+    prepared, models = [], []
+
+    class Counting(Preprocess):
+        def __call__(self, images):
+            prepared.append(len(images))
+            return super().__call__(images)
+
+    def counting(*args):
+        models.append(MergedEvaluator(*args))
+        return models[-1]
+
+    monkeypatch.setattr(searching, "Preprocess", Counting)
+    monkeypatch.setattr(glora_method, "MergedEvaluator", counting)
+    done = read_json(find(c) / "evolution.json")
+    assert len(done["candidates"]) == 10 and prepared == [200] and len(models) == 1
 
 
 def test_the_test_split_has_one_door(words):
