@@ -80,3 +80,14 @@ def test_precision_reaches_the_model():
     for precision in (torch.float32, torch.bfloat16):
         score(model, [torch.randn(4, 3, 2, 2)], torch.zeros(4, dtype=torch.long), precision)
     assert found == [torch.float32, torch.bfloat16]
+
+
+@pytest.mark.gpu
+def test_batches_made_on_a_stream_of_their_own_are_whole_when_used():
+    images, labels = torch.randint(0, 256, (700, 3, 64, 64), dtype=torch.uint8), torch.zeros(700, dtype=torch.long)
+    device = torch.device("cuda")
+    batches = Batches(images, lambda x: x.to(device).float() / 2, device, 64)
+    for start, batch in zip(range(0, 700, 64), batches, strict=True):
+        assert torch.equal(batch.cpu(), images[start : start + 64].float() / 2)
+    with torch.cuda.device(device):
+        assert score(nn.Sequential(nn.Flatten(), nn.Linear(12288, 1)).to(device), batches, labels.to(device)) == 1.0
