@@ -110,17 +110,16 @@ def peak_megabytes(setting: Setting, form: str, precision: str) -> float:
     return float(done.stdout)
 
 
-def measure_train(setting: Setting, repeats: int, steps: int = 3) -> dict[str, Any]:
-    """Seconds per step of all kinds in turn, `repeats` times `steps` steps each; ratios are of neighbours in time."""
+def measure_train(setting: Setting, repeats: int) -> dict[str, Any]:
+    """Seconds of `repeats` steps of each kind, in turn; ratios are of neighbours in time with the same subnet."""
     compared = kinds(setting)
     work = {name: Step(setting, *kind) for name, kind in compared.items()}
-    times = in_turn(work, repeats, steps)
+    times = in_turn(work, repeats)
     # The floor is of the setting's precision: another one has another rate.
     same = [name for name, (_, precision) in compared.items() if precision == setting.precision]
-    counted = {name: step_flops(work[name], range(steps, 3 * steps)) for name in same}
+    counted = {name: step_flops(work[name], range(1, repeats + 1)) for name in same}
     rate = matmul_rate(setting)
     return record("train", setting, repeats, times, BASE) | {
-        "steps": steps,
         "flops_per_step": counted,
         "matmul_flops_per_second": rate,
         "floor_seconds": {name: count / rate for name, count in counted.items()},
