@@ -47,7 +47,10 @@ def effective_weight(
         else:
             weight = torch.addcmul(weight, weight, torch.mm(a_down, a_up, out=out), out=out)
     if b_down is not None:
-        weight = torch.add(weight, b_down, out=out) if b_up is None else torch.addmm(weight, b_down, b_up, out=out)
+        if b_up is None:
+            weight = torch.add(weight, b_down, out=out)
+        else:
+            weight = torch.addmm(weight.to(b_down.dtype), b_down, b_up, out=out)
     return weight
 
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 TASKS = ("digits", "shapes_location")
-WORDS = ("trainer=mini", "trainer.epochs=25", "search=mini", "search.generations=3")
+WORDS = ("backbone=vit_micro", "trainer=mini", "trainer.epochs=25", "search=mini", "search.generations=3")
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -1,5 +1,7 @@
 """Equation 10 against an independent dense float64 evaluation and against HF PEFT, for every configuration."""
 
+import copy
+
 import peft
 import pytest
 import torch
@@ -193,3 +195,19 @@ def test_a_bfloat16_product_stays_close_to_float32(static):
         assert narrow.dtype == torch.bfloat16
         for g, w in zip([narrow.float(), *got], [wide, *right], strict=True):
             assert (g.float() - w).norm() <= 0.02 * w.norm() + 1e-6, config
+
+
+def test_a_backbone_in_bf16_takes_every_configuration():
+    """Its weights are formed in float32, so a float32 layer of the same numbers differs by the last rounding alone."""
+    torch.manual_seed(0)
+    base, x = nn.Linear(16, 12).bfloat16(), torch.randn(3, 16).bfloat16().requires_grad_()
+    layer, wide = GLoRALinear(base, 4), GLoRALinear(copy.deepcopy(base).float(), 4)
+    for name, p in layer.adapter_parameters().items():
+        assert p.dtype == torch.float32
+        nn.init.normal_(p, std=0.1)
+        wide.adapter_parameters()[name].data.copy_(p)
+    for config in all_configs((4, 2)):
+        layer.config = wide.config = config
+        out = layer(x)
+        out.float().sum().backward()
+        torch.testing.assert_close(out.float(), wide(x.float()), rtol=3e-2, atol=3e-2)
