@@ -10,6 +10,7 @@ import torch
 from commands import forked
 
 from benchmark import main
+from runner.bench import growth
 from runner.bench.model import Step, kinds, step_flops
 from runner.bench.profile import PYTHON, REST, group_of
 from runner.bench.setting import Setting, flops
@@ -65,6 +66,15 @@ def test_profile_and_growth_in_small(tmp_path):
         ["population", "generation"]
     ]
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_candidates_of_growth_run_in_the_precision_asked_for(monkeypatch):
+    seen = []
+    monkeypatch.setattr(growth, "score", lambda model, images, labels, precision: seen.append(precision) or 0.5)
+    setting = Setting(batch=2, precision="bf16")
+    growth._candidate(setting)(0)
+    growth._generation(setting, 3)(0)
+    assert seen == [torch.bfloat16] * 4
 
 
 def test_operations_fall_into_their_groups():

@@ -26,6 +26,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from glora.evaluation import accuracy
+
 ARCHITECTURE = {"img_size": 64, "patch_size": 8, "embed_dim": 128, "depth": 6, "num_heads": 4}
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -86,16 +88,6 @@ def optimizers(model: nn.Module, args: argparse.Namespace) -> list[torch.optim.O
             betas=(0.9, 0.98),
         ),
     ]
-
-
-@torch.no_grad()
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Top-1 accuracy in [0, 1] in float32."""
-    model.eval()
-    hits = 0
-    for i in range(0, len(labels), 500):
-        hits += int((model(normalise(images[i : i + 500])).argmax(1) == labels[i : i + 500]).sum())
-    return hits / len(labels)
 
 
 def main() -> None:
@@ -165,7 +157,7 @@ def main() -> None:
             losses.append(loss.item())
             if i % 50 == 0:
                 print(f"epoch {epoch} step {i}/{steps_per_epoch} loss {np.mean(losses[-50:]):.3f}", flush=True)
-        top1 = accuracy(model, val_x, val_y)
+        top1 = accuracy(model, val_x, val_y, normalise)
         history.append({"epoch": epoch, "loss": float(np.mean(losses)), "val_top1": top1, "s": time.time() - began})
         print(json.dumps(history[-1]), flush=True)
         state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in groups]}

@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 
-from glora import EvolutionSearch, MergedEvaluator, Supernet
+from glora import EvolutionSearch, MergedEvaluator, SearchSpace, Supernet
 from glora.evaluation import score
+from glora.search.base import Fitness
 from runner.bench.model import Step
 from runner.bench.setting import Setting, in_turn, record
 from runner.plots import LINE_STYLES, PALETTE, new_figure, save, tidy
+from runner.runtime import PRECISIONS
 
 SIZES: dict[str, tuple[int, ...]] = {
     "images": (16, 32, 64),
@@ -25,35 +27,31 @@ SIZES: dict[str, tuple[int, ...]] = {
 }
 """Of each axis; "layers" counts the blocks of a ViT, four adapted layers each."""
 
+FEW = 8
+"""Images per candidate of a timed generation."""
+
 EXPECTED = {"images": "proportional", "rank": "about flat", "layers": "proportional", "population": "proportional"}
 
 
-def _candidate(setting: Setting, **changes: Any) -> Callable[[int], object]:
-    """Merge and evaluate one subnet on the setting's batch of images."""
+def _searched(setting: Setting, **changes: Any) -> tuple[SearchSpace, Fitness]:
+    """The space of a supernet and what a candidate costs: merge, and evaluation on the setting's batch of images."""
     supernet = Supernet(setting.model(**changes), setting.ranks)
     evaluator, images = MergedEvaluator(supernet), [setting.images(setting.batch)]
     labels = torch.zeros(setting.batch, dtype=torch.long, device=setting.device)
-
-    def run(number: int) -> float:
-        with setting.cast():
-            return score(evaluator.write(supernet.space.sample(random.Random(number))), images, labels)
-
-    return run
+    precision = PRECISIONS[setting.precision]
+    return supernet.space, lambda subnet: score(evaluator.write(subnet), images, labels, precision)
 
 
-def _generation(setting: Setting, population: int, images: int = 8) -> Callable[[int], object]:
+def _candidate(setting: Setting, **changes: Any) -> Callable[[int], object]:
+    """Merge and evaluate one subnet."""
+    space, fitness = _searched(setting, **changes)
+    return lambda number: fitness(space.sample(random.Random(number)))
+
+
+def _generation(setting: Setting, population: int) -> Callable[[int], object]:
     """One generation of an evolution with candidates on a few images each."""
-    few = replace(setting, batch=images)
-    supernet = Supernet(few.model(), few.ranks)
-    evaluator, x = MergedEvaluator(supernet), [few.images(images)]
-    labels = torch.zeros(images, dtype=torch.long, device=few.device)
-
-    def run(number: int) -> None:
-        search = EvolutionSearch(supernet.space, lambda k: score(evaluator.write(k), x, labels), seed=number,
-                                 generations=1, population=population)  # fmt: skip
-        search.step()
-
-    return run
+    space, fitness = _searched(replace(setting, batch=FEW))
+    return lambda number: EvolutionSearch(space, fitness, seed=number, generations=1, population=population).step()
 
 
 def _work(setting: Setting) -> dict[tuple[str, str, int], Callable[[int], object]]:

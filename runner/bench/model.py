@@ -19,7 +19,6 @@ from runner.bench.reference import to_reference
 from runner.bench.setting import Setting, bandwidth, flops, in_turn, matmul_rate, record, synchronize
 from runner.hardware import PeakMemory
 
-FORMS = ("branch", "static", "reference", "full")
 BASE = "reference"
 """The published way, in float32 whatever the setting's precision."""
 
