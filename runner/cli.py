@@ -13,9 +13,10 @@ from omegaconf import DictConfig
 
 from data import DataError
 from glora.backbones import WeightsError
-from runner.config import ConfigError, NotSearched, read, typed_keys
+from runner.config import ConfigError, NotSearched
 from runner.ending import quiet_end
 from runner.progress import to_terminal
+from runner.reading import read, typed_keys
 from runner.schema import TrainConf, register
 
 

@@ -11,6 +11,7 @@ from data import SUITES
 from glora.methods import METHODS
 from runner import config as cfg
 from runner import schema
+from runner.reading import read
 
 ROOT = Path(__file__).resolve().parent.parent / "configs"
 GROUPS = sorted(p.relative_to(ROOT).with_suffix("") for p in ROOT.rglob("*.yaml") if p.parent != ROOT)
@@ -39,13 +40,13 @@ def test_every_yaml_composes_and_is_accepted(path, tmp_path):
         for i in range(200):
             (tmp_path / f"{i}.png").touch()
         extra = [f"dataset.root={tmp_path}"]
-    read = cfg.read(composed(*words, f"{group}={name}", *extra))
-    assert read.seed == 0
+    config = read(composed(*words, f"{group}={name}", *extra))
+    assert config.seed == 0
 
 
 @pytest.mark.parametrize("task", SUITES["vtab"])
 def test_learning_rates_are_those_of_the_papers_table_4(task):
-    config = cfg.read(composed(f"dataset={task}"))
+    config = read(composed(f"dataset={task}"))
     slow = {"retinopathy", "clevr_count", "clevr_dist", "snorb_ele"}
     assert cfg.learning_rate(config) == (1e-4 if task in slow else 5e-4)
     recipe = cfg.recipe(config)
@@ -53,7 +54,7 @@ def test_learning_rates_are_those_of_the_papers_table_4(task):
 
 
 def test_defaults_are_the_documented_ones():
-    config = cfg.read(composed("dataset=cifar100"))
+    config = read(composed("dataset=cifar100"))
     assert config.backbone.timm_name == "vit_base_patch16_224.orig_in21k"
     assert (config.method.name, config.ranks, config.trainer.name) == ("glora", [8, 4], "paper")
     assert (config.protocol.name, config.backbone.normalization, config.backbone.drop_path_rate) == (
@@ -61,34 +62,34 @@ def test_defaults_are_the_documented_ones():
         "imagenet",
         0.1,
     )
-    assert cfg.read(composed("dataset=digits")).backbone.name == "vit_micro"
-    assert cfg.read(composed("dataset=digits", "backbone=swin_b_in22k")).backbone.name == "swin_b_in22k"
+    assert read(composed("dataset=digits")).backbone.name == "vit_micro"
+    assert read(composed("dataset=digits", "backbone=swin_b_in22k")).backbone.name == "swin_b_in22k"
 
 
 def test_the_reference_protocol_limits_the_search_on_vit_b_alone():
     words = ["dataset=cifar100", "protocol=reference_2023_06"]
-    assert cfg.search_limit(cfg.read(composed(*words))) == 1_000_000
-    assert cfg.search_limit(cfg.read(composed(*words, "backbone=swin_b_in22k"))) is None
-    assert cfg.search_limit(cfg.read(composed("dataset=cifar100"))) is None
+    assert cfg.search_limit(read(composed(*words))) == 1_000_000
+    assert cfg.search_limit(read(composed(*words, "backbone=swin_b_in22k"))) is None
+    assert cfg.search_limit(read(composed("dataset=cifar100"))) is None
 
 
 def test_all_problems_are_reported_at_once():
     with pytest.raises(cfg.ConfigError) as caught:
-        cfg.read(composed("dataset=digits", "ranks=[4,8]", "trainer.batch_size=0", "optimizer.lr=-1", "hparams=mine"))
+        read(composed("dataset=digits", "ranks=[4,8]", "trainer.batch_size=0", "optimizer.lr=-1", "hparams=mine"))
     assert len(str(caught.value).splitlines()) == 4
 
 
 def test_a_typed_default_changes_no_folder_and_a_real_change_does():
     from runner.folder import run_folder, search_folder
 
-    base = cfg.read(composed("dataset=digits"))
+    base = read(composed("dataset=digits"))
     home = run_folder(base)
     for words in (["seed=0"], ["optimizer.lr=5e-4"], ["device=cpu"], ["search.population=9"], ["logger.wandb=offline"]):
-        assert run_folder(cfg.read(composed("dataset=digits", *words))) == home, words
+        assert run_folder(read(composed("dataset=digits", *words))) == home, words
     for words in (["seed=1"], ["optimizer.lr=1e-3"], ["ranks=[4,2]"], ["protocol=clean_1000"], ["trainer.epochs=9"]):
-        assert run_folder(cfg.read(composed("dataset=digits", *words))) != home, words
+        assert run_folder(read(composed("dataset=digits", *words))) != home, words
     assert home.name.startswith("vit_micro-glora-r8-4-clean-paper-seed0-")
-    other = cfg.read(composed("dataset=digits", "search.population=9"))
+    other = read(composed("dataset=digits", "search.population=9"))
     assert search_folder(other, home) != search_folder(base, home)
 
 
@@ -98,7 +99,7 @@ def test_every_method_has_a_yaml_that_lists_its_options_with_their_defaults():
     for name, kind in METHODS.items():
         text = yaml.safe_load((ROOT / "method" / f"{name}.yaml").read_text())
         assert text["name"] == name and text.get("options", {}) == ({} if name == "glora" else kind.options())
-        assert cfg.read(composed("dataset=cifar100", f"method={name}")).trainer.epochs == (
+        assert read(composed("dataset=cifar100", f"method={name}")).trainer.epochs == (
             500 if name in ("glora", "noah") else 100
         )
 
@@ -115,7 +116,7 @@ def test_every_method_has_a_yaml_that_lists_its_options_with_their_defaults():
 )
 def test_wrong_options_are_one_clear_message(words, said):
     with pytest.raises(cfg.ConfigError) as caught:
-        cfg.read(composed("dataset=digits", *words))
+        read(composed("dataset=digits", *words))
     assert said in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
@@ -123,28 +124,26 @@ def test_options_and_recipe_decide_the_folder_and_typed_defaults_do_not():
     from runner.folder import recipe_digest, run_folder
 
     def home(*words):
-        return run_folder(cfg.read(composed("dataset=dtd", "method=lora", *words)))
+        return run_folder(read(composed("dataset=dtd", "method=lora", *words)))
 
     for words in (["method.options.scale=1"], ["ranks=[2]"], ["optimizer.name=adamw"], ["trainer.epochs=100"]):
         assert home(*words) == home(), words
     for words in (["method.options.scale=2"], ["optimizer.name=sgd"], ["optimizer.decay_1d=false"],
                   ["hparams=published"]):  # fmt: skip
         assert home(*words) != home(), words
-    rows = {
-        recipe_digest(cfg.read(composed(f"dataset={t}", "method=ssf", "hparams=published"))) for t in ("dtd", "svhn")
-    }
+    rows = {recipe_digest(read(composed(f"dataset={t}", "method=ssf", "hparams=published"))) for t in ("dtd", "svhn")}
     assert len(rows) == 1
 
 
 def test_published_values_and_what_is_typed():
-    ssf = cfg.recipe(cfg.read(composed("dataset=eurosat", "method=ssf", "hparams=published")))
+    ssf = cfg.recipe(read(composed("dataset=eurosat", "method=ssf", "hparams=published")))
     assert (ssf.lr, ssf.weight_decay, ssf.decay_1d, ssf.min_lr) == (3e-3, 5e-2, False, 1e-8)
-    assert cfg.read(composed("dataset=eurosat", "method=ssf", "hparams=published")).backbone.drop_path_rate == 0.2
-    assert cfg.recipe(cfg.read(composed("dataset=svhn", "method=ssf", "hparams=published", "optimizer.lr=1"))).lr == 1
-    fact = cfg.read(composed("dataset=pets", "method=fact_tk", "hparams=published"))
+    assert read(composed("dataset=eurosat", "method=ssf", "hparams=published")).backbone.drop_path_rate == 0.2
+    assert cfg.recipe(read(composed("dataset=svhn", "method=ssf", "hparams=published", "optimizer.lr=1"))).lr == 1
+    fact = read(composed("dataset=pets", "method=fact_tk", "hparams=published"))
     assert fact.method.options == {"rank": 16, "scale": 10.0, "dropout": 0.1}
     for name in ("lora", "fact_tt", "fact_tk", "ssf", "repadapter"):
-        table = cfg.read(composed("dataset=dtd", f"method={name}")).method.published
+        table = read(composed("dataset=dtd", f"method={name}")).method.published
         assert list(table) == list(SUITES["vtab"])
 
 
@@ -152,7 +151,7 @@ def test_rank_variants_are_glora():
     for name, ranks in (("glora_4_2", [4, 2]), ("glora_2", [2])):
         one, two = (composed("dataset=digits", w, *x) for w, x in
                     ((f"method={name}", []), ("method=glora", [f"ranks={ranks}"])))  # fmt: skip
-        assert cfg.identity(cfg.read(one)) == cfg.identity(cfg.read(two))
+        assert cfg.identity(read(one)) == cfg.identity(read(two))
 
 
 TABLE1 = ["full", "linear", "bitfit", "vpt_shallow", "vpt_deep", "adapter", "adaptformer", "lora", "noah", "fact_tk",
@@ -178,7 +177,7 @@ def test_sweeps_over_methods_make_one_job_for_each_method_and_task(sweep, method
     pairs = {(word("method", job), word("dataset", job)) for job in made}
     assert pairs == {(m, t) for m in methods for t in SUITES[suite]} and len(made) == len(pairs)
     for job in made[:: len(SUITES[suite]) // 2]:
-        config = cfg.read(composed(f"sweep={sweep}", *job))
+        config = read(composed(f"sweep={sweep}", *job))
         assert config.protocol.name == ("clean" if suite == "mini" else "clean_1000")
         assert config.backbone.name == {"table1": "vit_b16_in21k", "table5": "swin_b_in22k"}.get(sweep, "vit_micro")
 

@@ -11,7 +11,7 @@ from test_configs import composed
 from data import SUITES
 from glora.methods import METHODS
 from runner import config as cfg
-from runner import grid
+from runner import grid, reading
 from runner.choosing import choose, chosen
 from runner.folder import recipe_digest, run_folder
 from runner.tables import build_table
@@ -25,7 +25,7 @@ def data_root(tmp_path_factory):
 
 
 def read(*words):
-    return cfg.read(composed(*words), cfg.typed_keys(list(words)))
+    return reading.read(composed(*words), reading.typed_keys(list(words)))
 
 
 def test_the_grid_of_glora_is_the_papers_two_rates_wherever_none_is_published():

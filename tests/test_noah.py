@@ -22,6 +22,7 @@ from glora.search import SEARCHES, EvolutionSearch
 from glora.train import Trainer
 from runner import config as cfg
 from runner.build import Preprocess, build
+from runner.reading import read
 
 COUNTS = {
     "caltech101": 426_313,
@@ -283,14 +284,14 @@ def test_evolution_improves_on_its_first_generation():
 
 
 def test_recipes_of_supernet_retraining_and_given_subnets():
-    paper = cfg.read(composed("dataset=cifar100", "method=noah"))
+    paper = read(composed("dataset=cifar100", "method=noah"))
     assert (cfg.recipe(paper).lr, cfg.recipe(paper).epochs) == (5e-4, 500)
     again = cfg.recipe(cfg.retraining(paper, PUBLISHED["cifar100"]))
     assert (again.lr, again.epochs, again.weight_decay, again.min_lr) == (1e-3, 100, 1e-4, 1e-5)
-    given = cfg.read(composed("dataset=cifar100", "method=noah", "method.options.subnet=published"))
+    given = read(composed("dataset=cifar100", "method=noah", "method.options.subnet=published"))
     assert cfg.recipe(given) == again and not cfg.searched(given)
     assert cfg.label(given) == "NOAH (published subnets)" and cfg.label(paper) == "NOAH"
-    mini = cfg.read(composed("dataset=digits", "method=noah", "trainer=mini"))
+    mini = read(composed("dataset=digits", "method=noah", "trainer=mini"))
     assert (mini.trainer.epochs, mini.search.retrain_epochs, mini.search.retrain_lr) == (60, 30, 5e-3)
     for words, said in (
         (["method=noah", "method.options.subnet=published"], "no published subnet for digits"),
@@ -298,7 +299,7 @@ def test_recipes_of_supernet_retraining_and_given_subnets():
         (["method=noah", "search.retrain_lr=-1"], "must be positive"),
     ):
         with pytest.raises(cfg.ConfigError, match=said):
-            cfg.read(composed("dataset=digits", *words))
+            read(composed("dataset=digits", *words))
 
 
 @pytest.mark.slow  # ten commands
@@ -330,7 +331,7 @@ def test_train_search_evaluate_and_a_kill_while_retraining(tmp_path, data_root):
 def test_the_published_subnet_of_a_task_trains_in_small():
     small = "+backbone.kwargs={img_size:32,patch_size:16,embed_dim:32,depth:12,num_heads:2}"
     words = ["backbone=vit_b16_in21k", "backbone.pretrained=false", "backbone.image_size=32", "device=cpu", small]
-    c = cfg.read(composed("dataset=svhn", "method=noah", "method.options.subnet=published", *words))
+    c = read(composed("dataset=svhn", "method=noah", "method.options.subnet=published", *words))
     method, recipe = build(c), replace(cfg.recipe(c), warmup_lr=1e-3)
     assert method.params() == NOAHSpace(12, 32).params(NOAHSubnet.parse(PUBLISHED["svhn"]))
     trainer = Trainer(method.model, method.trainable(), recipe, Preprocess(c), before_step=method.before_step)
@@ -338,7 +339,7 @@ def test_the_published_subnet_of_a_task_trains_in_small():
     losses = [trainer.train_epoch(images, labels)["loss"] for _ in range(8)]
     assert losses[-1] < losses[0]
     with pytest.raises(cfg.ConfigError, match="the subnet has 12 blocks, the model 2"):
-        build(cfg.read(composed("dataset=svhn", "method=noah", "method.options.subnet=published",
+        build(read(composed("dataset=svhn", "method=noah", "method.options.subnet=published",
                                 *words[:-1], small.replace("12", "2"))))  # fmt: skip
 
 

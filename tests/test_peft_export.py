@@ -18,8 +18,8 @@ from glora.methods import METHODS
 from glora.options import LayerConfig
 from glora.peft_export import export_peft
 from glora.space import Subnet
-from runner import config as cfg
 from runner.build import build as build_run
+from runner.reading import read
 
 
 def trained(kind, name, **options):
@@ -101,7 +101,7 @@ def test_the_command_writes_what_peft_reads(name, tmp_path):
         ran("export.py", [*words, f"export={kind}"])
     (merged,), (adapter,) = tmp_path.rglob("export"), tmp_path.rglob("export_peft")
 
-    untouched = build_run(cfg.read(composed(*words, "method=linear"))).model.eval()
+    untouched = build_run(read(composed(*words, "method=linear"))).model.eval()
     config = json.loads((merged / "config.json").read_text())
     plain = timm.create_model(config["architecture"], num_classes=config["num_classes"], **config["kwargs"])
     plain.load_state_dict(load_file(merged / "model.safetensors"))

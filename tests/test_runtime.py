@@ -5,6 +5,7 @@ import torch
 from test_configs import composed
 
 from runner import config as cfg
+from runner import reading
 from runner.folder import run_folder
 from runner.runtime import plan
 
@@ -12,7 +13,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def read(*words):
-    return cfg.read(composed("dataset=digits", "trainer=mini", *words))
+    return reading.read(composed("dataset=digits", "trainer=mini", *words))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from runner import config as cfg
 from runner import searching
 from runner.build import Preprocess, split
 from runner.folder import read_json
+from runner.reading import read
 from runner.searching import find, selection_split
 from runner.training import train
 
@@ -22,9 +23,9 @@ def words(tmp_path_factory):
 
 
 def test_selection_splits_are_cut_seeded_and_class_balanced(words):
-    whole = cfg.read(composed(*words))
+    whole = read(composed(*words))
     assert torch.equal(selection_split(whole).labels, split(whole, "val200").labels)
-    cut = cfg.read(composed(*words, "search.val_limit=50"))
+    cut = read(composed(*words, "search.val_limit=50"))
     one, two = selection_split(cut), selection_split(cut)
     assert len(one.labels) == 50 and torch.equal(one.images, two.images)
     assert one.labels.bincount(minlength=10).tolist() == [5] * 10
@@ -32,7 +33,7 @@ def test_selection_splits_are_cut_seeded_and_class_balanced(words):
 
 def test_all_candidates_of_a_search_share_one_model_and_images_prepared_once(words, tmp_path, monkeypatch):
     small = ["trainer=mini", "trainer.max_steps=1", "backbone.pretrained=false", "backbone.kwargs.depth=1"]
-    c = cfg.read(composed(*words, *small, "search.generations=2", "search.population=5", f"output_root={tmp_path}"))
+    c = read(composed(*words, *small, "search.generations=2", "search.population=5", f"output_root={tmp_path}"))
     train(c)
     prepared, models = [], []
 
@@ -53,11 +54,11 @@ def test_all_candidates_of_a_search_share_one_model_and_images_prepared_once(wor
 
 def test_the_test_split_has_one_door(words):
     with pytest.raises(AssertionError, match="test_split alone"):
-        split(cfg.read(composed(*words)), "test")
+        split(read(composed(*words)), "test")
 
 
 def test_preprocessing_resizes_and_normalises(words):
-    config = cfg.read(composed(*words, "backbone=vit_b16_in21k"))
+    config = read(composed(*words, "backbone=vit_b16_in21k"))
     grey = torch.full((2, 3, 64, 64), 128, dtype=torch.uint8)
     out = Preprocess(config)(grey)
     assert out.shape == (2, 3, 224, 224)
@@ -67,7 +68,7 @@ def test_preprocessing_resizes_and_normalises(words):
 
 
 def test_an_identity_names_everything_that_decides_a_run():
-    config = cfg.read(composed("dataset=digits"))
+    config = read(composed("dataset=digits"))
     known = cfg.identity(config)
     assert {"dataset", "backbone", "method", "trainer", "optimizer", "protocol", "ranks", "seed", "source"} <= set(
         known

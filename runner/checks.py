@@ -1,0 +1,135 @@
+"""What cannot be run, said in the user's words: every check across fields of the typed config (`runner.schema`)."""
+
+from __future__ import annotations
+
+from data import AUGMENTS, CODECS, LIST_SEEDS, RESIZES, SHOT_ROWS, TASKS, DataError
+from glora.backbones import NORMALIZATIONS
+from glora.methods import METHODS, GLoRA
+from glora.options import check_ranks
+from glora.search import SEARCHES
+from glora.train import OPTIMIZERS
+from runner import runtime
+from runner.config import REFERENCE, SHOT_KEYS, own, retrained
+from runner.schema import TrainConf
+
+PROTOCOLS = ("clean", "clean_1000", REFERENCE)
+EXPORTS = ("merged", "peft")
+
+
+def method_problems(c: TrainConf) -> list[str]:
+    """What is wrong with the method's options and its published table; options are completed with their defaults."""
+    kind = METHODS.get(c.method.name)
+    if kind is None:
+        return [f"method={c.method.name} is not one of {', '.join(METHODS)}"]
+    if kind is GLoRA:
+        return ["method=glora has no options here; write ranks=[8,4]"] if c.method.options else []
+    out = []
+    try:
+        c.method.options = kind.check_options(c.method.options)
+        if c.dataset is not None:
+            kind.for_task(c.method.options, c.dataset.id)
+    except ValueError as error:
+        out.append(f"method.options: {error}")
+    if c.hparams == "published":
+        tasks = c.method.published
+        if c.dataset is not None and c.dataset.id not in tasks:
+            known = f"it has them for {', '.join(tasks)}" if tasks else "its configs/method file holds no table"
+            out.append(f"hparams=published: method={c.method.name} has no published values for {c.dataset.id}; {known}")
+    return out
+
+
+def check(c: TrainConf) -> list[str]:
+    """All problems across fields; empty if the run can start."""
+    out = []
+    if c.dataset is not None:
+        out += _dataset_problems(c)
+    try:
+        check_ranks(c.ranks)
+    except ValueError as error:
+        out.append(str(error))
+    for name, value, allowed in (
+        ("protocol", c.protocol.name, PROTOCOLS),
+        ("hparams", c.hparams, ("global", "val_grid", "published")),
+        ("optimizer.name", c.optimizer.name or "adamw", OPTIMIZERS),
+        ("codec", c.codec, CODECS),
+        ("export", c.export, EXPORTS),
+        ("resize", c.resize, RESIZES),
+        ("search", c.search.name, tuple(SEARCHES)),
+        ("optimizer.unused_grad", c.optimizer.unused_grad, ("zero", "none")),
+        ("backbone.normalization", c.backbone.normalization, tuple(NORMALIZATIONS)),
+        ("logger.wandb", c.logger.wandb, ("auto", "online", "offline", "disabled")),
+        ("runtime.graph", c.runtime.graph, runtime.GRAPHS),
+        ("runtime.compile", c.runtime.compile, runtime.COMPILES),
+        ("precision", c.precision, tuple(runtime.PRECISIONS)),
+    ):
+        if value not in allowed:
+            out.append(f"{name}={value} is not one of {', '.join(allowed)}")
+    out += runtime.problems(c)
+    for name, number, low in (
+        ("trainer.epochs", c.trainer.epochs, 1),
+        ("trainer.eval_every", c.trainer.eval_every, 1),
+        ("trainer.warmup_epochs", c.trainer.warmup_epochs, 0),
+        ("search.generations", c.search.generations, 1),
+        ("search.population", c.search.population, 1),
+        ("search.parents", c.search.parents, 1),
+        ("search.val_limit", c.search.val_limit, 1),
+        ("search.retrain_epochs", c.search.retrain_epochs, 1),
+    ):
+        if number is not None and number < low:
+            out.append(f"{name}={number} must be at least {low}")
+    if not 1 <= c.trainer.batch_size <= 800:
+        out.append(f"trainer.batch_size={c.trainer.batch_size} must be between 1 and 800, the training images")
+    if c.optimizer.lr is not None and c.optimizer.lr <= 0:
+        out.append(f"optimizer.lr={c.optimizer.lr} must be positive")
+    if c.search.retrain_lr is not None and c.search.retrain_lr <= 0:
+        out.append(f"search.retrain_lr={c.search.retrain_lr} must be positive")
+    given = [f"search.{k}" for k in ("retrain_epochs", "retrain_lr") if getattr(c.search, k) is not None]
+    if given and c.method.name in METHODS and not retrained(c):
+        out.append(f"{', '.join(given)}: only the winner of a search with method=noah is retrained")
+    if c.trainer.max_steps is not None and c.trainer.max_steps < 1:
+        out.append(f"trainer.max_steps={c.trainer.max_steps} must be at least 1")
+    return out
+
+
+def _dataset_problems(c: TrainConf) -> list[str]:
+    d = c.dataset
+    assert d is not None
+    if d.id in SHOT_ROWS:
+        return _shot_problems(c)
+    given = [f"dataset.{k}" for k in SHOT_KEYS if getattr(d, k) is not None]
+    if given:
+        return [f"{', '.join(given)} is for few-shot and domain-generalisation sets: {', '.join(SHOT_ROWS)}"]
+    if d.id != "folder":
+        given = [f"dataset.{k}" for k in ("root", "train", "val", "test") if getattr(d, k) is not None]
+        unknown = [f"dataset {d.id!r} is unknown; available: {', '.join(TASKS)}, folder"] if d.id not in TASKS else []
+        return unknown + ([f"{', '.join(given)} is for dataset=folder only"] if given else [])
+    if d.root is None:
+        return ["dataset=folder needs dataset.root=<folder of class folders, or of train.txt and test.txt>"]
+    try:
+        images = own(c).info.split_sizes["train800"]
+    except DataError as error:
+        return [str(error)]
+    if c.trainer.batch_size > images:
+        return [f"trainer.batch_size={c.trainer.batch_size} is more than the {images} training images"]
+    return []
+
+
+def _shot_problems(c: TrainConf) -> list[str]:
+    d, out = c.dataset, []
+    assert d is not None
+    row = SHOT_ROWS[d.id]
+    for key, value, allowed in (
+        ("dataset.shots", d.shots, row.shots),
+        ("dataset.list_seed", d.list_seed, LIST_SEEDS),
+        ("dataset.augmentation", d.augmentation, AUGMENTS),
+        ("dataset.class_subset", d.class_subset, ("none", "dataset") if row.targets else ("none",)),
+        ("protocol", c.protocol.name, ("clean",)),  # VTAB-1K's 1000 images and its published code are the others' point
+        ("source", c.source, (None,)),
+        ("codec", c.codec, ("raw",)),
+        ("resize", c.resize, ("bicubic",)),
+    ):
+        if value not in allowed:
+            words = ", ".join("left out" if a is None else str(a) for a in allowed)
+            out.append(f"{key}={value} cannot be used with dataset={d.id}; allowed: {words}")
+    given = [f"dataset.{k}" for k in ("root", "train", "val", "test") if getattr(d, k) is not None]
+    return out + ([f"{', '.join(given)} is for dataset=folder only"] if given else [])
