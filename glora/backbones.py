@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import numpy as np
 import timm
 import torch
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
@@ -99,15 +101,27 @@ def _misfits(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     return sorted(n for n in names if n not in own or n not in state or own[n].shape != state[n].shape)
 
 
+def _check_depth(model: Any, path: Path) -> None:
+    """timm reads the blocks that the model has and passes over those that only the .npz file has."""
+    with np.load(path) as file:
+        blocks = {match[1] for match in map(re.compile(r".*encoderblock_(\d+)/").match, file.files) if match}
+    depth = len(getattr(model, "blocks", ()))
+    if len(blocks) != depth:
+        raise WeightsError(f"{path} holds {len(blocks)} blocks, the model has {depth}; leave backbone.kwargs.depth out")
+
+
 def _create(backbone: Backbone, options: dict[str, Any], path: Path) -> nn.Module:
     if path.suffix not in (".npz", ".safetensors"):
         raise WeightsError(f"{path}: weights are read from .safetensors or .npz, never from a pickle; convert it first")
     model: Any = timm.create_model(backbone.timm_name, pretrained=False, **options)
     try:
         if path.suffix == ".npz":
+            _check_depth(model, path)
             model.load_pretrained(str(path))
             return model  # type: ignore[no-any-return]
         state = load_file(path)
+    except WeightsError:
+        raise
     except Exception as error:
         raise WeightsError(f"{path} cannot be read as weights of {backbone.timm_name}: {error}") from error
     misfits = _misfits(model, state)

@@ -77,6 +77,10 @@ def test_the_original_npz_layout_is_read_from_a_path(tmp_path):
     model = build_backbone(small(tmp_path / "ViT.npz"), 4).eval()
     x = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(model.forward_features(x), source.forward_features(x), rtol=1e-4, atol=1e-4)
+    for depth in (SMALL["depth"] - 1, SMALL["depth"] + 1):
+        other = small(tmp_path / "ViT.npz", depth=depth)
+        with pytest.raises(WeightsError, match=f"holds {SMALL['depth']} blocks, the model has {depth}"):
+            build_backbone(other, 4)
 
 
 def test_files_that_do_not_fit_are_refused_by_name(tmp_path):
