@@ -67,6 +67,13 @@ class LayerConfig:
         return cls(*(Option.parse(t) for t in texts))
 
 
+def check_tensors(tensors: str) -> str:
+    """The letters of a restricted space, such as "AB". Raises ValueError unless they are some of A to E in order."""
+    if not tensors or tensors != "".join(t for t in TENSORS if t in tensors):
+        raise ValueError(f"tensors={tensors} must be letters of {''.join(TENSORS)} in that order, such as tensors=AB")
+    return tensors
+
+
 def check_ranks(ranks: Sequence[int]) -> tuple[int, ...]:
     """Validate a rank list such as [8, 4]; returns it as a tuple.
 

@@ -16,6 +16,7 @@ from glora.options import (
     Option,
     all_configs,
     check_ranks,
+    check_tensors,
     config_params,
     layer_options,
     tensor_params,
@@ -70,10 +71,7 @@ class SearchSpace:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ranks", check_ranks(self.ranks))
-        if not self.tensors or self.tensors != "".join(t for t in TENSORS if t in self.tensors):
-            raise ValueError(
-                f"tensors={self.tensors!r} must be letters of {''.join(TENSORS)} in that order, such as 'AB'"
-            )
+        check_tensors(self.tensors)
         if not self.layers:
             raise ValueError("a search space needs at least one layer")
         if all(self.options_per_layer(i) == 1 for i in range(len(self.layers))):

@@ -74,7 +74,8 @@ class Supernet:
         ]
         if not targets:
             words = " or ".join(f"nn.{kind.__name__}" for kind in kinds)
-            raise ValueError(f"the model has no {words} outside its classifier, so there is nothing to adapt")
+            hint = "" if convs or not any(type(m) is nn.Conv2d for m in model.modules()) else "; try convs=true"
+            raise ValueError(f"the model has no {words} outside its classifier, so there is nothing to adapt{hint}")
         chosen = {id(module): name for name, module in targets}
         for name, module in model.named_modules(remove_duplicate=False):
             if chosen.get(id(module), name) != name:

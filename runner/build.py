@@ -152,7 +152,7 @@ def build(c: TrainConf) -> Method:
     kind = METHODS[c.method.name]
     try:
         options = kind.for_task(c.method.options, cfg.task(c).id)
-        method = GLoRA(model, c.ranks) if kind is GLoRA else kind(model, **options)
+        method = GLoRA(model, c.ranks, c.tensors, c.convs) if kind is GLoRA else kind(model, **options)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     model.to(device_of(c))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from data import AUGMENTS, CODECS, LIST_SEEDS, RESIZES, SHOT_ROWS, TASKS, DataError
 from glora.backbones import NORMALIZATIONS
 from glora.methods import METHODS, GLoRA
-from glora.options import check_ranks
+from glora.options import check_ranks, check_tensors
 from glora.search import SEARCHES
 from glora.train import OPTIMIZERS
 from runner import runtime
@@ -43,10 +43,14 @@ def check(c: TrainConf) -> list[str]:
     out = []
     if c.dataset is not None:
         out += _dataset_problems(c)
-    try:
-        check_ranks(c.ranks)
-    except ValueError as error:
-        out.append(str(error))
+    for checked in (lambda: check_ranks(c.ranks), lambda: check_tensors(c.tensors)):
+        try:
+            checked()
+        except ValueError as error:
+            out.append(str(error))
+    given = [f"{k}={getattr(c, k)}" for k in ("tensors", "convs") if getattr(c, k) != getattr(TrainConf, k)]
+    if given and c.method.name != "glora":
+        out.append(f"{', '.join(given)} is for method=glora alone")
     for name, value, allowed in (
         ("protocol", c.protocol.name, PROTOCOLS),
         ("hparams", c.hparams, ("global", "val_grid", "published")),

@@ -166,7 +166,8 @@ def final_split(c: TrainConf) -> str:
 def label(c: TrainConf) -> str:
     """The row's name in tables, as the paper writes it."""
     if c.method.name == "glora":
-        return "GLoRA-" + "-".join(map(str, c.ranks))
+        marks = [c.tensors] * (c.tensors != TrainConf.tensors) + ["convolutions too"] * c.convs
+        return "GLoRA-" + "-".join(map(str, c.ranks)) + (f" ({', '.join(marks)})" if marks else "")
     subnet = c.method.options.get("subnet", "search")
     mark = {"search": "", "published": " (published subnets)"}.get(subnet, " (given subnet)")
     return LABELS.get(c.method.name, c.method.name.replace("_", " ").title()) + mark
@@ -179,8 +180,9 @@ def identity(c: TrainConf) -> dict[str, Any]:
         del out[key]
     if c.method.name != "glora":
         del out["ranks"]
-    if c.precision == "fp32":  # folders from before it was a choice keep their names
-        del out["precision"]
+    for key in ("precision", "tensors", "convs"):  # folders from before these were choices keep their names
+        if getattr(c, key) == getattr(TrainConf, key):
+            del out[key]
     out["optimizer"]["lr"] = learning_rate(c)
     del out["trainer"]["lr"], out["trainer"]["epochs_of"], out["dataset"]["lr"]
     del out["method"]["recipe"], out["method"]["retrain"], out["method"]["published"], out["method"]["grid"]

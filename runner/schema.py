@@ -130,6 +130,8 @@ class TrainConf:
     logger: LoggerConf = field(default_factory=LoggerConf)
     runtime: RuntimeConf = field(default_factory=RuntimeConf)
     ranks: list[int] = field(default_factory=lambda: [8, 4])
+    tensors: str = "ABCDE"
+    convs: bool = False
     hparams: str = "global"
     seed: int = 0
     source: str | None = None

@@ -93,6 +93,21 @@ def test_a_typed_default_changes_no_folder_and_a_real_change_does():
     assert search_folder(other, home) != search_folder(base, home)
 
 
+def test_the_space_can_be_cut_to_some_tensors_and_widened_to_convolutions():
+    from runner.build import build
+    from runner.folder import run_folder
+
+    words = ("dataset=digits", "backbone=timm", "backbone.timm_name=convnext_atto", "backbone.pretrained=false")
+    usual, cut = read(composed(*words)), read(composed(*words, "tensors=AB", "convs=true", "ranks=[2]"))
+    assert cfg.label(usual) == "GLoRA-8-4" and cfg.label(cut) == "GLoRA-2 (AB, convolutions too)"
+    space = build(cut).space
+    assert {"stem.0", "stages.0.blocks.0.conv_dw", "stages.0.blocks.0.mlp.fc1"} <= set(space.names)
+    with pytest.raises(cfg.ConfigError, match="no nn.Linear outside its classifier, .*; try convs=true"):
+        build(usual)  # its MLPs are 1 x 1 convolutions
+    assert {tuple(map(len, space.options(layer))) for layer in space.layers} == {(4, 4, 1, 1, 1)}
+    assert len({run_folder(read(composed(*words, *w))) for w in ((), ("tensors=AB",), ("convs=true",))}) == 3
+
+
 def test_every_method_has_a_yaml_that_lists_its_options_with_their_defaults():
     import yaml
 
@@ -111,6 +126,8 @@ def test_every_method_has_a_yaml_that_lists_its_options_with_their_defaults():
         (["method=lora", "method.options.rank=four"], "option rank='four' is no int"),
         (["method=linear", "hparams=published"], "no published values for digits"),
         (["method=lora", "hparams=published"], "it has them for cifar100"),
+        (["tensors=BA"], "tensors=BA must be letters of ABCDE in that order"),
+        (["method=lora", "convs=true", "tensors=AB"], "tensors=AB, convs=True is for method=glora alone"),
         (["optimizer.name=lion"], "optimizer.name=lion is not one of adamw, sgd"),
     ],
 )

@@ -14,13 +14,15 @@ from glora.supernet import Supernet
 
 
 class GLoRA(Searched):
-    """The supernet as a method; a search chooses the subnet that `merge` returns."""
+    """The supernet as a method; a search chooses the subnet that `merge` returns. Arguments are those of `Supernet`."""
 
     name = "glora"
 
-    def __init__(self, model: nn.Module, ranks: Sequence[int] = (8, 4)) -> None:
+    def __init__(
+        self, model: nn.Module, ranks: Sequence[int] = (8, 4), tensors: str = "ABCDE", convs: bool = False
+    ) -> None:
         super().__init__(model)
-        self.supernet = Supernet(model, ranks)
+        self.supernet = Supernet(model, ranks, convs=convs, tensors=tensors)
         self.space = self.supernet.space
 
     def set(self, subnet: Subnet) -> None:
