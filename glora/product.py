@@ -20,7 +20,7 @@ CHUNK = 1 << 18
 """Elements of a temporary that stays in a core's cache."""
 
 NEAR_ZERO = 0.1
-"""Below this |1 + a| the gradient of a row factor is not divided out of the output."""
+"""Below this |1 + a| the gradient of a row factor is not divided out of the output; W0 takes part instead."""
 
 
 def effective_weight(
@@ -43,6 +43,8 @@ def effective_weight(
     """
     if a_down is not None:
         if a_up is None:
+            if b_down is not None and b_up is None:
+                return torch.addcmul(b_down, weight, 1 + a_down, out=out)
             weight = torch.mul(weight, 1 + a_down, out=out)
         else:
             weight = torch.addcmul(weight, weight, torch.mm(a_down, a_up, out=out), out=out)
@@ -89,14 +91,15 @@ def _formed(
     return formed if formed.dtype == dtype else _scratch.like(weight, "W", dtype).copy_(formed)
 
 
-def column_dots(one: Tensor, other: Tensor) -> Tensor:
-    """Sum over rows of one * other, both (T, d), to (d,), without a (T, d) temporary."""
-    rows = max(1, CHUNK // one.shape[1])
-    total = one.new_zeros(one.shape[1], dtype=torch.promote_types(one.dtype, torch.float32))
+def column_dots(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over rows of one * other and of one, both (T, d), to (d,), in one pass and without a (T, d) temporary."""
+    rows, wide = max(1, CHUNK // one.shape[1]), torch.promote_types(one.dtype, torch.float32)
+    dots, sums = one.new_zeros(2, one.shape[1], dtype=wide)
     for start in range(0, len(one), rows):
-        part = slice(start, start + rows)
-        total += (one[part] * other[part]).sum(0, dtype=total.dtype)
-    return total
+        part = one[start : start + rows]
+        dots += (part * other[start : start + rows]).sum(0, dtype=wide)
+        sums += part.sum(0, dtype=wide)
+    return dots, sums
 
 
 class _Product(torch.autograd.Function):
@@ -128,7 +131,10 @@ class _Product(torch.autograd.Function):
         dx = db = da_down = da_up = db_down = db_up = None
         if ctx.needs_input_grad[0]:
             dx = grad @ _formed(weight, a_down, a_up, b_down, b_up, grad.dtype)
-        if bias is not None:
+        dots = None
+        if a_down is not None and a_up is None and float((1 + a_down).abs().min()) >= NEAR_ZERO:
+            dots, db = column_dots(g, y.reshape(g.shape))
+        elif bias is not None:
             db = g.sum(0, dtype=wide)
         if a_up is not None:
             dense = torch.mm(g.t(), rows, out=_scratch.like(weight, "g^T x", g.dtype))
@@ -146,11 +152,14 @@ class _Product(torch.autograd.Function):
             elif b_down is not None:
                 db_down = (rows.sum(1) @ g).to(wide).unsqueeze(1)
             if a_down is not None:
-                da_down = _row_factor_gradient(g, rows, y.reshape(g.shape), weight, a_down, bias, db, b_down, db_down)
+                if dots is None:
+                    da_down = ((g.t() @ rows).to(weight.dtype) * weight).sum(1, keepdim=True)
+                else:
+                    da_down = _row_factor_gradient(dots, a_down, bias, db, b_down, db_down)
                 da_down = da_down.sum_to_size(a_down.shape)
             if db_down is not None:
                 db_down = db_down.sum_to_size(b_down.shape)
-        return dx, None, db, da_down, da_up, db_down, db_up
+        return dx, None, None if bias is None else db, da_down, da_up, db_down, db_up
 
 
 def _factor_gradients(dense: Tensor, down: Tensor, up: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -161,10 +170,7 @@ def _factor_gradients(dense: Tensor, down: Tensor, up: Tensor | None) -> tuple[T
 
 
 def _row_factor_gradient(
-    g: Tensor,
-    rows: Tensor,
-    y: Tensor,
-    weight: Tensor,
+    dots: Tensor,
     a: Tensor,
     bias: Tensor | None,
     bias_grad: Tensor | None,
@@ -173,18 +179,14 @@ def _row_factor_gradient(
 ) -> Tensor:
     """Gradient of A = a (vector or scalar) per output row, (d2, 1): sum_t g * (x W0^T).
 
-    y = (1 + a) * (x W0^T) + B x + b, so the sum is that of g * y less the parts of B and b, divided by 1 + a; the
-    parts follow from gradients that are there already. Where 1 + a is near zero, W0 takes part instead.
+    y = (1 + a) * (x W0^T) + B x + b, so the sum is that of g * y, `dots`, less the parts of B and b, divided by 1 + a;
+    the parts follow from gradients that are there already. Near 1 + a = 0 the caller has to take another way.
     """
-    factor = (1 + a).squeeze(1)
-    if float(factor.abs().min()) < NEAR_ZERO:
-        return ((g.t() @ rows).to(weight.dtype) * weight).sum(1, keepdim=True)
-    total = column_dots(g, y)
     if bias is not None and bias_grad is not None:
-        total = total - bias * bias_grad
+        dots = dots - bias * bias_grad
     if b_down is not None and b_grad is not None:
-        total = total - (b_down * b_grad).sum(1)
-    return (total / factor).unsqueeze(1)
+        dots = dots - (b_down * b_grad).sum(1)
+    return (dots / (1 + a).squeeze(1)).unsqueeze(1)
 
 
 def product(

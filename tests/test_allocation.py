@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from glora import GLoRALinear, MergedEvaluator, Supernet
-from glora.options import all_configs
+from glora.options import VECTOR, LayerConfig, Option, all_configs
 from glora.product import _scratch
 
 
@@ -73,3 +73,28 @@ def test_a_layer_forms_its_weight_in_memory_that_is_there(precision):
             step(config)
     assert 0 < made.elements <= 4 * 96 < layer.weight.numel()
     assert pointers == {name: flat.data_ptr() for name, flat in _scratch._flat.items()}
+
+
+class Sums(TorchDispatchMode):
+    """Shapes of the matrices that operations sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "sum" in func.name() and args[0].dim() == 2:
+            self.shapes.append(tuple(args[0].shape))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("a", ["vector", "scalar"])
+def test_a_row_factor_and_the_bias_get_their_gradients_in_one_pass_over_the_output(monkeypatch, a):
+    """Chunk by chunk, each summed twice while it is in the cache; nothing sums all 24 tokens."""
+    monkeypatch.setattr("glora.product.CHUNK", 8 * 80)
+    layer, x = GLoRALinear(nn.Linear(96, 80), 4), torch.randn(24, 96, requires_grad=True)
+    layer.config = LayerConfig(A=Option.parse(a), E=VECTOR)
+    y = layer(x)
+    with Sums() as found:
+        y.backward(torch.ones_like(y))
+    assert found.shapes.count((8, 80)) == 6 and not any(rows == 24 for rows, _ in found.shapes)
