@@ -17,7 +17,7 @@ from typing import Any
 from glora.methods import Searched
 from glora.search import SEARCHES, hypervolume, pareto_front
 from runner import config as cfg
-from runner.build import build
+from runner.build import build, environment
 from runner.cli import main, own_number
 from runner.folder import digest, read_json, run_folder, search_folder, write_json
 from runner.plots import plot_fronts
@@ -40,6 +40,8 @@ def compare(c: TrainConf, seeds: int) -> Path:
     limit = cfg.search_limit(c)
     reference = method.space.params_range[1] if limit is None else limit, 1 / cfg.task(c).num_classes
     record = {
+        "run": str(run.relative_to(c.output_root)),
+        "environment": environment(c),
         "reference": {"params": reference[0], "accuracy": reference[1]},
         "seeds": [c.search.seed + i for i in range(seeds)],
         "searches": {name: [_figures(rows, reference) for rows in runs] for name, runs in found.items()},
