@@ -102,12 +102,12 @@ def _misfits(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
 
 
 def _check_depth(model: Any, path: Path) -> None:
-    """timm reads the blocks that the model has and passes over those that only the .npz file has."""
+    """Raises ValueError for another number of blocks: timm passes over those that only the .npz file has."""
     with np.load(path) as file:
         blocks = {match[1] for match in map(re.compile(r".*encoderblock_(\d+)/").match, file.files) if match}
     depth = len(getattr(model, "blocks", ()))
     if len(blocks) != depth:
-        raise WeightsError(f"{path} holds {len(blocks)} blocks, the model has {depth}; leave backbone.kwargs.depth out")
+        raise ValueError(f"it holds {len(blocks)} blocks, the model has {depth}; leave backbone.kwargs.depth out")
 
 
 def _create(backbone: Backbone, options: dict[str, Any], path: Path) -> nn.Module:
@@ -120,8 +120,6 @@ def _create(backbone: Backbone, options: dict[str, Any], path: Path) -> nn.Modul
             model.load_pretrained(str(path))
             return model  # type: ignore[no-any-return]
         state = load_file(path)
-    except WeightsError:
-        raise
     except Exception as error:
         raise WeightsError(f"{path} cannot be read as weights of {backbone.timm_name}: {error}") from error
     misfits = _misfits(model, state)

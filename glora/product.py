@@ -102,6 +102,16 @@ def column_dots(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     return dots, sums
 
 
+def apply_in_autocast_dtype(function: type[torch.autograd.Function], x: Tensor, *others: Any) -> Tensor:
+    """`function.apply(x, *others)`; under autocast x comes in its dtype, and what is inside chooses its own."""
+    device = x.device.type
+    if torch.is_autocast_enabled(device):
+        x = x.to(torch.get_autocast_dtype(device))
+        with torch.autocast(device, enabled=False):
+            return function.apply(x, *others)  # type: ignore[no-any-return]
+    return function.apply(x, *others)  # type: ignore[no-any-return]
+
+
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -202,9 +212,4 @@ def product(
 
     `weight` is frozen; gradients flow to everything else. Under autocast the product runs in its dtype.
     """
-    device = x.device.type
-    if torch.is_autocast_enabled(device):
-        x = x.to(torch.get_autocast_dtype(device))
-        with torch.autocast(device, enabled=False):
-            return _Product.apply(x, weight, bias, a_down, a_up, b_down, b_up)  # type: ignore[no-any-return]
-    return _Product.apply(x, weight, bias, a_down, a_up, b_down, b_up)  # type: ignore[no-any-return]
+    return apply_in_autocast_dtype(_Product, x, weight, bias, a_down, a_up, b_down, b_up)

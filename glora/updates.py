@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.autograd.graph import get_gradient_edge
 
 from glora.factors import Factor, FactorSpec
+from glora.product import apply_in_autocast_dtype
 from glora.projection import project, shuffle
 
 
@@ -193,9 +194,4 @@ class Updates(nn.Module):
     def product(self, index: int, x: Tensor) -> Tensor:
         """x dW^T of piece `index`, for tokens x (..., d1), without alpha; under autocast in its dtype."""
         made, ticket = self._take(index)
-        device = x.device.type
-        if torch.is_autocast_enabled(device):
-            x = x.to(torch.get_autocast_dtype(device))
-            with torch.autocast(device, enabled=False):
-                return _Product.apply(x, ticket, made, index)  # type: ignore[no-any-return]
-        return _Product.apply(x, ticket, made, index)  # type: ignore[no-any-return]
+        return apply_in_autocast_dtype(_Product, x, ticket, made, index)
