@@ -26,6 +26,26 @@ def plain_copy(model: nn.Module, replaced: Mapping[str, nn.Module]) -> nn.Module
     return copy.deepcopy(model, memo).requires_grad_(False)
 
 
+def call_every_linear(model: nn.Module) -> list[str]:
+    """Make attention that reads its qkv weight directly call the layer, so that what is attached there takes part.
+
+    timm's BEiT, EVA and SwinV2 keep the biases of q and v outside of qkv and compute F.linear(x, qkv.weight, biases);
+    their switch `qkv_bias_separate` adds the biases to qkv(x) in place, the same function. qkv then counts as a layer
+    without bias. Returns the names of those layers.
+
+    Raises:
+        NotDefined: if there is no such switch.
+    """
+    found = []
+    for name, module in model.named_modules():
+        if isinstance(getattr(module, "qkv", None), nn.Linear) and getattr(module, "q_bias", None) is not None:
+            if not hasattr(module, "qkv_bias_separate"):
+                raise NotDefined(f"{name}.qkv: its weight is read directly, so that adapters there have no effect")
+            module.qkv_bias_separate = True
+            found.append(f"{name}.qkv")
+    return found
+
+
 @dataclass(frozen=True)
 class Block:
     """One pre-norm transformer block: its dotted name, its module and its width (channels of the residual stream)."""

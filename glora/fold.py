@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -14,8 +16,11 @@ def feeding_norm(model: nn.Module, name: str) -> nn.LayerNorm | None:
     parent_name, _, leaf = name.rpartition(".")
     parent = model.get_submodule(parent_name)
     norm = getattr(parent, "norm", None)
-    known = leaf == "reduction" and type(parent).__name__ == "PatchMerging"
-    return norm if known and isinstance(norm, nn.LayerNorm) and norm.elementwise_affine else None
+    if leaf != "reduction" or type(parent).__name__ != "PatchMerging" or not isinstance(norm, nn.LayerNorm):
+        return None
+    layer: Any = parent.reduction
+    before = norm.normalized_shape == (layer.in_features,)  # SwinV2 reduces and then normalises
+    return norm if before and norm.elementwise_affine else None
 
 
 def folded_beta(weight: Tensor, bias: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from glora.attach import replace_module
+from glora.attach import call_every_linear, replace_module
 from glora.conv import GLoRAConv2d
 from glora.fold import fold_gained_biases
 from glora.gates import gate_table, gates_length
@@ -27,6 +27,10 @@ from glora.state import find_classifier, load_trained, parameters_of, trained_st
 
 def _owned(module: nn.Module | None) -> set[int]:
     return set() if module is None else {id(m) for m in module.modules()}
+
+
+def _copy_output(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    return output.clone()
 
 
 class Supernet:
@@ -90,6 +94,11 @@ class Supernet:
                     f"{tied} and {name} are one tied tensor, which cannot be adapted in one place alone; untie them, "
                     "or leave that layer alone as head="
                 )
+        # Backward reads the output of an adapted layer, so nothing behind it may overwrite it.
+        overwritten = call_every_linear(model)
+        for module in model.modules():
+            if getattr(module, "inplace", False):
+                module.inplace = False
         specs = (LayerSpec(n, m.weight[0].numel(), len(m.weight), m.bias is not None) for n, m in targets)
         self.space = SearchSpace(tuple(specs), ranks, tensors)
         for parameter in model.parameters():
@@ -98,6 +107,8 @@ class Supernet:
         for name, module in targets:
             self.layers[name] = kinds[type(module)](module, ranks[0])
             replace_module(model, name, self.layers[name])
+        for name in overwritten:
+            self.layers[name].register_forward_hook(_copy_output)
         if self.head is not None:
             for parameter in self.head.parameters():
                 parameter.requires_grad_(True)

@@ -22,7 +22,10 @@ def method_problems(c: TrainConf) -> list[str]:
     if kind is None:
         return [f"method={c.method.name} is not one of {', '.join(METHODS)}"]
     if kind is GLoRA:
-        return ["method=glora has no options here; write ranks=[8,4]"] if c.method.options else []
+        out = ["method=glora has no options here; write ranks=[8,4]"] if c.method.options else []
+        if c.hparams == "published":
+            out.append("hparams=published: the rates published for method=glora are those of hparams=global")
+        return out
     out = []
     try:
         c.method.options = kind.check_options(c.method.options)
@@ -30,11 +33,18 @@ def method_problems(c: TrainConf) -> list[str]:
             kind.for_task(c.method.options, c.dataset.id)
     except ValueError as error:
         out.append(f"method.options: {error}")
-    if c.hparams == "published":
-        tasks = c.method.published
-        if c.dataset is not None and c.dataset.id not in tasks:
-            known = f"it has them for {', '.join(tasks)}" if tasks else "its configs/method file holds no table"
-            out.append(f"hparams=published: method={c.method.name} has no published values for {c.dataset.id}; {known}")
+    return out + (_published_problems(c) if c.hparams == "published" else [])
+
+
+def _published_problems(c: TrainConf) -> list[str]:
+    tasks, options, out = c.method.published, c.method.options, []
+    if c.dataset is not None and c.dataset.id not in tasks:
+        known = f"it has them for {', '.join(tasks)}" if tasks else "its configs/method file holds no table"
+        out.append(f"hparams=published: method={c.method.name} has no published values for {c.dataset.id}; {known}")
+    for key, value in c.method.published_with.items():
+        if options.get(key) != value:
+            given = f"{key}={options.get(key)}"
+            out.append(f"hparams=published: the values of method={c.method.name} are for {key}={value}, not {given}")
     return out
 
 

@@ -185,7 +185,8 @@ def identity(c: TrainConf) -> dict[str, Any]:
             del out[key]
     out["optimizer"]["lr"] = learning_rate(c)
     del out["trainer"]["lr"], out["trainer"]["epochs_of"], out["dataset"]["lr"]
-    del out["method"]["recipe"], out["method"]["retrain"], out["method"]["published"], out["method"]["grid"]
+    for key in ("recipe", "retrain", "published", "published_with", "grid"):
+        del out["method"][key]
     if c.hparams == "val_grid":
         spread(c, out)
     else:

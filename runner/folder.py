@@ -17,6 +17,9 @@ import torch
 from runner.config import ConfigError, identity, is_shots, search_limit, task
 from runner.schema import TrainConf
 
+PLACES = {"weight_decay": ("optimizer", "weight_decay"), "drop_path": ("backbone", "drop_path_rate")}
+"""Where the config keeps a published value that is none of the method's options (the learning rate aside)."""
+
 log = logging.getLogger("glora")
 
 
@@ -42,8 +45,9 @@ def recipe_digest(c: TrainConf) -> str:
     if c.hparams != "val_grid" or "lr" not in c.method.grid or c.trainer.lr_factors:  # else its values are the recipe
         del shared["optimizer"]["lr"]
     if c.hparams == "published":  # those differ from task to task and still are one row
-        for part, key in (("method", "options"), ("optimizer", "weight_decay"), ("backbone", "drop_path_rate")):
-            shared[part].pop(key, None)
+        for key in {key for values in c.method.published.values() for key in values}:
+            part, name = PLACES.get(key, ("method", key))
+            (shared[part] if key in PLACES else shared[part].get("options", {})).pop(name, None)
     return digest(shared)
 
 

@@ -57,6 +57,7 @@ class MethodConf:
     recipe: RecipeConf = field(default_factory=RecipeConf)
     retrain: RecipeConf = field(default_factory=RecipeConf)
     published: dict[str, dict[str, Any]] = field(default_factory=dict)
+    published_with: dict[str, Any] = field(default_factory=dict)
     grid: dict[str, list[Any]] = field(default_factory=dict)
 
 

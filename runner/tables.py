@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from glora.methods import METHODS
 from runner.published import VTAB_ORDER, published_for
 
 Record = dict[str, Any]
@@ -143,9 +144,12 @@ def mixing_notes(records: list[Record]) -> list[str]:
 
 
 def remarks(record: Record) -> str:
-    """What a reader must know about how the row was chosen."""
+    """What a reader must know about how the row was chosen and, where no publication says it, defined."""
     marks = ["selected on test"] if record["selected_on_test"] else []
     chosen = {"published": ["published hyper-parameters"], "val_grid": ["hyper-parameters chosen on val200"]}
+    method = METHODS.get(record["method"])
+    if method is not None and method.ours_on_swin and "swin" in record["backbone"]:
+        marks.append("on a Swin defined by this project")
     return ", ".join(marks + chosen.get(record["hparams"], []))
 
 

@@ -123,9 +123,16 @@ def test_every_method_has_a_yaml_that_lists_its_options_with_their_defaults():
     ("words", "said"),
     [
         (["method=lora", "+method.options.rnak=4"], "has no option 'rnak'; allowed: form='fused_qkv', rank=8"),
+        (["method=lora", "method.options.dropout=1.5"], "option dropout=1.5 must be a probability, from 0 up to 1"),
+        (["method=adapter_plus", "method.options.drop_path=-1"], "option drop_path=-1.0 must be a probability"),
         (["method=lora", "method.options.rank=four"], "option rank='four' is no int"),
         (["method=linear", "hparams=published"], "no published values for digits"),
         (["method=lora", "hparams=published"], "it has them for cifar100"),
+        (["method=glora", "hparams=published"], "published for method=glora are those of hparams=global"),
+        (
+            ["dataset=dtd", "method=repadapter", "hparams=published", "method.options.place=attention"],
+            "method=repadapter are for place=block, not place=attention",
+        ),
         (["tensors=BA"], "tensors=BA must be letters of ABCDE in that order"),
         (["method=lora", "convs=true", "tensors=AB"], "tensors=AB, convs=True is for method=glora alone"),
         (["optimizer.name=lion"], "optimizer.name=lion is not one of adamw, sgd"),
@@ -148,8 +155,14 @@ def test_options_and_recipe_decide_the_folder_and_typed_defaults_do_not():
     for words in (["method.options.scale=2"], ["optimizer.name=sgd"], ["optimizer.decay_1d=false"],
                   ["hparams=published"]):  # fmt: skip
         assert home(*words) != home(), words
-    rows = {recipe_digest(read(composed(f"dataset={t}", "method=ssf", "hparams=published"))) for t in ("dtd", "svhn")}
-    assert len(rows) == 1
+
+    def row(task, *words):
+        return recipe_digest(read(composed(f"dataset={task}", "hparams=published", *words)))
+
+    for words in (["method=ssf"], ["method=lora"], ["method=fact_tk"], ["method=repadapter_attention"]):
+        assert row("eurosat", *words) == row("svhn", *words)
+    assert row("dtd", "method=lora") != row("dtd", "method=lora", "method.options.form=qv")
+    assert row("dtd", "method=repadapter") != row("dtd", "method=repadapter_attention")
 
 
 def test_published_values_and_what_is_typed():
@@ -159,7 +172,9 @@ def test_published_values_and_what_is_typed():
     assert cfg.recipe(read(composed("dataset=svhn", "method=ssf", "hparams=published", "optimizer.lr=1"))).lr == 1
     fact = read(composed("dataset=pets", "method=fact_tk", "hparams=published"))
     assert fact.method.options == {"rank": 16, "scale": 10.0, "dropout": 0.1}
-    for name in ("lora", "fact_tt", "fact_tk", "ssf", "repadapter"):
+    attention = read(composed("dataset=caltech101", "method=repadapter_attention", "hparams=published"))
+    assert attention.method.options["scale"] == 10 and attention.method.options["place"] == "attention"
+    for name in ("lora", "fact_tt", "fact_tk", "ssf", "adaptformer", "repadapter", "repadapter_attention"):
         table = read(composed("dataset=dtd", f"method={name}")).method.published
         assert list(table) == list(SUITES["vtab"])
 
@@ -196,6 +211,7 @@ def test_sweeps_over_methods_make_one_job_for_each_method_and_task(sweep, method
     for job in made[:: len(SUITES[suite]) // 2]:
         config = read(composed(f"sweep={sweep}", *job))
         assert config.protocol.name == ("clean" if suite == "mini" else "clean_1000")
+        assert config.hparams == ("val_grid" if sweep == "table5" else "global")
         assert config.backbone.name == {"table1": "vit_b16_in21k", "table5": "swin_b_in22k"}.get(sweep, "vit_micro")
 
 

@@ -40,6 +40,13 @@ def test_a_complete_suite_averages_over_groups_not_over_tasks():
     assert (got["Seeds"], got["Train images"], got["Protocol"], got["Remarks"]) == ("1", "800", "clean", "")
 
 
+def test_what_this_project_defines_on_a_swin_is_marked():
+    for backbone, mark in (("swin_b_in22k", "on a Swin defined by this project"), ("vit_micro", "")):
+        for method, expected in (("fact_tk", mark), ("vpt_deep", mark), ("bitfit", ""), ("glora", "")):
+            table = build_table([record(method=method, label=method, backbone=backbone)])
+            assert row(table, method)["Remarks"] == expected
+
+
 def test_an_incomplete_group_has_no_mean_and_no_average():
     table = build_table([record("shapes_count", 0.5, params=10), record("digits", 0.7, params=30)])
     got = row(table)

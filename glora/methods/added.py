@@ -21,6 +21,7 @@ class AddedModules(Method):
     """
 
     mergeable = False
+    ours_on_swin = True
     reason: ClassVar[str]
 
     def __init__(self, model: nn.Module) -> None:

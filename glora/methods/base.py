@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
-from glora.attach import Adapted, plain_copy, replace_module
+from glora.attach import Adapted, call_every_linear, plain_copy, replace_module
 from glora.search.space import Member, Space
 from glora.state import find_classifier, load_trained, parameters_of, trained_state
 
@@ -24,6 +24,7 @@ class Method(ABC):
 
     The constructor's keyword arguments, with their defaults, are the method's options (Table 1's setting by default).
     `mergeable`: `merge` gives a plain model. `eval_backbone`: while training, the backbone stays in eval mode.
+    `ours_on_swin`: no publication defines it on a Swin; what it is there is this project's.
     `retrained`: the winner of a search is trained anew, as the same method with the option `subnet`, the winner's text;
     else it keeps the supernet's weights.
     """
@@ -31,12 +32,14 @@ class Method(ABC):
     name: ClassVar[str]
     mergeable: ClassVar[bool] = True
     eval_backbone: ClassVar[bool] = False
+    ours_on_swin: ClassVar[bool] = False
     retrained: ClassVar[bool] = False
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.head = find_classifier(model)
         model.requires_grad_(False)
+        call_every_linear(model)
         if self.head is not None:
             self.head.requires_grad_(True)
 
@@ -51,7 +54,8 @@ class Method(ABC):
         """All options, the given ones in place of their defaults.
 
         Raises:
-            ValueError: for an option that does not exist or has another type than its default.
+            ValueError: for an option that does not exist, has another type than its default, or is no probability where
+                one is meant.
         """
         known = cls.options()
         allowed = f"allowed: {', '.join(f'{k}={v!r}' for k, v in known.items())}" if known else "it has no options"
@@ -64,6 +68,8 @@ class Method(ABC):
                 value = float(value)
             if known[key] is not None and type(value) is not kind:
                 raise ValueError(f"method={cls.name}: option {key}={value!r} is no {kind.__name__}; {allowed}")
+            if key in ("dropout", "drop_path") and not 0 <= value < 1:
+                raise ValueError(f"method={cls.name}: option {key}={value} must be a probability, from 0 up to 1")
             checked[key] = value
         return checked
 

@@ -17,9 +17,10 @@ class BitFit(Method):
         super().__init__(model)
         self.biases: dict[str, nn.Parameter] = {}
         for name, module in named_outside(model, self.head):
-            bias = getattr(module, "bias", None)
-            if isinstance(bias, nn.Parameter):
-                self.biases[f"{name}.bias"] = bias
+            for leaf in ("bias", "q_bias", "v_bias"):  # BEiT's kind keeps those of q and v in the attention
+                bias = getattr(module, leaf, None)
+                if isinstance(bias, nn.Parameter):
+                    self.biases[f"{name}.{leaf}"] = bias
         if not self.biases:
             raise NotDefined(f"method=bitfit trains biases, and {type(model).__name__} has none")
         for bias in self.biases.values():

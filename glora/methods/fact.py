@@ -97,6 +97,7 @@ class FacT(AdaptedLinears):
     """
 
     form: ClassVar[str]
+    ours_on_swin = True
 
     def __init__(self, model: nn.Module, rank: int = 16, scale: float = 1.0, dropout: float = 0.1) -> None:
         super().__init__(model)

@@ -68,6 +68,7 @@ class SuperLoRA(AdaptedLinears):
     """
 
     name = "superlora"
+    ours_on_swin = True
 
     def __init__(
         self,
