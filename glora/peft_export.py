@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from glora.conv import GLoRAConv2d
 from glora.linear import GLoRALinear
 from glora.methods import LoRA, Method
 from glora.methods.glora import GLoRA
@@ -29,7 +30,8 @@ def export_peft(method: Method, folder: Path) -> Path:
     as s 1 1^T, none as zeros; C, D and E as vectors. The classifier travels in `modules_to_save`.
 
     Raises:
-        ValueError: for another method, or for C or E on a layer without bias, which PEFT ignores (nothing is written).
+        ValueError: for another method, for adapted convolutions, or for C or E on a layer without bias, which PEFT
+            ignores (nothing is written).
     """
     if isinstance(method, LoRA):
         tensors, config = _lora(method)
@@ -68,6 +70,12 @@ def _lora(method: LoRA) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _glora(method: GLoRA) -> tuple[dict[str, Tensor], dict[str, Any]]:
     supernet = method.supernet
+    convs = [name for name, layer in supernet.layers.items() if isinstance(layer, GLoRAConv2d)]
+    if convs:
+        raise ValueError(
+            f"{convs[0]} is a convolution, which HF PEFT's GLoRA does not adapt; take the merged model instead: "
+            "export=merged"
+        )
     gained = [
         name
         for name, layer in supernet.layers.items()

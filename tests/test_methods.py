@@ -1,6 +1,6 @@
 """Every registered method on a tiny ViT and Swin: start, training, counts, merge, save and load; independent formulas.
 
-A new method needs an entry in `START`, `VIT_B` and, if it is not defined on a Swin, `NOT_ON_SWIN`.
+A new method needs an entry in `START`, `VIT_B` and `SWIN_B` or, if it is not defined on a Swin, `NOT_ON_SWIN`.
 """
 
 import inspect
@@ -40,7 +40,28 @@ VIT_B = {
     "superlora": 8 * (8**3 + 3 * 8 * 121),
     "glora": 3_041_664,
 }
-SWIN_B = {"bitfit": 137_216, "ssf": 274_432, "repadapter": 313_216, "full": 86_743_224, "glora": 4_087_832}
+SWIN_B = {"bitfit": 137_216, "ssf": 274_432, "repadapter": 313_216, "full": 86_743_224, "glora": 4_087_832,
+          "linear": 0}  # fmt: skip
+WIDTHS = {128: 2, 256: 2, 512: 18, 1024: 2}
+"""Swin-B's widths d and how many blocks have them."""
+
+
+def over_blocks(count):
+    return sum(n * count(d) for d, n in WIDTHS.items())
+
+
+SWIN_B |= {
+    "lora": over_blocks(lambda d: 8 * (d + 3 * d)),
+    "adapter": over_blocks(lambda d: 2 * 8 * d + 8 + d),
+    "adaptformer": over_blocks(lambda d: 2 * 8 * d + 8 + d),
+    "adapter_plus": over_blocks(lambda d: 2 * 8 * d + 8 + 2 * d),
+    "vpt_deep": over_blocks(lambda d: 50 * d),
+    "vpt_shallow": 100 * 128,
+    # per width U and V (d, r); TT: cores (12 n, r, r); TK: core (r, r, r) and mix (12 n, r)
+    "fact_tt": sum(2 * d * 16 + 12 * n * 16**2 for d, n in WIDTHS.items()),
+    "fact_tk": sum(2 * d * 32 + 32**3 + 12 * n * 32 for d, n in WIDTHS.items()),
+    "superlora": 8 * (8**3 + 3 * 8 * 121),  # the cube's side for an eighth of 13,959,168 numbers
+}
 NOT_ON_SWIN = {"noah"}
 BOTH = [(k, m) for k in SMALL for m in METHODS if not (k == "swin" and m in NOT_ON_SWIN)]
 
@@ -86,14 +107,14 @@ def on_meta(timm_name, name, **options):
 
 
 def test_every_method_has_an_expectation():
-    assert START.keys() == METHODS.keys() == VIT_B.keys() and METHODS.keys() >= NOT_ON_SWIN
+    assert START.keys() == METHODS.keys() == VIT_B.keys() == SWIN_B.keys() | NOT_ON_SWIN
     assert all(k == m.name for k, m in METHODS.items())
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_parameters_without_head_on_the_published_backbones(name):
     assert on_meta("vit_base_patch16_224", name).params() == VIT_B[name]
-    if name in SWIN_B:
+    if name not in NOT_ON_SWIN:
         assert on_meta("swin_base_patch4_window7_224", name).params() == SWIN_B[name]
 
 
@@ -293,9 +314,10 @@ def test_equation_10_contains_lora_both_forms():
     same(glora_layer(base, 8, config, Bd=down, Bu=torch.cat(list(adapted.down)))(x), adapted(x))
 
 
+@pytest.mark.parametrize("form", ["tt", "tk"])
 @pytest.mark.parametrize("part", ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"])
-def test_equation_10_contains_fact_at_its_rank(part):
-    _, adapted, base, x = layer("fact_tk", part, rank=4)
+def test_equation_10_contains_fact_at_its_rank(form, part):
+    _, adapted, base, x = layer(f"fact_{form}", part, rank=4)
     u, s, v = torch.linalg.svd(adapted.merge().weight - base.weight)
     assert s[4:].max() < 1e-10 * s[0]  # rank r, on the wide layers too
     config = LayerConfig(B=lora_option(4))

@@ -72,6 +72,9 @@ def test_what_peft_cannot_hold_is_refused_and_nothing_written(tmp_path):
             export_peft(method, tmp_path / "out")
     with pytest.raises(ValueError, match="no format for method=ssf"):
         export_peft(trained("vit", "ssf"), tmp_path / "out")
+    model = timm.create_model("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 8, 8, 8), num_classes=5)
+    with pytest.raises(ValueError, match=r"stem\.0 is a convolution.* export=merged"):
+        export_peft(METHODS["glora"](model, convs=True), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

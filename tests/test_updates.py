@@ -66,7 +66,15 @@ def test_building_keeps_one_copy_of_the_adapted_weights(options, copies):
 
 
 @pytest.mark.parametrize(
-    ("options", "copies"), [({}, 1.5), ({"groups": 24, "shuffle": True}, 1.4), ({"groups": 1, "factors": "lora"}, 2.1)]
+    ("options", "copies"),
+    [
+        ({}, 1.5),
+        ({"groups": 24, "shuffle": True}, 1.4),
+        ({"groups": 1, "factors": "lora"}, 2.1),
+        ({"shuffle": True}, 1.7),
+        ({"ratio": 0.5}, 1.8),
+        ({"groups": 24, "ratio": 0.5, "shuffle": True}, 1.5),
+    ],
 )
 def test_a_step_keeps_one_copy_and_a_group(options, copies):
     """Update, activations of one small image and backward: gradients take the memory of what they are gradients of."""
