@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -96,9 +97,10 @@ class Supernet:
                 )
         # Backward reads the output of an adapted layer, so nothing behind it may overwrite it.
         overwritten = call_every_linear(model)
-        for module in model.modules():
-            if getattr(module, "inplace", False):
-                module.inplace = False
+        activation: Any
+        for activation in model.modules():
+            if getattr(activation, "inplace", False):
+                activation.inplace = False
         specs = (LayerSpec(n, m.weight[0].numel(), len(m.weight), m.bias is not None) for n, m in targets)
         self.space = SearchSpace(tuple(specs), ranks, tensors)
         for parameter in model.parameters():
