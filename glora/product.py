@@ -70,7 +70,8 @@ class _Scratch(threading.local):
         key = name, weight.device, dtype or weight.dtype
         flat = self._flat.get(key)
         if flat is None or flat.numel() < weight.numel():
-            flat = self._flat[key] = torch.empty(weight.numel(), device=key[1], dtype=key[2])
+            with torch.inference_mode(False):  # what is made there could not be written to in training later
+                flat = self._flat[key] = torch.empty(weight.numel(), device=key[1], dtype=key[2])
         return flat[: weight.numel()].view(weight.shape)
 
 
@@ -92,8 +93,9 @@ def _formed(
 
 
 def column_dots(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums over rows of one * other and of one, both (T, d), to (d,), in one pass and without a (T, d) temporary."""
-    rows, wide = max(1, CHUNK // one.shape[1]), torch.promote_types(one.dtype, torch.float32)
+    """Sums over rows of one * other and of one, both (T, d), to (d,); on a CPU in one pass and no (T, d) temporary."""
+    rows = max(1, CHUNK // one.shape[1]) if one.device.type == "cpu" else len(one)
+    wide = torch.promote_types(one.dtype, torch.float32)
     dots, sums = one.new_zeros(2, one.shape[1], dtype=wide)
     for start in range(0, len(one), rows):
         part = one[start : start + rows]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from data import AUGMENTS, CODECS, LIST_SEEDS, RESIZES, SHOT_ROWS, TASKS, DataError
 from glora.backbones import NORMALIZATIONS
 from glora.methods import METHODS, GLoRA
@@ -93,7 +95,7 @@ def check(c: TrainConf) -> list[str]:
             out.append(f"{name}={number} must be at least {low}")
     if not 1 <= c.trainer.batch_size <= 800:
         out.append(f"trainer.batch_size={c.trainer.batch_size} must be between 1 and 800, the training images")
-    if c.optimizer.lr is not None and c.optimizer.lr <= 0:
+    if c.optimizer.lr is not None and not 0 < c.optimizer.lr < math.inf:
         out.append(f"optimizer.lr={c.optimizer.lr} must be positive")
     if c.search.retrain_lr is not None and c.search.retrain_lr <= 0:
         out.append(f"search.retrain_lr={c.search.retrain_lr} must be positive")

@@ -121,7 +121,8 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         if not candidate.exists():
             continue
         try:
-            state: dict[str, Any] = torch.load(candidate, weights_only=True)
+            # A run is not bound to the device that it began on; the optimiser moves its state to its parameters.
+            state: dict[str, Any] = torch.load(candidate, map_location="cpu", weights_only=True)
             return state
         except Exception as error:  # noqa: BLE001 (torch raises many kinds for a truncated file)
             log.warning("%s is damaged (%s); trying the one before it", candidate, type(error).__name__)

@@ -49,9 +49,17 @@ def plan(c: TrainConf, device: torch.device) -> Plan:
     return Plan(graph, usual if r.compile == "auto" else r.compile, PRECISIONS[c.precision])
 
 
+def devices() -> list[str]:
+    """What `device` can be on this machine."""
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return ["auto", "cpu", *(["cuda"] if found else []), *(f"cuda:{i}" for i in range(found))]
+
+
 def problems(c: TrainConf) -> list[str]:
     """Which of the chosen values do not go together, a sentence each."""
     r, out = c.runtime, []
+    if c.device not in devices():
+        out.append(f"device={c.device} is not one of those of this machine: {', '.join(devices())}")
     if r.graph == "static" and c.method.name != "glora":
         out.append(f"runtime.graph=static is a form of GLoRA's supernet; leave it out for method={c.method.name}")
     elif r.graph == "static" and c.optimizer.unused_grad != "zero":

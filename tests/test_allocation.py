@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from glora import GLoRALinear, MergedEvaluator, Supernet
 from glora.options import VECTOR, LayerConfig, Option, all_configs
-from glora.product import _scratch
+from glora.product import _Scratch, _scratch
 
 
 class Largest(TorchDispatchMode):
@@ -98,3 +98,15 @@ def test_a_row_factor_and_the_bias_get_their_gradients_in_one_pass_over_the_outp
     with Sums() as found:
         y.backward(torch.ones_like(y))
     assert found.shapes.count((8, 80)) == 6 and not any(rows == 24 for rows, _ in found.shapes)
+
+
+def test_training_after_an_evaluation_in_inference_mode_writes_to_memory_of_its_own():
+    scratch, weight = _Scratch(), torch.ones(3, 2)
+    with torch.inference_mode():
+        scratch.like(weight, "W").fill_(1)
+    assert not scratch.like(weight, "W").mul_(2).is_inference()
+    supernet = Supernet(nn.Sequential(nn.Linear(4, 1021), nn.Linear(1021, 2)), (4,), head=nn.Identity())
+    supernet.set(supernet.space.largest)  # no other test has matrices of this size
+    with torch.inference_mode():
+        supernet.model(torch.ones(3, 4))
+    supernet.model(torch.ones(3, 4)).sum().backward()

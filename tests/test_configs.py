@@ -135,6 +135,8 @@ def test_every_method_has_a_yaml_that_lists_its_options_with_their_defaults():
         ),
         (["tensors=BA"], "tensors=BA must be letters of ABCDE in that order"),
         (["method=lora", "convs=true", "tensors=AB"], "tensors=AB, convs=True is for method=glora alone"),
+        (["optimizer.lr=nan"], "optimizer.lr=nan must be positive"),
+        (["device=mps"], "device=mps is not one of those of this machine: auto, cpu"),
         (["optimizer.name=lion"], "optimizer.name=lion is not one of adamw, sgd"),
     ],
 )
