@@ -34,16 +34,20 @@ def call_every_linear(model: nn.Module) -> list[str]:
     without bias. Returns the names of those layers.
 
     Raises:
-        NotDefined: if there is no such switch.
+        NotDefined: if there is no such switch; the model is as it was then.
     """
-    found = []
-    for name, module in model.named_modules():
-        if isinstance(getattr(module, "qkv", None), nn.Linear) and getattr(module, "q_bias", None) is not None:
-            if not hasattr(module, "qkv_bias_separate"):
-                raise NotDefined(f"{name}.qkv: its weight is read directly, so that adapters there have no effect")
-            module.qkv_bias_separate = True
-            found.append(f"{name}.qkv")
-    return found
+    found = {
+        f"{name}.qkv": module
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "qkv", None), nn.Linear) and getattr(module, "q_bias", None) is not None
+    }
+    for name, module in found.items():
+        if not hasattr(module, "qkv_bias_separate"):
+            raise NotDefined(f"{name}: its weight is read directly, so that adapters there have no effect")
+    attention: Any
+    for attention in found.values():
+        attention.qkv_bias_separate = True
+    return list(found)
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def _formed(
 
 def column_dots(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """Sums over rows of one * other and of one, both (T, d), to (d,); on a CPU in one pass and no (T, d) temporary."""
-    rows = max(1, CHUNK // one.shape[1]) if one.device.type == "cpu" else len(one)
+    rows = max(1, CHUNK // one.shape[1] if one.device.type == "cpu" else len(one))
     wide = torch.promote_types(one.dtype, torch.float32)
     dots, sums = one.new_zeros(2, one.shape[1], dtype=wide)
     for start in range(0, len(one), rows):

@@ -34,7 +34,7 @@ def _order(n: int, draw: torch.Generator, device: torch.device) -> Tensor:
 
 
 def _blocks(n: int, length: int, draw: torch.Generator, like: Tensor) -> Iterator[tuple[int, int, Tensor, Tensor]]:
-    """Start and end of each block of the output, its signs as int8 and its order; its scales are drawn next."""
+    """Start and length of each block of the output, its signs as int8 and its order; the caller draws its scales."""
     for start in range(0, length, n):
         signs = torch.randint(0, 2, (n,), generator=draw, dtype=torch.int8).mul_(2).sub_(1).to(like.device)
         yield start, min(n, length - start), signs, _order(n, draw, like.device)
@@ -70,7 +70,6 @@ class _Project(torch.autograd.Function):
             work[:count] = grad[start : start + count]
             hadamard_(work).mul_(_scales(n, draw, grad))
             work = grad.new_zeros(n).index_add_(0, order, work)
-            del order
             out.addcmul_(hadamard_(work)[:size], signs[:size])
         return out, None, None
 

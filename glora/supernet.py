@@ -95,21 +95,21 @@ class Supernet:
                     f"{tied} and {name} are one tied tensor, which cannot be adapted in one place alone; untie them, "
                     "or leave that layer alone as head="
                 )
+        specs = (LayerSpec(n, m.weight[0].numel(), len(m.weight), m.bias is not None) for n, m in targets)
+        self.space = SearchSpace(tuple(specs), ranks, tensors)
         # Backward reads the output of an adapted layer, so nothing behind it may overwrite it.
         overwritten = call_every_linear(model)
         activation: Any
         for activation in model.modules():
             if getattr(activation, "inplace", False):
                 activation.inplace = False
-        specs = (LayerSpec(n, m.weight[0].numel(), len(m.weight), m.bias is not None) for n, m in targets)
-        self.space = SearchSpace(tuple(specs), ranks, tensors)
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         self.layers: dict[str, GLoRALinear] = {}
         for name, module in targets:
             self.layers[name] = kinds[type(module)](module, ranks[0])
             replace_module(model, name, self.layers[name])
-        for name in overwritten:
+        for name in self.layers.keys() & overwritten:
             self.layers[name].register_forward_hook(_copy_output)
         if self.head is not None:
             for parameter in self.head.parameters():

@@ -95,10 +95,9 @@ def check(c: TrainConf) -> list[str]:
             out.append(f"{name}={number} must be at least {low}")
     if not 1 <= c.trainer.batch_size <= 800:
         out.append(f"trainer.batch_size={c.trainer.batch_size} must be between 1 and 800, the training images")
-    if c.optimizer.lr is not None and not 0 < c.optimizer.lr < math.inf:
-        out.append(f"optimizer.lr={c.optimizer.lr} must be positive")
-    if c.search.retrain_lr is not None and c.search.retrain_lr <= 0:
-        out.append(f"search.retrain_lr={c.search.retrain_lr} must be positive")
+    for name, rate in (("optimizer.lr", c.optimizer.lr), ("search.retrain_lr", c.search.retrain_lr)):
+        if rate is not None and not 0 < rate < math.inf:
+            out.append(f"{name}={rate} must be positive")
     given = [f"search.{k}" for k in ("retrain_epochs", "retrain_lr") if getattr(c.search, k) is not None]
     if given and c.method.name in METHODS and not retrained(c):
         out.append(f"{', '.join(given)}: only the winner of a search with method=noah is retrained")

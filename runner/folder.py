@@ -15,10 +15,8 @@ from typing import Any
 import torch
 
 from runner.config import ConfigError, identity, is_shots, search_limit, task
+from runner.grid import place
 from runner.schema import TrainConf
-
-PLACES = {"weight_decay": ("optimizer", "weight_decay"), "drop_path": ("backbone", "drop_path_rate")}
-"""Where the config keeps a published value that is none of the method's options (the learning rate aside)."""
 
 log = logging.getLogger("glora")
 
@@ -45,9 +43,9 @@ def recipe_digest(c: TrainConf) -> str:
     if c.hparams != "val_grid" or "lr" not in c.method.grid or c.trainer.lr_factors:  # else its values are the recipe
         del shared["optimizer"]["lr"]
     if c.hparams == "published":  # those differ from task to task and still are one row
-        for key in {key for values in c.method.published.values() for key in values}:
-            part, name = PLACES.get(key, ("method", key))
-            (shared[part] if key in PLACES else shared[part].get("options", {})).pop(name, None)
+        for axis in {axis for values in c.method.published.values() for axis in values}:
+            part, key = place(shared, axis)
+            part.pop(key, None)
     return digest(shared)
 
 

@@ -112,11 +112,16 @@ def best(tried: Sequence[dict[str, Any]]) -> dict[str, Any]:
     )
 
 
+def place(identity: dict[str, Any], axis: str) -> tuple[dict[str, Any], str]:
+    """The part of a run's identity that holds the value of an axis, and its key there."""
+    if axis in RECIPE_AXES:
+        part, key = RECIPE_AXES[axis].split(".")
+        return identity[part], key
+    return identity["method"]["options"], axis
+
+
 def spread(c: TrainConf, identity: dict[str, Any]) -> None:
     """Write the values of every axis where a run without a grid has its one value, in place."""
     for axis, values in c.method.grid.items():
-        if axis in RECIPE_AXES:
-            part, key = RECIPE_AXES[axis].split(".")
-            identity[part][key] = values
-        else:
-            identity["method"]["options"][axis] = values
+        part, key = place(identity, axis)
+        part[key] = values

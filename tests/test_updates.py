@@ -74,6 +74,9 @@ def test_building_keeps_one_copy_of_the_adapted_weights(options, copies):
         ({"shuffle": True}, 1.7),
         ({"ratio": 0.5}, 1.8),
         ({"groups": 24, "ratio": 0.5, "shuffle": True}, 1.5),
+        ({"groups": 1}, 2.4),
+        ({"groups": 1, "shuffle": True}, 4.3),
+        ({"groups": 1, "ratio": 0.5}, 5.8),
     ],
 )
 def test_a_step_keeps_one_copy_and_a_group(options, copies):
