@@ -20,14 +20,18 @@ def stage(config: TrainConf) -> None:
 
 def finish() -> None:
     """Show every result under `output_root`: once, however many runs a sweep measured."""
+    unread = []
     for root in roots:
-        records = collect(root)
-        if not records:
+        records, problems = collect(root)
+        unread += problems
+        if not records and not problems:
             raise ConfigError(
                 f"no finished result under {root}; run train.py first, or point output_root at your results"
             )
         for path in show(records, root / "tables"):
             print(f"written: {path}")
+    if unread:
+        raise ConfigError("\n".join([*unread, "the tables are without these results"]))
 
 
 if __name__ == "__main__":

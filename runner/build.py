@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from data import (
@@ -28,7 +27,7 @@ from glora.methods import METHODS, GLoRA, Method
 from glora.train import Normalizer
 from runner import config as cfg
 from runner.config import ConfigError
-from runner.folder import run_folder
+from runner.folder import has_weights, read_weights, run_folder
 from runner.hardware import processor, versions
 from runner.schema import TrainConf
 from runner.tracking import Tracker
@@ -162,10 +161,10 @@ def build(c: TrainConf) -> Method:
 def load_trained(c: TrainConf, folder: Path, final: bool) -> Method:
     """The method with its trained weights; `final` takes those of the 1000 images under `clean_1000`."""
     file = folder / ("weights_1000.safetensors" if final and c.protocol.name == "clean_1000" else "weights.safetensors")
-    if not file.exists():
+    if not has_weights(file):
         raise ConfigError(f"{folder} holds no finished training; run train.py with the same words first")
     method = build(c)
-    method.load_state_dict(load_file(file))
+    method.load_state_dict(read_weights(file))
     method.model.eval()
     return method
 

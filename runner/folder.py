@@ -7,13 +7,17 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from glora.search import Member, Space
 from runner.config import ConfigError, identity, is_shots, search_limit, task
 from runner.grid import place
 from runner.schema import TrainConf
@@ -73,12 +77,63 @@ def write_text(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON. Raises ConfigError naming the file if it is damaged."""
+def read_json(path: Path, *needs: str) -> Any:
+    """Read JSON. Raises ConfigError naming the file if it is damaged, or no object with the keys `needs`."""
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except (ValueError, OSError) as error:
         raise ConfigError(f"{path} cannot be read ({error}); move it away and run the same command again") from error
+    lacking = [key for key in needs if not isinstance(found, dict) or key not in found]
+    if lacking:
+        raise ConfigError(f"{path} lacks {', '.join(lacking)}; move it away and run the same command again")
+    return found
+
+
+def read_best(folder: Path) -> Any:
+    """What a search wrote of its winner when it was done. Raises ConfigError if the file is damaged."""
+    return read_json(folder / "best.json", "search", "val_accuracy", "params", "images", "random_search")
+
+
+def read_subnet(space: Space, folder: Path, name: str) -> Member:
+    """The winner that the search called `name` left in its folder. Raises ConfigError naming the file if it is not."""
+    path = folder / f"subnet_{name}.json"
+    try:
+        return space.from_json(path.read_text())
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        remedy = f"delete it and {path.with_name('best.json')}, and run search.py with the same words again"
+        raise ConfigError(f"{path} holds no subnet of this model ({error}); {remedy}") from error
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Atomic safetensors write; on the disk before the name is."""
+    part = path.with_name(path.name + ".part")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part)
+    with part.open("rb") as stream:
+        os.fsync(stream.fileno())
+    part.replace(path)
+
+
+def _damaged(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"{path} is damaged ({error}); delete it and train with the same words again")
+
+
+def has_weights(path: Path) -> bool:
+    """Whether a training left its weights here, whole. Raises ConfigError if they are cut short."""
+    if not path.exists():
+        return False
+    try:
+        with safe_open(path, "pt"):  # reads the list of tensors, and holds it against the file's length
+            return True
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a finished training. Raises ConfigError if the file is damaged."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
 
 
 @contextmanager

@@ -15,11 +15,32 @@ from glora.evaluation import accuracy
 from glora.methods import Method, Searched
 from glora.search import Member
 from runner import config as cfg
-from runner.build import Preprocess, environment, load_trained, open_tracker, split, target_splits, test_split
+from runner.build import (
+    Preprocess,
+    balanced_cut,
+    environment,
+    load_trained,
+    open_tracker,
+    split,
+    target_splits,
+    test_split,
+)
 from runner.choosing import chosen
 from runner.config import REFERENCE, ConfigError
-from runner.folder import locked, read_json, recipe_digest, run_folder, search_folder, write_json
+from runner.folder import (
+    locked,
+    read_best,
+    read_json,
+    read_subnet,
+    recipe_digest,
+    run_folder,
+    search_folder,
+    write_json,
+)
 from runner.schema import TrainConf
+
+COMPARED_IMAGES = 1000
+"""Test images that comparators see at most: 22 subnets on all of them would cost more than the search."""
 
 
 def measure(c: TrainConf) -> dict[str, Any]:
@@ -89,7 +110,7 @@ def measure(c: TrainConf) -> dict[str, Any]:
         record["weights"] = {"tag": c.backbone.timm_name, "sha256": file_sha256(weights) if weights else None}
         if searched and not cfg.retrained(c):
             assert isinstance(method, Searched)
-            record |= _measure_subnets(method, home, on_test)
+            record |= _measure_subnets(method, home, test, prep)
             plain = method.evaluator().write(_winner(method, home))
         else:
             # As the published baselines do it: the maximum over test, looked at every ten epochs.
@@ -97,7 +118,7 @@ def measure(c: TrainConf) -> dict[str, Any]:
             plain = method.model
             record["test_accuracy"] = max(looks) if reference else on_test(plain)
             if searched:
-                record |= _selection(read_json(home / "best.json"), home)
+                record |= _selection(read_best(home), home)
             elif reference:
                 record["val_accuracy"] = None
             else:
@@ -117,7 +138,7 @@ def _final(c: TrainConf, run: Path, home: Path) -> tuple[Method, dict[str, Any]]
     """The method with the weights that are measured, and the summary of their training (seconds: all trainings)."""
     if not cfg.retrained(c):
         return load_trained(c, run, final=True), read_json(run / f"train_{cfg.final_split(c)}.json")
-    training = cfg.retraining(c, read_json(home / "best.json")["subnet"])
+    training = cfg.retraining(c, read_best(home)["subnet"])
     summary = read_json(home / "retrained" / f"train_{cfg.final_split(c)}.json")
     supernet = read_json(next(run.glob("train_*.json")))
     return load_trained(training, home / "retrained", final=False), {
@@ -155,8 +176,7 @@ def _target_accuracy(model: nn.Module, s: Split, kept: list[int] | None, prep: P
 
 
 def _winner(method: Searched, home: Path) -> Member:
-    name = read_json(home / "best.json")["search"]
-    return method.space.from_json((home / f"subnet_{name}.json").read_text())
+    return read_subnet(method.space, home, read_best(home)["search"])
 
 
 def _selection(best: dict[str, Any], home: Path) -> dict[str, Any]:
@@ -177,21 +197,28 @@ def _search_seconds(home: Path, name: str) -> float | None:
     return read_json(clock)["seconds"] if clock.exists() else None
 
 
-def _measure_subnets(method: Searched, home: Path, on_test: Any) -> dict[str, Any]:
-    """Test accuracy of the winner and of the declared comparators, none of which selects anything."""
-    space, evaluator, best = method.space, method.evaluator(), read_json(home / "best.json")
+def _measure_subnets(method: Searched, home: Path, test: Split, prep: Preprocess) -> dict[str, Any]:
+    """Test accuracy of the winner and of the declared comparators, none of which selects anything.
 
-    def subnet(name: str) -> Member:
-        return space.from_json((home / f"subnet_{name}.json").read_text())
+    Comparators see at most `COMPARED_IMAGES`, the same ones always, and where those are not all the winner sees them
+    by themselves too.
+    """
+    space, evaluator, best = method.space, method.evaluator(), read_best(home)
+    few = balanced_cut(test, COMPARED_IMAGES)
 
-    rng = random.Random("comparators")
-    draws = torch.tensor([on_test(evaluator.write(space.sample(rng))) for _ in range(20)])
+    def on(s: Split, subnet: Member) -> float:
+        return accuracy(evaluator.write(subnet), s.images, s.labels, prep)
+
+    winner, rng = read_subnet(space, home, best["search"]), random.Random("comparators")
+    draws = torch.tensor([on(few, space.sample(rng)) for _ in range(20)])
     return {
         **_selection(best, home),
-        "test_accuracy": on_test(evaluator.write(subnet(best["search"]))),
+        "test_accuracy": on(test, winner),
         "comparators": {
-            "largest": {"test": on_test(evaluator.write(space.largest)), "params": space.params_range[1]},
+            "images": len(few.labels),
+            **({} if few is test else {"winner": {"test": on(few, winner)}}),
+            "largest": {"test": on(few, space.largest), "params": space.params_range[1]},
             "random20": {"test_mean": draws.mean().item(), "test_sd": draws.std().item()},
-            "random_search": {**best["random_search"], "test": on_test(evaluator.write(subnet("random")))},
+            "random_search": {**best["random_search"], "test": on(few, read_subnet(space, home, "random"))},
         },
     }

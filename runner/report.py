@@ -6,18 +6,30 @@ from pathlib import Path
 from typing import Any
 
 from glora.search import Space
+from runner.config import ConfigError
 from runner.costs import cost_table
-from runner.folder import read_json
+from runner.folder import read_json, read_subnet
 from runner.plots import plot_options, plot_params_by_type, plot_search, plot_training
 from runner.plots_few_shot import plot_few_shot
 from runner.render import to_rich, write_all
 from runner.tables import Table, build_tables, search_table
 from runner.transfer import SUITE_TABLES, few_shot_curves
 
+NEEDED = ("dataset", "suite", "method", "label", "backbone", "protocol", "hparams", "seed", "selected_on_test",
+          "normalization", "source", "codec", "training_images", "params", "val_accuracy", "test_accuracy",
+          "comparators")  # fmt: skip
+"""What every table reads of a result."""
 
-def collect(root: Path) -> list[dict[str, Any]]:
-    """Every result below `root`, in the order of their paths."""
-    return [read_json(path) for path in sorted(root.rglob("result.json"))]
+
+def collect(root: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Every result below `root`, in the order of their paths, and what is wrong with those that cannot be read."""
+    records, problems = [], []
+    for path in sorted(root.rglob("result.json")):
+        try:
+            records.append(read_json(path, *NEEDED))
+        except ConfigError as error:
+            problems.append(str(error))
+    return records, problems
 
 
 def tables(records: list[dict[str, Any]]) -> list[Table]:
@@ -50,7 +62,7 @@ def draw_training(run: Path) -> list[Path]:
 def draw_search(folder: Path, space: Space, name: str) -> list[Path]:
     """The candidates of a search and the winner's options and sizes, into <folder>/plots."""
     rows = read_json(folder / f"{name}.json")["candidates"]
-    best = space.from_json((folder / f"subnet_{name}.json").read_text())
+    best = read_subnet(space, folder, name)
     winner = next(i for i, row in enumerate(rows) if space.decode(row) == best)
     choices, sizes = space.choices(best), space.sizes(best)
     plots = folder / "plots"

@@ -16,7 +16,7 @@ from runner import config as cfg
 from runner.build import Preprocess, balanced_cut, device_of, load_trained, open_tracker, split, test_split
 from runner.choosing import chosen
 from runner.config import REFERENCE, ConfigError, NotSearched
-from runner.folder import locked, read_json, run_folder, search_folder, write_json, write_text
+from runner.folder import has_weights, locked, read_best, read_json, run_folder, search_folder, write_json, write_text
 from runner.progress import Progress, log_file
 from runner.report import draw_search, draw_training
 from runner.runtime import PRECISIONS
@@ -52,10 +52,10 @@ def retrain(c: TrainConf, folder: Path) -> None:
     """Train the winner with fresh modules on the protocol's final split, into <search folder>/retrained."""
     run, home, file = run_folder(c), folder / "retrained", "weights.safetensors"
     with locked(run), log_file(run / "search.log"):
-        if (home / file).exists():
+        if has_weights(home / file):
             log.info("%s is finished, nothing to do", home)
             return
-        training = cfg.retraining(chosen(c, run), read_json(folder / "best.json")["subnet"])
+        training = cfg.retraining(chosen(c, run), read_best(folder)["subnet"])
         log.info("retraining the winner %s", training.method.options["subnet"])
         write_json(home / "config.json", cfg.identity(training))
         train_phase(training, home, cfg.final_split(c), file, validate=c.protocol.name != "clean_1000", owner=c)
@@ -115,7 +115,10 @@ def find(c: TrainConf) -> Path:
 
 def _run_search(s: Search, path: Path, name: str) -> Candidate:
     if path.exists():
-        s.load_state(read_json(path))
+        try:
+            s.load_state(read_json(path, "generation", "candidates"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{path} is no state of this search ({error!r}); delete it to search anew") from error
         log.info("%s search: resuming after generation %d", name, s.generation)
     # Beside the search's own file, which is the same whether or not the search was interrupted.
     clock = path.with_name(f"seconds_{name}.json")

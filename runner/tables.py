@@ -269,6 +269,11 @@ def search_table(records: list[Record]) -> Table:
             count(_mean(_compared(part, "random_search", "params"))), str(len(part)), first["protocol"],
             remarks(first),
         ])  # fmt: skip
+        few = _compared(part, "winner", "test")
+        if few:
+            images = span(r["comparators"]["images"] for r in part if r["comparators"].get("winner"))
+            notes.append(f"{names[row_key(first)]}, {_task(first)}: largest, random and randomly searched subnets on "
+                         f"{images} class-balanced test images, where the winner has {mean_sd(few)}")  # fmt: skip
     notes.append("Gap: validation minus test, in points; ± is the sample sd over seeds, except in Random 20 test, "
                  "where it is the sd among the random subnets; random search has the budget of the search")  # fmt: skip
     notes += mixing_notes(searched)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from data import DataError, Split
@@ -35,6 +34,7 @@ from runner.build import (
 from runner.choosing import choose
 from runner.config import REFERENCE
 from runner.folder import (
+    has_weights,
     load_checkpoint,
     locked,
     read_json,
@@ -42,6 +42,7 @@ from runner.folder import (
     run_folder,
     save_checkpoint,
     write_json,
+    write_weights,
 )
 from runner.hardware import PeakMemory
 from runner.progress import Progress, log_file
@@ -126,7 +127,7 @@ def train(c: TrainConf) -> Path:
             c = choose(c, folder, train_point)
             draw_training(folder)
         for number, (name, file) in enumerate(phases):
-            if (folder / file).exists():
+            if has_weights(folder / file):
                 log.info("%s is finished, nothing to do", folder / file)
             else:
                 train_phase(c, folder, name, file, validate=number == 0)
@@ -136,7 +137,7 @@ def train(c: TrainConf) -> Path:
 
 def train_point(c: TrainConf, folder: Path) -> dict[str, Any]:
     """Train one point of a grid on train800 in `folder`, unless that is done, and evaluate it on val200."""
-    if not (folder / "weights.safetensors").exists():
+    if not has_weights(folder / "weights.safetensors"):
         train_phase(c, folder, "train800", "weights.safetensors", validate=True)
         draw_training(folder)
     method, val, prep = load_trained(c, folder, final=False), split(c, "val200"), Preprocess(c)
@@ -144,7 +145,7 @@ def train_point(c: TrainConf, folder: Path) -> dict[str, Any]:
         found = subnet_accuracies(method, val.images, val.labels, prep)
     else:
         found = {"accuracy": accuracy(method.model, val.images, val.labels, prep)}
-    return {"val": found, "seconds": read_json(folder / "train_train800.json")["seconds"]}
+    return {"val": found, "seconds": read_json(folder / "train_train800.json", "seconds")["seconds"]}
 
 
 def _training_data(c: TrainConf, name: str) -> TrainingSet:
@@ -228,7 +229,5 @@ def train_phase(
         "rows": rows,
     }
     write_json(folder / f"train_{split_name}.json", summary)
-    part = folder / f"{file}.part"
-    save_file({k: v.contiguous() for k, v in job.method.state_dict().items()}, part)
-    part.replace(folder / file)
+    write_weights(folder / file, job.method.state_dict())
     remove_checkpoints(resume)
