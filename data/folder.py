@@ -1,7 +1,7 @@
 """One's own images: class folders or lists, with or without splits of their own.
 
 root/<class>/*.jpg                         split here, seeded and class-balanced
-root/{train,val,test}/<class>/*.jpg        as given; a missing val or test is taken from train
+root/{train,val,test}/<class>/*.jpg        as given (also training, valid, ...); a missing val or test is from train
 root/list.txt, or root/{train,val,test}.txt    lines of "path label", paths relative to root, labels from 0
 """
 
@@ -28,6 +28,9 @@ log = logging.getLogger("glora")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 HELD_OUT = 0.2
 """The share of images taken for a test split, and then for val, where neither splits nor sizes are given."""
+
+SPELLINGS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+"""Names of the folders or lists of a part, in capitals or not."""
 
 Rows = list[tuple[Path, int]]
 
@@ -63,33 +66,60 @@ def _folders(home: Path) -> list[str]:
     return sorted(p.name for p in home.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
+def _by_part(paths: list[Path], root: Path) -> dict[str, Path]:
+    """The paths whose names are those of parts, by part. Raises DataError where two are of one part."""
+    found: dict[str, Path] = {}
+    for part, spellings in SPELLINGS.items():
+        here = [p for p in paths if p.stem.lower() in spellings]
+        if len(here) > 1:
+            raise DataError(f"{root} has {' and '.join(p.name for p in here)}, which are both for {part}; keep one")
+        if here:
+            found[part] = here[0]
+    return found
+
+
 def _given(root: Path) -> tuple[dict[str, Rows], int]:
     """The parts the user made ("train", or "all"; "val"; "test"), and the number of classes."""
     if not root.is_dir():
         raise DataError(f"dataset.root={root} is not a folder")
-    lists = {name: root / f"{name}.txt" for name in ("train", "val", "test") if (root / f"{name}.txt").is_file()}
-    if (root / "list.txt").is_file():
-        lists = {"all": root / "list.txt"}
-    if lists:
-        if not {"train", "all"} & set(lists):
-            raise DataError(f"{root} has {', '.join(f'{n}.txt' for n in lists)} but no train.txt or list.txt")
-        parts = {name: read_list(path, 1_000_000) for name, path in lists.items()}
-        classes = 1 + max((label for rows in parts.values() for _, label in rows), default=0)
-        return parts, classes
     try:
-        if not (root / "train").is_dir():
-            names = _folders(root)
-            return {"all": _class_rows(root, root, names)}, len(names)
-        names, parts = _folders(root / "train"), {}
-        for part, spellings in (("train", ("train",)), ("val", ("val", "valid", "validation")), ("test", ("test",))):
-            for home in (root / spelling for spelling in spellings if (root / spelling).is_dir()):
-                strange = sorted(set(_folders(home)) - set(names))
-                if strange:
-                    raise DataError(f"{home} has the class {strange[0]}, which {root / 'train'} has not")
-                parts[part] = _class_rows(home, root, names)
-        return parts, len(names)
+        lists = _by_part(sorted(p for p in root.glob("*.txt") if p.is_file()), root)
+        if (root / "list.txt").is_file():
+            if lists:
+                beside = ", ".join(p.name for p in lists.values())
+                raise DataError(f"{root} has list.txt and {beside}; keep either list.txt or the others")
+            lists = {"all": root / "list.txt"}
+        return _given_lists(lists, root) if lists else _given_folders(root)
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read ({error.strerror})") from error
+
+
+def _given_lists(lists: dict[str, Path], root: Path) -> tuple[dict[str, Rows], int]:
+    if not {"train", "all"} & set(lists):
+        raise DataError(f"{root} has {', '.join(p.name for p in lists.values())} but no train.txt or list.txt")
+    parts = {name: read_list(path, 1_000_000) for name, path in lists.items()}
+    return parts, 1 + max((label for rows in parts.values() for _, label in rows), default=0)
+
+
+def _given_folders(root: Path) -> tuple[dict[str, Rows], int]:
+    folders = _folders(root)
+    homes = _by_part([root / name for name in folders], root)
+    if not homes:
+        return {"all": _class_rows(root, root, folders)}, len(folders)
+    others = sorted(set(folders) - {home.name for home in homes.values()})
+    if "train" not in homes:
+        given, classes = ", ".join(home.name for home in homes.values()), ", ".join(others[:3]) or "none here"
+        raise DataError(f"{root} has the folder {given}, which is no class, and no train; put the class folders "
+                        f"({classes}) into {root / 'train'}, or use a list.txt")  # fmt: skip
+    if others:
+        log.warning("%s has parts of its own; left out beside them: %s", root, ", ".join(others))
+    names, parts = _folders(homes["train"]), {}
+    for part, home in homes.items():
+        strange = sorted(set(_folders(home)) - set(names))
+        if strange:
+            raise DataError(f"{home} has the class {strange[0]}, which {homes['train']} has not")
+        parts[part] = _class_rows(home, root, names)
+    return parts, len(names)
 
 
 def _split(parts: dict[str, Rows], root: Path, wanted: dict[str, int | None]) -> dict[str, Rows]:
@@ -99,6 +129,9 @@ def _split(parts: dict[str, Rows], root: Path, wanted: dict[str, int | None]) ->
             raise DataError(
                 f"dataset.{name}={wanted[name]} is given, but {root} has its own {name} images; leave it out"
             )
+    for name, size in wanted.items():
+        if size is not None and size < 1:
+            raise DataError(f"dataset.{name}={size} must be at least 1")
     pool = parts.get("train") or parts.get("all") or []
     total = len(pool)
     test = 0 if "test" in parts else wanted["test"] or round(HELD_OUT * total)

@@ -58,6 +58,35 @@ def test_given_splits_and_lists_are_kept(tmp_path: Path) -> None:
         own_images(tmp_path / "b", 8)
 
 
+def test_parts_in_other_spellings_are_no_classes(tmp_path: Path) -> None:
+    for part in ("Training", "Validation", "TEST"):
+        class_folders(tmp_path / "a" / part, 4)
+    own = own_images(tmp_path / "a", 8)
+    assert own.info.num_classes == 3 and [len(rows) for rows in own.rows.values()] == [12, 12, 12]
+    assert all("TEST" in path.parts for path, _ in own.rows["test"])
+
+
+def test_parts_that_are_unclear_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class_folders(class_folders(tmp_path / "a", 4) / "test", 4)
+    with pytest.raises(DataError, match=r"has the folder test, which is no class, and no train; .*\(ant, bee, cat\)"):
+        own_images(tmp_path / "a", 8)
+    for part in ("train", "val", "valid"):
+        class_folders(tmp_path / "b" / part, 4)
+    with pytest.raises(DataError, match="has val and valid, which are both for val"):
+        own_images(tmp_path / "b", 8)
+    for part in ("train", "sketches"):
+        class_folders(tmp_path / "c" / part, 10)
+    assert own_images(tmp_path / "c", 8).info.num_classes == 3 and "left out beside them: sketches" in caplog.text
+    (tmp_path / "d").mkdir()
+    for name in ("list", "Test"):
+        (tmp_path / "d" / f"{name}.txt").write_text("1.png 0\n")
+    with pytest.raises(DataError, match=r"has list\.txt and Test\.txt; keep either"):
+        own_images(tmp_path / "d", 8)
+    (tmp_path / "d" / "list.txt").unlink()
+    with pytest.raises(DataError, match=r"has Test\.txt but no train\.txt"):
+        own_images(tmp_path / "d", 8)
+
+
 def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a folder"):
         own_images(tmp_path / "none", 8)
@@ -74,6 +103,9 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     save(tmp_path / "two" / "test" / "dog" / "1.png")
     with pytest.raises(DataError, match="has the class dog"):
         own_images(tmp_path / "two", 8)
+    for name in ("train", "val", "test"):
+        with pytest.raises(DataError, match=rf"dataset\.{name}=0 must be at least 1"):
+            own_images(class_folders(tmp_path / "zero", 4), 8, **{name: 0})
     save(tmp_path / "single" / "ant" / "1.png")
     with pytest.raises(DataError, match="at least two"):
         own_images(tmp_path / "single", 8)
