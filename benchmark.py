@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch
 from timm.models.vision_transformer import VisionTransformer
 
+from glora import Supernet
 from glora.options import check_ranks
 from runner.bench.data import data_lines, measure_data
 from runner.bench.growth import growth_lines, measure_growth, plot_growth
@@ -27,7 +27,8 @@ from runner.bench.model import measure_search, measure_train
 from runner.bench.profile import measure_profile
 from runner.bench.setting import MODELS, Setting, lines
 from runner.folder import write_json
-from runner.runtime import PRECISIONS
+from runner.memory import keep_freed_memory
+from runner.runtime import PRECISIONS, devices, use_tf32
 
 DATA = {"images": "1000", "size": "375x500", "repeats": "5", "json": ""}
 MODEL = {"backbone": "vit_micro", "ranks": "[8,4]", "batch": "64", "device": "cpu", "precision": "fp32",
@@ -66,19 +67,27 @@ def parse(words: list[str]) -> tuple[str, dict[str, str]]:
 
 def model_setting(given: dict[str, str]) -> Setting:
     """The setting of train and search. Raises UsageError."""
-    device = "cuda" if given["device"].startswith("cuda") else given["device"]
-    for key, value, allowed in (("precision", given["precision"], PRECISIONS), ("device", device, ("cpu", "cuda"))):
+    device, known = given["device"], [name for name in devices() if name != "auto"]
+    for key, value, allowed in (("precision", given["precision"], PRECISIONS), ("device", device, known)):
         if value not in allowed:
             raise UsageError(f"{key}={value} is not one of {', '.join(allowed)}")
     if given["backbone"] not in MODELS and not timm.is_model(given["backbone"]):
         raise UsageError(f"backbone={given['backbone']} is not one of {', '.join(MODELS)} or a name of timm's")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("device=cuda, but torch finds no CUDA device; use device=cpu")
     try:
         ranks = check_ranks([int(r) for r in given["ranks"].strip("[]").split(",")])
     except ValueError as error:
         raise UsageError(f"ranks={given['ranks']}: {error}") from error
     return Setting(given["backbone"], ranks, _number(given, "batch", 1), device, given["precision"])
+
+
+def _check_backbone(setting: Setting, command: str) -> None:
+    model = setting.model()
+    if command == "growth" and not isinstance(model, VisionTransformer):
+        raise UsageError(f"backbone={setting.backbone} is not a ViT, whose number of blocks growth varies")
+    try:
+        Supernet(model, setting.ranks)
+    except ValueError as error:
+        raise UsageError(f"backbone={setting.backbone}: {error}") from error
 
 
 def measure(command: str, given: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
@@ -91,8 +100,7 @@ def measure(command: str, given: dict[str, str]) -> tuple[dict[str, Any], list[s
         found = measure_data(_number(given, "images", 136), int(height), int(width), repeats)
         return found, data_lines(found)
     setting = model_setting(given)
-    if command == "growth" and not isinstance(setting.model(), VisionTransformer):
-        raise UsageError(f"backbone={given['backbone']} is not a ViT, whose number of blocks growth varies")
+    _check_backbone(setting, command)
     found = MEASURES[command](setting, repeats)
     if given.get("plot"):
         plot_growth(found, Path(given["plot"]))
@@ -105,6 +113,8 @@ def main(words: list[str]) -> int:
         print((__doc__ or "").strip())
         return 0
     try:
+        use_tf32(False)
+        keep_freed_memory()  # as a run does
         command, given = parse(words)
         found, table = measure(command, given)
     except UsageError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data import (
     SHOT_ROWS,
@@ -147,6 +147,7 @@ def balanced_cut(s: Split, limit: int) -> Split:
 def build(c: TrainConf) -> Method:
     """Backbone, head and method, on the device."""
     model = build_backbone(cfg.backbone(c), cfg.task(c).num_classes, c.seed)
+    _check_image_size(c, model)
     torch.manual_seed(c.seed)
     kind = METHODS[c.method.name]
     try:
@@ -156,6 +157,21 @@ def build(c: TrainConf) -> Method:
         raise ConfigError(str(error)) from error
     model.to(device_of(c))
     return method
+
+
+@torch.no_grad()
+def _check_image_size(c: TrainConf, model: nn.Module) -> None:
+    """Raise ConfigError where the model does not take images of the size that the data has."""
+    size, training = c.backbone.image_size, model.training
+    try:
+        model.eval()(torch.zeros(1, 3, size, size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        known = getattr(getattr(model, "patch_embed", None), "img_size", None)
+        hint = f"write backbone.image_size={known[0]}" if known else "write another backbone.image_size"
+        said = str(error).splitlines()[0]
+        problem = f"backbone.image_size={size} does not fit {c.backbone.timm_name} ({said})"
+        raise ConfigError(f"{problem}; {hint}") from error
+    model.train(training)
 
 
 def load_trained(c: TrainConf, folder: Path, final: bool) -> Method:

@@ -90,9 +90,21 @@ def check(c: TrainConf) -> list[str]:
         ("search.parents", c.search.parents, 1),
         ("search.val_limit", c.search.val_limit, 1),
         ("search.retrain_epochs", c.search.retrain_epochs, 1),
+        ("search.mutants", c.search.mutants, 0),
+        ("search.crossovers", c.search.crossovers, 0),
+        ("search.min_params", c.search.min_params, 0),
+        ("search.max_params", c.search.max_params, 0),
+        ("backbone.image_size", c.backbone.image_size, 1),
+        ("optimizer.weight_decay", c.optimizer.weight_decay, 0),
+        ("optimizer.min_lr", c.optimizer.min_lr, 0),
+        ("optimizer.warmup_lr", c.optimizer.warmup_lr, 0),
     ):
-        if number is not None and number < low:
+        if number is not None and not low <= number < math.inf:
             out.append(f"{name}={number} must be at least {low}")
+    if not 0 <= c.search.mutation_probability <= 1:
+        out.append(f"search.mutation_probability={c.search.mutation_probability} must be between 0 and 1")
+    if c.backbone.drop_path_rate is not None and not 0 <= c.backbone.drop_path_rate < 1:
+        out.append(f"backbone.drop_path_rate={c.backbone.drop_path_rate} must be at least 0 and below 1")
     if not 1 <= c.trainer.batch_size <= 800:
         out.append(f"trainer.batch_size={c.trainer.batch_size} must be between 1 and 800, the training images")
     for name, rate in (("optimizer.lr", c.optimizer.lr), ("search.retrain_lr", c.search.retrain_lr)):

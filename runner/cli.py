@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,14 +16,21 @@ from data import DataError
 from glora.backbones import WeightsError
 from runner.config import ConfigError, NotSearched
 from runner.ending import quiet_end
+from runner.memory import keep_freed_memory
 from runner.progress import to_terminal
 from runner.reading import read, typed_keys
+from runner.runtime import use_tf32
 from runner.schema import TrainConf, register
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+"""What a disk says that is the user's to mend."""
 
 
 def main(stage: Callable[[TrainConf], object], finish: Callable[[], object] = lambda: None) -> None:
     """Compose the config from the command line, run `stage` for every job of the sweep, then `finish` once."""
     register()
+    use_tf32(False)
+    keep_freed_memory()
     failures: list[Exception] = []
     to_terminal()
 
@@ -42,6 +50,10 @@ def main(stage: Callable[[TrainConf], object], finish: Callable[[], object] = la
                 return
             # Not raised: the other jobs of a sweep go on, and the exit status tells in the end.
             failed(error)
+        except OSError as error:
+            if error.errno not in DISK:
+                raise
+            failed(ConfigError(f"{error.filename or 'a file'} cannot be written ({error.strerror})"))
 
     job()
     try:

@@ -143,10 +143,14 @@ def locked(folder: Path) -> Iterator[None]:
     The lock is the kernel's: it goes with the process, so a killed run never blocks its folder.
 
     Raises:
-        ConfigError: if a living process holds it.
+        ConfigError: if a living process holds it, or it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as stream:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written ({error.strerror}); set output_root=") from error
+    with lock as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -44,9 +44,9 @@ class PeakMemory:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.cuda = device.type == "cuda"
-        if self.cuda:
-            torch.cuda.reset_peak_memory_stats()
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
             return
         try:
             Path("/proc/self/clear_refs").write_text("5")
@@ -55,4 +55,4 @@ class PeakMemory:
 
     def megabytes(self) -> float:
         """The peak so far."""
-        return torch.cuda.max_memory_allocated() / 1e6 if self.cuda else peak_resident()
+        return torch.cuda.max_memory_allocated(self.device) / 1e6 if self.device.type == "cuda" else peak_resident()

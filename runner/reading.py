@@ -54,6 +54,10 @@ def read(raw: DictConfig, typed: Collection[str] = ()) -> TrainConf:
     unused = sorted(k for k in typed if k.startswith(("method.grid", "trainer.lr_factors")))
     if unused and config.hparams != "val_grid":
         problems.append(f"{', '.join(unused)}: a grid needs hparams=val_grid")
+    if "ranks" in typed and config.method.name in METHODS and config.method.name != "glora":
+        known_rank = [k for k in config.method.options if "rank" in k]
+        hint = f"; write {', '.join(f'method.options.{k}=' for k in known_rank)}" if known_rank else "; leave it out"
+        problems.append(f"ranks={config.ranks} is for method=glora alone{hint}")
     if not problems and config.hparams == "val_grid" and config.dataset is not None:
         untyped = replace(config, optimizer=replace(config.optimizer, lr=None))
         problems = settle(config, typed, learning_rate(untyped))

@@ -38,6 +38,14 @@ class Plan:
         return torch.compile(model, mode=None if self.compile == "default" else self.compile)  # type: ignore[return-value]
 
 
+def use_tf32(on: bool) -> None:
+    """Float32 matrix products and convolutions on CUDA in TF32, or as IEEE has them; torch begins with TF32 in the
+    convolutions alone.
+    """
+    torch.set_float32_matmul_precision("high" if on else "highest")
+    torch.backends.cudnn.allow_tf32 = on
+
+
 def plan(c: TrainConf, device: torch.device) -> Plan:
     """What "auto" means: on CUDA GLoRA's supernet is one compiled static graph; elsewhere branches save work."""
     r, glora = c.runtime, c.method.name == "glora"

@@ -7,6 +7,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from runner.build import (
 from runner.choosing import choose
 from runner.config import REFERENCE
 from runner.folder import (
+    digest,
     has_weights,
     load_checkpoint,
     locked,
@@ -53,6 +55,9 @@ from runner.schema import TrainConf
 log = logging.getLogger("glora")
 LOGGED_IMAGES = 1000
 """Selection images that the training log evaluates at most."""
+KEPT_FEATURES = 4
+"""Splits whose features are kept for later points of a grid and later phases."""
+_features: dict[str, Tensor] = {}
 
 
 def fixed_subnets(space: Space) -> dict[str, Member]:
@@ -68,6 +73,16 @@ def subnet_accuracies(supernet: Searched, images: Tensor, labels: Tensor, prep: 
     return {n: score(evaluator.write(k), batches, labels) for n, k in subnets.items()}
 
 
+def probe_features(c: TrainConf, probe: Linear, images: Tensor, content_hash: str, prep: Preprocess) -> Tensor:
+    """What the probe's classifier sees of these images; computed once for all points of a grid and all phases."""
+    key = digest([asdict(c.backbone), c.seed, c.resize, str(images.device), content_hash, len(images)])
+    if key not in _features:
+        while len(_features) >= KEPT_FEATURES:
+            del _features[next(iter(_features))]
+        _features[key] = probe.features(images, prep)
+    return _features[key]
+
+
 class Job:
     """One phase's training, seen uniformly: what runs, on which input, and how it is evaluated.
 
@@ -81,7 +96,8 @@ class Job:
         self.cached = self.probe is not None
         self.plan = plan(c, device_of(c))
         self.labels = data.labels
-        self.inputs = self._inputs(data.images) if isinstance(data.images, Tensor) else data.images
+        self._c = c
+        self.inputs = self._inputs(data.images, data.content_hash) if isinstance(data.images, Tensor) else data.images
         model = self.method.model
         if self.probe is not None:
             assert self.probe.head is not None
@@ -101,12 +117,12 @@ class Job:
             self.plan.precision,
         )
 
-    def _inputs(self, images: Tensor) -> Tensor:
-        return images if self.probe is None else self.probe.features(images, self.prep)
+    def _inputs(self, images: Tensor, content_hash: str) -> Tensor:
+        return images if self.probe is None else probe_features(self._c, self.probe, images, content_hash, self.prep)
 
     def evaluator(self, s: Split) -> Callable[[], dict[str, float]]:
         """A function that gives the accuracies on `s`: of the fixed subnets of a supernet, or of the method."""
-        inputs, model = self._inputs(s.images), self.trainer.model
+        inputs, model = self._inputs(s.images, s.content_hash), self.trainer.model
         supernet = self.method
         if not isinstance(supernet, Searched) or not self.searched:
             return lambda: {"accuracy": accuracy(model, inputs, s.labels, self.normalize)}
@@ -143,6 +159,10 @@ def train_point(c: TrainConf, folder: Path) -> dict[str, Any]:
     method, val, prep = load_trained(c, folder, final=False), split(c, "val200"), Preprocess(c)
     if isinstance(method, Searched) and cfg.searched(c):
         found = subnet_accuracies(method, val.images, val.labels, prep)
+    elif isinstance(method, Linear):
+        assert method.head is not None
+        seen = probe_features(c, method, val.images, val.content_hash, prep)
+        found = {"accuracy": accuracy(method.head, seen, val.labels, nn.Identity())}
     else:
         found = {"accuracy": accuracy(method.model, val.images, val.labels, prep)}
     return {"val": found, "seconds": read_json(folder / "train_train800.json", "seconds")["seconds"]}

@@ -1,6 +1,7 @@
 """The benchmark's command line: tables, JSON with all they need, wrong words; its baseline equals the formula."""
 
 import json
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,10 @@ from commands import forked
 
 from benchmark import main
 from runner.bench import growth
-from runner.bench.model import Step, kinds, step_flops
+from runner.bench.model import Step, kinds, step_flops, tf32
 from runner.bench.profile import PYTHON, REST, group_of
 from runner.bench.setting import Setting, flops
+from runner.runtime import use_tf32
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -47,6 +49,12 @@ def test_train_and_search_in_small(tmp_path):
     assert done.returncode == 0 and "| merged model |" in done.stdout
     found = json.loads((tmp_path / "x.json").read_text())
     floor, measured = found["floor_seconds"], found["seconds"]
+    ratios = [a / b for a, b in zip(measured["merged model"], measured["untouched model"], strict=True)]
+    assert found["further_ratios"] == {"merged model / untouched model": ratios}
+    assert f"merged model / untouched model: {statistics.median(ratios):.3f} (" in done.stdout
+    share = floor["merged model"] / statistics.median(measured["merged model"])
+    (row,) = (line for line in done.stdout.splitlines() if line.startswith("| merged model "))
+    assert row.endswith(f"| {share:.0%} |")
     assert all(0 < floor[name] < min(measured[name]) for name in floor)
 
 
@@ -81,12 +89,40 @@ def test_operations_fall_into_their_groups():
     found = {group_of(f"aten::{name}") for name in ("mm", "addmm", "convolution_backward", "mkldnn_linear")}
     assert found == {"matrix products and convolutions"}
     assert [group_of(f"aten::{n}") for n in ("mul", "sum", "copy_", "_foreach_mul_")] == [REST] * 3 + ["optimizer"]
+    kernels = {
+        "ampere_sgemm_128x64_tn": "matrix products and convolutions",
+        "nvjet_tst_128x256_64x4_2x1_v_bz_coopA_TNT": "matrix products and convolutions",
+        "void cutlass::Kernel2<cutlass_80_tensorop_bf16_s16816gemm_bf16_128x128_tn_align8>": "matrix products and "
+        "convolutions",
+        "void pytorch_flash::flash_bwd_dq_dk_dv_loop_seqk_parallel_kernel<...>": "attention",
+        "fmha_cutlassF_f32_aligned_64x64_rf_sm80(AttentionKernel)": "attention",
+        "void at::native::(anonymous namespace)::vectorized_layer_norm_kernel<float, float>": "normalisation",
+        "void at::native::vectorized_elementwise_kernel<4, at::native::GeluCUDAKernelImpl(...)>": "activation",
+        "void at::native::(anonymous namespace)::multi_tensor_apply_kernel<...FusedAdamMathFunctor...>": "optimizer",
+        "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>>": REST,
+        "triton_poi_fused_gelu_3": "activation",
+    }
+    assert {name: group_of(name) for name in kernels} == kernels
     assert group_of("aten::_scaled_dot_product_flash_attention_for_cpu_backward") == "attention"
 
 
 def test_work_is_counted_from_two_images_as_if_on_all():
     step = Step(Setting(batch=6, ranks=(2,)), "branch")
     assert step_flops(step, range(3, 4)) == flops(lambda: step(3))
+
+
+def test_a_cuda_device_is_taken_with_its_index_and_as_a_run_takes_it():
+    setting = Setting(device="cuda:1")
+    assert setting.cuda and setting.form == "static" and "device=cuda:1 " in setting.words()
+    assert kinds(setting)["reference, tf32"] == ("reference", "tf32")
+    assert not Setting().cuda and Setting().form == "branch"
+
+
+def test_float32_is_ieee_unless_tf32_is_measured():
+    use_tf32(False)
+    with tf32(True):
+        assert torch.backends.cudnn.allow_tf32 and torch.get_float32_matmul_precision() == "high"
+    assert not torch.backends.cudnn.allow_tf32 and torch.get_float32_matmul_precision() == "highest"
 
 
 def test_ours_in_bf16_is_held_against_the_published_way_in_fp32():
@@ -117,7 +153,7 @@ def test_a_step_of_the_baseline_has_the_gradients_of_ours():
 
 WRONG = [(), ("dat",), ("data", "image=3"), ("data", "images=ten"), ("data", "size=9"), ("train", "backbone=vit"),
          ("train", "ranks=[4,8]"), ("search", "precision=fp8"), ("train", "repeats=0"),
-         ("growth", "backbone=swin_b")]  # fmt: skip
+         ("growth", "backbone=swin_b"), ("train", "backbone=resnet18"), ("train", "device=cuda:9")]  # fmt: skip
 
 
 @pytest.mark.parametrize("words", WRONG)

@@ -1,5 +1,6 @@
 """The real command line: train, search and evaluate on the embedded data, resuming after kill -9, and bad words."""
 
+import errno
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from commands import ROOT, forked, kill_when
 from safetensors.torch import load_file
 
-from runner import quickstart
+from runner import cli, quickstart
 
 # Random weights of a two-block model: the commands are under test here, not the accuracy.
 SMALL = [
@@ -126,6 +127,32 @@ def test_a_mistake_is_one_clear_message(tmp_path, data_root, words, said):
     done = run("train.py", tmp_path, data_root, *words)
     assert done.returncode != 0 and said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["output_root=/dev/null/runs"], "/dev/null/runs/digits/"),
+        (["backbone.image_size=60", "backbone.kwargs={img_size:64,patch_size:16,embed_dim:32,depth:1,num_heads:2}"],
+         "backbone.image_size=60 does not fit vit_tiny_patch16_224"),
+        (["backbone=timm", "backbone.timm_name=vit_tiny_patch16_384", "+backbone.kwargs.depth=1"],
+         "write backbone.image_size=384"),
+    ],
+)  # fmt: skip
+def test_what_only_the_machine_or_the_model_refuses_is_one_message_too(tmp_path, data_root, words, said):
+    places = [f"output_root={tmp_path}", f"data_root={data_root}"]
+    done = forked(["train.py", "dataset=digits", "trainer=mini", "backbone.pretrained=false", *places, *words])
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_full_disk_is_one_message(tmp_path, data_root, monkeypatch, capsys):
+    def full(stage):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere/train.json")
+
+    monkeypatch.setattr(sys, "argv", ["train.py", *SMALL, f"output_root={tmp_path}", f"data_root={data_root}"])
+    with pytest.raises(SystemExit):
+        cli.main(full)
+    assert "somewhere/train.json cannot be written (No space left on device)" in capsys.readouterr().err
 
 
 def test_a_task_without_data_names_the_command_that_prepares_it(tmp_path, data_root):

@@ -73,6 +73,26 @@ def test_the_reference_protocol_limits_the_search_on_vit_b_alone():
     assert cfg.search_limit(read(composed("dataset=cifar100"))) is None
 
 
+@pytest.mark.parametrize(
+    "word",
+    ["optimizer.weight_decay=-1", "optimizer.min_lr=-1e-5", "optimizer.warmup_lr=nan", "search.mutants=-4",
+     "search.crossovers=-1", "search.max_params=-1", "search.mutation_probability=3", "backbone.image_size=0",
+     "backbone.drop_path_rate=1.5", "backbone.drop_path_rate=-0.1"],
+)  # fmt: skip
+def test_numbers_out_of_range_are_named(word):
+    with pytest.raises(cfg.ConfigError, match=rf"^{word.partition('=')[0]}=\S+ must be"):
+        read(composed("dataset=digits", word))
+
+
+def test_ranks_typed_for_another_method_are_refused_with_its_own_word():
+    words = ["dataset=digits", "ranks=[4]"]
+    with pytest.raises(cfg.ConfigError, match=r"ranks=\[4\] is for method=glora alone; write method.options.rank="):
+        read(composed(*words, "method=lora"), ["dataset", "ranks", "method"])
+    with pytest.raises(cfg.ConfigError, match="alone; leave it out"):
+        read(composed(*words, "method=full"), ["dataset", "ranks", "method"])
+    assert read(composed(*words), ["dataset", "ranks"]).ranks == [4]
+
+
 def test_all_problems_are_reported_at_once():
     with pytest.raises(cfg.ConfigError) as caught:
         read(composed("dataset=digits", "ranks=[4,8]", "trainer.batch_size=0", "optimizer.lr=-1", "hparams=mine"))

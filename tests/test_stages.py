@@ -7,10 +7,12 @@ import torch
 from test_configs import composed
 
 from glora import MergedEvaluator
+from glora.evaluation import accuracy
+from glora.methods import Linear
 from glora.methods import glora as glora_method
 from runner import config as cfg
-from runner import searching
-from runner.build import Preprocess, split
+from runner import searching, training
+from runner.build import Preprocess, load_trained, split
 from runner.folder import read_json
 from runner.reading import read
 from runner.searching import find, selection_split
@@ -75,3 +77,24 @@ def test_an_identity_names_everything_that_decides_a_run():
     )
     assert not {"device", "logger", "search", "output_root", "data_root"} & set(known)
     assert Path(cfg.weights_path(config)).name == "vit_micro.safetensors"
+
+
+def test_a_probes_features_are_computed_once_for_all_points_of_a_grid_and_all_phases(words, tmp_path, monkeypatch):
+    small = ["trainer=mini", "trainer.epochs=2", "backbone.pretrained=false", "backbone.kwargs.depth=1"]
+    grid = ["method=linear", "hparams=val_grid", "protocol=clean_1000", f"output_root={tmp_path}"]
+    c, seen, real = read(composed(*words, *small, *grid)), [], Linear.features
+
+    def counting(self, images, prepare, batch=256):
+        seen.append(len(images))
+        return real(self, images, prepare, batch)
+
+    monkeypatch.setattr(training, "_features", {})
+    monkeypatch.setattr(Linear, "features", counting)
+    folder = train(c)
+    points = read_json(folder / "grid.json")["points"]
+    assert len(points) == 3 and seen == [800, 200, 1000]
+    val, best = split(c, "val200"), max(points, key=lambda p: (p["val_accuracy"], -p["point"]["lr"]))
+    model = load_trained(c, folder, final=False).model
+    assert accuracy(model, val.images, val.labels, Preprocess(c)) == best["val_accuracy"]
+    train(read(composed(*words, *small, *grid, "seed=1")))  # random weights differ with the seed, and so do features
+    assert seen == [800, 200, 1000] * 2

@@ -62,7 +62,7 @@ def _work(setting: Setting) -> dict[tuple[str, str, int], Callable[[int], object
             here = replace(setting, batch=size) if axis == "images" else setting
             here = replace(here, ranks=(size,)) if axis == "rank" else here
             changes = {"depth": size} if axis == "layers" else {}
-            found[axis, "training step", size] = Step(here, "branch", here.precision, **changes)
+            found[axis, "training step", size] = Step(here, here.form, here.precision, **changes)
             found[axis, "candidate", size] = _candidate(here, **changes)
     for size in SIZES["population"]:
         found["population", "generation", size] = _generation(setting, size)

@@ -16,8 +16,10 @@ from torch import nn
 
 from glora import MergedEvaluator, Supernet
 from runner.bench.reference import to_reference
-from runner.bench.setting import Setting, bandwidth, flops, in_turn, matmul_rate, record, synchronize
+from runner.bench.setting import Setting, bandwidth, flops, in_turn, matmul_rate, pairs, record, synchronize
 from runner.hardware import PeakMemory
+from runner.memory import keep_freed_memory
+from runner.runtime import use_tf32
 
 BASE = "reference"
 """The published way, in float32 whatever the setting's precision."""
@@ -30,7 +32,7 @@ def kinds(setting: Setting) -> dict[str, tuple[str, str]]:
              "full fine-tuning": ("full", p)}  # fmt: skip
     if p != "fp32":
         found[f"{BASE}, {p}"] = ("reference", p)
-    if setting.device == "cuda":
+    if setting.cuda:
         found[f"{BASE}, tf32"] = ("reference", "tf32")
     return found
 
@@ -38,12 +40,11 @@ def kinds(setting: Setting) -> dict[str, tuple[str, str]]:
 @contextmanager
 def tf32(on: bool) -> Iterator[None]:
     """IEEE float32 products on CUDA, or TF32 ones."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if on else "highest")
+    use_tf32(on)
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        use_tf32(False)
 
 
 class Step:
@@ -60,7 +61,7 @@ class Step:
         self.called: nn.Module = self.model
         if self.supernet is not None and form == "static":
             self.supernet.use_static_graph()
-            if setting.device == "cuda":
+            if setting.cuda:
                 self.called = torch.compile(self.model)  # type: ignore[assignment]
         elif self.supernet is not None and form == "reference":
             to_reference(self.supernet)
@@ -123,6 +124,13 @@ def measure_train(setting: Setting, repeats: int) -> dict[str, Any]:
         "matmul_flops_per_second": rate,
         "floor_seconds": {name: count / rate for name, count in counted.items()},
         "peak_megabytes": {name: peak_megabytes(setting, *kind) for name, kind in compared.items()},
+        "further_ratios": {
+            f"{name} / {other}": pairs(times, name, other)
+            for other in compared
+            if other.startswith(f"{BASE}, ")
+            for name in compared
+            if name.startswith("glora")
+        },
     }
 
 
@@ -163,6 +171,7 @@ def measure_search(setting: Setting, repeats: int, images: int = 200) -> dict[st
     floor = dict.fromkeys(("untouched model", "merged model"), forward)
     return record("search", setting, repeats, times, "candidate, adapted layers") | {
         "images": images,
+        "further_ratios": {"merged model / untouched model": pairs(times, "merged model", "untouched model")},
         "floor_seconds": {"candidate, merged": forward + merging, "merge alone": merging, **floor},
     }
 
@@ -170,6 +179,7 @@ def measure_search(setting: Setting, repeats: int, images: int = 200) -> dict[st
 def _peak(words: list[str]) -> float:
     form, precision, backbone, ranks, batch, device, threads = words
     torch.set_num_threads(int(threads))
+    keep_freed_memory()
     memory = PeakMemory(torch.device(device))
     step = Step(Setting(backbone, tuple(map(int, ranks.split(","))), int(batch), device), form, precision)
     for number in range(3):

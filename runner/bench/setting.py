@@ -38,6 +38,16 @@ class Setting:
     device: str = "cpu"
     precision: str = "fp32"
 
+    @property
+    def cuda(self) -> bool:
+        """Whether the device is a CUDA one."""
+        return torch.device(self.device).type == "cuda"
+
+    @property
+    def form(self) -> str:
+        """The form of the supernet that a run takes on this device (`runner.runtime.plan`)."""
+        return "static" if self.cuda else "branch"
+
     def words(self) -> str:
         """As the command line takes them."""
         return (
@@ -48,7 +58,7 @@ class Setting:
     def cast(self, precision: str | None = None) -> AbstractContextManager[Any]:
         """Autocast for what is not fp32."""
         dtype = PRECISIONS[precision or self.precision]
-        return nullcontext() if dtype == torch.float32 else torch.autocast(self.device, dtype)
+        return nullcontext() if dtype == torch.float32 else torch.autocast(torch.device(self.device).type, dtype)
 
     def model(self, classes: int = 100, **changes: Any) -> nn.Module:
         """The backbone with random weights and drop path 0.1; `changes` are further arguments of it."""
@@ -66,8 +76,8 @@ class Setting:
 
 def synchronize(device: str) -> None:
     """Wait for the device's queue; nothing to do on a CPU."""
-    if device == "cuda":
-        torch.cuda.synchronize()
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -93,7 +103,7 @@ def in_turn(work: Mapping[str, Callable[[int], object]], repeats: int, calls: in
 def matmul_rate(setting: Setting) -> float:
     """FLOP/s of the best of ten large matrix products in the setting's precision: the machine's attainable rate."""
     dtype = PRECISIONS[setting.precision]
-    n = 8192 if setting.device == "cuda" else 2048
+    n = 8192 if setting.cuda else 2048
     a, b = (torch.randn(n, n, device=setting.device, dtype=dtype) for _ in range(2))
 
     def product() -> None:
@@ -126,8 +136,8 @@ def flops(work: Callable[[], object]) -> int:
 
 def record(what: str, setting: Setting, repeats: int, times: dict[str, list[float]], base: str) -> dict[str, Any]:
     """What every measurement keeps: the command, hardware, versions, seconds, and ratios to `base`."""
-    name = torch.cuda.get_device_name() if setting.device == "cuda" else processor()
-    ratios = {k: [a / b for a, b in zip(v, times[base], strict=True)] for k, v in times.items()}
+    name = torch.cuda.get_device_name(setting.device) if setting.cuda else processor()
+    ratios = {name: pairs(times, name, base) for name in times}
     return {
         "command": f"python benchmark.py {what} {setting.words()} repeats={repeats}",
         "hardware": {"device": name, "threads": torch.get_num_threads()},
@@ -138,17 +148,30 @@ def record(what: str, setting: Setting, repeats: int, times: dict[str, list[floa
     }
 
 
+def pairs(times: Mapping[str, list[float]], one: str, other: str) -> list[float]:
+    """The ratios of neighbours in time."""
+    return [a / b for a, b in zip(times[one], times[other], strict=True)]
+
+
+def spread(ratios: list[float]) -> str:
+    """Median and range."""
+    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+
+
 def lines(found: dict[str, Any]) -> list[str]:
-    """The table as Markdown lines: medians, the range of the ratios to the baseline, floor and peak where known."""
+    """The table as Markdown lines: medians, the range of the ratios to the baseline, floor and peak where known.
+
+    Floor over time is the share of the machine's attainable rate. Further ratios follow the table.
+    """
     floor, peak = found.get("floor_seconds", {}), found.get("peak_megabytes", {})
     head = ["what", "ms (median)", f"times {found['base']} (median, range)"]
-    head += ["floor, ms"] * bool(floor) + ["peak memory, MB"] * bool(peak)
+    head += ["floor, ms", "floor / time"] * bool(floor) + ["peak memory, MB"] * bool(peak)
     out = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
     for name, values in found["seconds"].items():
-        r = found["ratio_to_base"][name]
-        cells = [name, f"{1000 * statistics.median(values):,.1f}",
-                 f"{statistics.median(r):.3f} ({min(r):.3f} to {max(r):.3f})"]  # fmt: skip
-        cells += [f"{1000 * floor[name]:,.1f}" if name in floor else ""] * bool(floor)
+        middle = statistics.median(values)
+        cells = [name, f"{1000 * middle:,.1f}", spread(found["ratio_to_base"][name])]
+        known = [f"{1000 * floor[name]:,.1f}", f"{floor[name] / middle:.0%}"] if name in floor else ["", ""]
+        cells += known if floor else []
         cells += [f"{peak[name]:,.0f}" if name in peak else ""] * bool(peak)
         out.append("| " + " | ".join(cells) + " |")
-    return out
+    return out + [f"{name}: {spread(ratios)}" for name, ratios in found.get("further_ratios", {}).items()]

@@ -1,0 +1,27 @@
+"""The C library's memory: what one tensor leaves, the next one takes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_")
+"""glibc's own words for what is set here, in the environment."""
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc keep freed memory for the next tensor instead of handing it back to the kernel.
+
+    It otherwise maps every tensor above 32 MB anew, and each page of it is zeroed and mapped when it is first written:
+    several times what filling the tensor costs. The price is gaps, some tensors' worth more of peak memory.
+
+    Returns whether it was done: not under another C library, nor where the environment says it otherwise.
+    """
+    if any(name in os.environ for name in SETTINGS) or "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", ""):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, 1 << 30) and mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1))
