@@ -53,7 +53,7 @@ def main(stage: Callable[[TrainConf], object], finish: Callable[[], object] = la
         except OSError as error:
             if error.errno not in DISK:
                 raise
-            failed(ConfigError(f"{error.filename or 'a file'} cannot be written ({error.strerror})"))
+            failed(ConfigError(f"{error.filename or 'the disk'}: {error.strerror}"))
 
     job()
     try:

@@ -152,7 +152,7 @@ def test_a_full_disk_is_one_message(tmp_path, data_root, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["train.py", *SMALL, f"output_root={tmp_path}", f"data_root={data_root}"])
     with pytest.raises(SystemExit):
         cli.main(full)
-    assert "somewhere/train.json cannot be written (No space left on device)" in capsys.readouterr().err
+    assert "somewhere/train.json: No space left on device" in capsys.readouterr().err
 
 
 def test_a_task_without_data_names_the_command_that_prepares_it(tmp_path, data_root):
