@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from runner.memory import release_freed_memory
+
 
 def processor() -> str:
     """The processor's name, as the system gives it."""
@@ -48,6 +50,7 @@ class PeakMemory:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             return
+        release_freed_memory()  # an earlier run's would count as this one's
         try:
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:

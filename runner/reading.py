@@ -55,9 +55,9 @@ def read(raw: DictConfig, typed: Collection[str] = ()) -> TrainConf:
     if unused and config.hparams != "val_grid":
         problems.append(f"{', '.join(unused)}: a grid needs hparams=val_grid")
     if "ranks" in typed and config.method.name in METHODS and config.method.name != "glora":
-        known_rank = [k for k in config.method.options if "rank" in k]
-        hint = f"; write {', '.join(f'method.options.{k}=' for k in known_rank)}" if known_rank else "; leave it out"
-        problems.append(f"ranks={config.ranks} is for method=glora alone{hint}")
+        # Of a method with a rank of its own these could be taken for it; others of a sweep pass over GLoRA's word.
+        own = [f"method.options.{k}=" for k in config.method.options if "rank" in k]
+        problems += [f"ranks={config.ranks} is for method=glora alone; write {', '.join(own)}"] if own else []
     if not problems and config.hparams == "val_grid" and config.dataset is not None:
         untyped = replace(config, optimizer=replace(config.optimizer, lr=None))
         problems = settle(config, typed, learning_rate(untyped))

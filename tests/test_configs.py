@@ -88,8 +88,7 @@ def test_ranks_typed_for_another_method_are_refused_with_its_own_word():
     words = ["dataset=digits", "ranks=[4]"]
     with pytest.raises(cfg.ConfigError, match=r"ranks=\[4\] is for method=glora alone; write method.options.rank="):
         read(composed(*words, "method=lora"), ["dataset", "ranks", "method"])
-    with pytest.raises(cfg.ConfigError, match="alone; leave it out"):
-        read(composed(*words, "method=full"), ["dataset", "ranks", "method"])
+    assert read(composed(*words, "method=full"), ["dataset", "ranks", "method"]).method.name == "full"
     assert read(composed(*words), ["dataset", "ranks"]).ranks == [4]
 
 
