@@ -27,7 +27,7 @@ from glora.methods import METHODS, GLoRA, Method
 from glora.train import Normalizer
 from runner import config as cfg
 from runner.config import ConfigError
-from runner.folder import has_weights, read_weights, run_folder
+from runner.folder import read_weights, run_folder
 from runner.hardware import processor, versions
 from runner.schema import TrainConf
 from runner.tracking import Tracker
@@ -177,10 +177,11 @@ def _check_image_size(c: TrainConf, model: nn.Module) -> None:
 def load_trained(c: TrainConf, folder: Path, final: bool) -> Method:
     """The method with its trained weights; `final` takes those of the 1000 images under `clean_1000`."""
     file = folder / ("weights_1000.safetensors" if final and c.protocol.name == "clean_1000" else "weights.safetensors")
-    if not has_weights(file):
+    if not file.exists():
         raise ConfigError(f"{folder} holds no finished training; run train.py with the same words first")
+    weights = read_weights(file)  # what is damaged is said before a model is built
     method = build(c)
-    method.load_state_dict(read_weights(file))
+    method.load_state_dict(weights)
     method.model.eval()
     return method
 

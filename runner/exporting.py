@@ -12,7 +12,7 @@ from runner import config as cfg
 from runner.build import load_trained
 from runner.choosing import chosen
 from runner.config import ConfigError
-from runner.folder import read_best, read_subnet, run_folder, search_folder
+from runner.folder import read_winner, run_folder, search_folder
 from runner.schema import TrainConf
 
 
@@ -32,7 +32,7 @@ def export(c: TrainConf) -> Path:
         assert isinstance(method, Searched)
         if not (home / "best.json").exists():
             raise ConfigError(f"{run} is not searched yet; run search.py with the same words first")
-        method.set(read_subnet(method.space, home, read_best(home)["search"]))
+        method.set(read_winner(method.space, home))
     mean, std = NORMALIZATIONS[c.backbone.normalization]
     preprocessing = {"size": c.backbone.image_size, "resize": "bicubic squash", "mean": mean, "std": std}
     try:

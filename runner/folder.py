@@ -104,6 +104,11 @@ def read_subnet(space: Space, folder: Path, name: str) -> Member:
         raise ConfigError(f"{path} holds no subnet of this model ({error}); {remedy}") from error
 
 
+def read_winner(space: Space, folder: Path) -> Member:
+    """The winner of the search that the folder was made for. Raises ConfigError as its two files are read."""
+    return read_subnet(space, folder, read_best(folder)["search"])
+
+
 def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Atomic safetensors write; on the disk before the name is."""
     part = path.with_name(path.name + ".part")

@@ -32,6 +32,7 @@ from runner.folder import (
     read_best,
     read_json,
     read_subnet,
+    read_winner,
     recipe_digest,
     run_folder,
     search_folder,
@@ -111,7 +112,7 @@ def measure(c: TrainConf) -> dict[str, Any]:
         if searched and not cfg.retrained(c):
             assert isinstance(method, Searched)
             record |= _measure_subnets(method, home, test, prep)
-            plain = method.evaluator().write(_winner(method, home))
+            plain = method.evaluator().write(read_winner(method.space, home))
         else:
             # As the published baselines do it: the maximum over test, looked at every ten epochs.
             looks = [r["val/accuracy"] for r in summary["rows"] if "val/accuracy" in r]
@@ -175,10 +176,6 @@ def _target_accuracy(model: nn.Module, s: Split, kept: list[int] | None, prep: P
     return accuracy(model if kept is None else _Restricted(model, kept), s.images, s.labels, prep)
 
 
-def _winner(method: Searched, home: Path) -> Member:
-    return read_subnet(method.space, home, read_best(home)["search"])
-
-
 def _selection(best: dict[str, Any], home: Path) -> dict[str, Any]:
     """What the search says of its winner; its accuracy is with the supernet's weights, as it was selected."""
     return {
@@ -209,7 +206,7 @@ def _measure_subnets(method: Searched, home: Path, test: Split, prep: Preprocess
     def on(s: Split, subnet: Member) -> float:
         return accuracy(evaluator.write(subnet), s.images, s.labels, prep)
 
-    winner, rng = read_subnet(space, home, best["search"]), random.Random("comparators")
+    winner, rng = read_winner(space, home), random.Random("comparators")
     draws = torch.tensor([on(few, space.sample(rng)) for _ in range(20)])
     return {
         **_selection(best, home),
