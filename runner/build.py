@@ -23,6 +23,7 @@ from data import (
     resize_batch,
 )
 from glora.backbones import NORMALIZATIONS, build_backbone
+from glora.class_token import compute_class_token_alone
 from glora.methods import METHODS, GLoRA, Method
 from glora.train import Normalizer
 from runner import config as cfg
@@ -155,6 +156,8 @@ def build(c: TrainConf) -> Method:
         method = GLoRA(model, c.ranks, c.tensors, c.convs) if kind is GLoRA else kind(model, **options)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    if c.runtime.last_block == "auto":
+        compute_class_token_alone(model)
     model.to(device_of(c))
     return method
 

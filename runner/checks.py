@@ -76,6 +76,7 @@ def check(c: TrainConf) -> list[str]:
         ("logger.wandb", c.logger.wandb, ("auto", "online", "offline", "disabled")),
         ("runtime.graph", c.runtime.graph, runtime.GRAPHS),
         ("runtime.compile", c.runtime.compile, runtime.COMPILES),
+        ("runtime.last_block", c.runtime.last_block, runtime.LAST_BLOCKS),
         ("precision", c.precision, tuple(runtime.PRECISIONS)),
     ):
         if value not in allowed:

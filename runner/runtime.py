@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from glora.class_token import computes_class_token_alone
 from runner.schema import TrainConf
 
 GRAPHS = ("auto", "branch", "static")
 COMPILES = ("auto", "off", "default", "reduce-overhead", "max-autotune")
+LAST_BLOCKS = ("auto", "whole")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -25,11 +27,13 @@ class Plan:
     compile: str
     precision: torch.dtype
 
-    def describe(self) -> str:
-        """One line for the log."""
+    def describe(self, model: nn.Module) -> str:
+        """One line for the log, on the `model` that trains."""
         forms = {"branch": "one branch per option", "static": "one static graph for all subnets"}
         form = f"{forms[self.graph]}, " if self.graph else ""
-        return f"{form}torch.compile {self.compile}, matrix products in {str(self.precision).removeprefix('torch.')}"
+        last = ", last block for the class token alone" if computes_class_token_alone(model) else ""
+        precision = str(self.precision).removeprefix("torch.")
+        return f"{form}torch.compile {self.compile}, matrix products in {precision}{last}"
 
     def compiled(self, model: nn.Module) -> nn.Module:
         """The model to call in a training step; it shares its parameters with `model`."""

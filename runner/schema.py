@@ -111,6 +111,7 @@ class SearchConf:
 class RuntimeConf:
     graph: str = "auto"
     compile: str = "auto"
+    last_block: str = "auto"
 
 
 @dataclass

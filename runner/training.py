@@ -201,7 +201,7 @@ def train_phase(
     trainer, evaluate = job.trainer, None if val is None else job.evaluator(val)
     if isinstance(job.method, Searched) and job.searched:
         log.info(job.method.space.describe())
-    log.info(job.plan.describe())
+    log.info(job.plan.describe(job.method.model))
     resume = folder / f"resume_{split_name}.pt"
     rows: list[dict[str, Any]] = []
     memory, earlier_peak = PeakMemory(device_of(c)), 0.0

@@ -6,6 +6,7 @@ from test_configs import composed
 
 from runner import config as cfg
 from runner import reading
+from runner.build import build
 from runner.folder import run_folder
 from runner.runtime import plan
 
@@ -39,6 +40,7 @@ def test_the_device_decides_and_words_override(words, device, graph, compile):
     ("words", "message"),
     [
         (["runtime.graph=eager"], "runtime.graph=eager is not one of auto, branch, static"),
+        (["runtime.last_block=cls"], "runtime.last_block=cls is not one of auto, whole"),
         (["precision=fp16"], "precision=fp16 is not one of fp32, bf16"),
         (["runtime.graph=static", "method=lora"], "leave it out for method=lora"),
         (["runtime.graph=static", "optimizer.unused_grad=none"], "write optimizer.unused_grad=zero"),
@@ -53,10 +55,15 @@ def test_what_does_not_fit_is_refused(words, message):
 
 def test_form_and_compiler_share_a_run_folder_and_precision_does_not():
     usual = run_folder(read())
-    assert run_folder(read("runtime.graph=static", "runtime.compile=default", "precision=fp32")) == usual
+    form = "runtime.graph=static", "runtime.compile=default", "runtime.last_block=whole"
+    assert run_folder(read(*form, "precision=fp32")) == usual
     assert run_folder(read("precision=bf16")) != usual
 
 
-def test_the_log_names_the_form():
-    words = plan(read("runtime.graph=static", "precision=bf16"), CPU).describe()
-    assert words == "one static graph for all subnets, torch.compile off, matrix products in bfloat16"
+@pytest.mark.parametrize(
+    ("words", "end"), [([], ", last block for the class token alone"), (["runtime.last_block=whole"], "")]
+)
+def test_the_log_names_the_form_and_the_last_block(words, end):
+    c = read("backbone=vit_micro", "backbone.pretrained=false", "runtime.graph=static", "precision=bf16", *words)
+    found = plan(c, CPU).describe(build(c).model)
+    assert found == f"one static graph for all subnets, torch.compile off, matrix products in bfloat16{end}"

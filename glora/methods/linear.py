@@ -17,7 +17,6 @@ class Linear(Method):
 
     name = "linear"
     eval_backbone = True
-    eval_backbone = True
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)

@@ -53,13 +53,12 @@ class NOAHBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, tokens + arriving, d) to (B, tokens + prompts, d); the last block gives (B, tokens, d)."""
-        count = self.arriving
+        tokens = x.shape[1] - self.arriving
         if self.own:
             assert self.prompts is not None
-            kept = x[:, : x.shape[1] - count]
-            x, count = torch.cat([kept, self.prompts(len(x), self.own)], 1), self.own
+            x = torch.cat([x[:, :tokens], self.prompts(len(x), self.own)], 1)
         x = self.block(x)
-        return x[:, : x.shape[1] - count] if self.last else x
+        return x[:, :tokens] if self.last else x
 
 
 class NOAH(AddedModules, Searched):

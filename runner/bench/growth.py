@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from glora import EvolutionSearch, MergedEvaluator, SearchSpace, Supernet
+from glora import EvolutionSearch, MergedEvaluator, SearchSpace
 from glora.evaluation import score
 from glora.search.base import Fitness
 from runner.bench.model import Step
@@ -35,7 +35,7 @@ EXPECTED = {"images": "proportional", "rank": "about flat", "layers": "proportio
 
 def _searched(setting: Setting, **changes: Any) -> tuple[SearchSpace, Fitness]:
     """The space of a supernet and what a candidate costs: merge, and evaluation on the setting's batch of images."""
-    supernet = Supernet(setting.model(**changes), setting.ranks)
+    supernet = setting.supernet(**changes)
     evaluator, images = MergedEvaluator(supernet), [setting.images(setting.batch)]
     labels = torch.zeros(setting.batch, dtype=torch.long, device=setting.device)
     precision = PRECISIONS[setting.precision]

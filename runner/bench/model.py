@@ -56,8 +56,12 @@ class Step:
     def __init__(self, setting: Setting, form: str, precision: str = "fp32", **changes: Any) -> None:
         self.setting, self.precision = setting, "fp32" if precision == "tf32" else precision
         self.tf32 = precision == "tf32"
-        self.model = setting.model(**changes).train()
-        self.supernet = None if form == "full" else Supernet(self.model, setting.ranks)
+        self.supernet: Supernet | None = None
+        if form in ("branch", "static"):
+            self.supernet = setting.supernet(**changes)
+        elif form == "reference":
+            self.supernet = Supernet(setting.model(**changes), setting.ranks)
+        self.model = (setting.model(**changes) if self.supernet is None else self.supernet.model).train()
         self.called: nn.Module = self.model
         if self.supernet is not None and form == "static":
             self.supernet.use_static_graph()
@@ -136,8 +140,9 @@ def measure_train(setting: Setting, repeats: int) -> dict[str, Any]:
 
 def measure_search(setting: Setting, repeats: int, images: int = 200) -> dict[str, Any]:
     """Seconds per candidate on `images` images: merged (ours), through the adapted layers, merge alone, plain timm."""
-    supernet, plain, x = Supernet(setting.model(), setting.ranks), setting.model().eval(), setting.images(images)
+    supernet, plain, x = setting.supernet(), setting.model().eval(), setting.images(images)
     evaluator, adapted = MergedEvaluator(supernet), Supernet(setting.model(), setting.ranks)
+    merged = adapted.merge(adapted.space.largest).eval()  # the plain model that is exported
     to_reference(adapted)
     adapted.model.eval()
 
@@ -162,13 +167,14 @@ def measure_search(setting: Setting, repeats: int, images: int = 200) -> dict[st
         "candidate, adapted layers": through_layers,
         "merge alone": merge,
         "untouched model": lambda i: run(plain),
-        "merged model": lambda i: run(evaluator.model),
+        "merged model": lambda i: run(merged),
     }
     times = in_turn(work, repeats)
-    forward = flops(lambda: run(plain)) / matmul_rate(setting)
+    rate = matmul_rate(setting)
+    whole, forward = (flops(lambda m=m: run(m)) / rate for m in (plain, evaluator.model))  # type: ignore[misc]
     moved = 2 * sum(layer.weight.nbytes for layer in supernet.layers.values())  # read once, written once
     merging = moved / bandwidth(setting.device)
-    floor = dict.fromkeys(("untouched model", "merged model"), forward)
+    floor = dict.fromkeys(("untouched model", "merged model"), whole)
     return record("search", setting, repeats, times, "candidate, adapted layers") | {
         "images": images,
         "further_ratios": {"merged model / untouched model": pairs(times, "merged model", "untouched model")},

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from glora import Supernet
+from glora.class_token import compute_class_token_alone
 from runner.hardware import processor, versions
 from runner.runtime import PRECISIONS
 
@@ -66,6 +68,12 @@ class Setting:
         torch.manual_seed(0)
         model: nn.Module = timm.create_model(name, num_classes=classes, drop_path_rate=0.1, **{**kwargs, **changes})
         return model.to(self.device)
+
+    def supernet(self, **changes: Any) -> Supernet:
+        """The supernet as a run has it; `changes` as for `model`."""
+        supernet = Supernet(self.model(**changes), self.ranks)
+        compute_class_token_alone(supernet.model)
+        return supernet
 
     def images(self, count: int) -> Tensor:
         """Random images on the device, of the backbone's size."""
