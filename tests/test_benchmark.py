@@ -14,7 +14,7 @@ from benchmark import main
 from runner.bench import growth
 from runner.bench.model import Step, kinds, step_flops, tf32
 from runner.bench.profile import PYTHON, REST, group_of
-from runner.bench.setting import Setting, flops
+from runner.bench.setting import Setting, flops, in_turn
 from runner.runtime import use_tf32
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -160,3 +160,12 @@ WRONG = [(), ("dat",), ("data", "image=3"), ("data", "images=ten"), ("data", "si
 def test_wrong_words_show_the_usage(words, capsys):
     assert main(list(words)) == 2
     assert "usage:" in capsys.readouterr().err
+
+
+def test_kinds_take_turns_in_alternating_order_with_the_same_numbers():
+    called = []
+    times = in_turn({name: lambda i, n=name: called.append((n, i)) for name in "ab"}, repeats=3, calls=2)
+    rounds = [called[i : i + 4] for i in range(0, len(called), 4)]
+    assert rounds[:2] == [[("a", 0), ("a", 1), ("b", 0), ("b", 1)], [("b", 2), ("b", 3), ("a", 2), ("a", 3)]]
+    assert [r[0][0] for r in rounds] == ["a", "b", "a", "b"]
+    assert list(times) == ["a", "b"] and all(len(t) == 3 for t in times.values())

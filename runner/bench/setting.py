@@ -97,11 +97,12 @@ def seconds(work: Callable[[], object]) -> float:
 
 def in_turn(work: Mapping[str, Callable[[int], object]], repeats: int, calls: int = 1) -> dict[str, list[float]]:
     """Seconds of each, `repeats` times: the median of `calls` calls one after the other, numbered on; one round before
-    warms up. All take turns, so that neighbours in time can be compared.
+    warms up. All take turns, so that neighbours in time can be compared, and every other round goes backwards, so that
+    none is always the first.
     """
     times: dict[str, list[float]] = {name: [] for name in work}
     for repeat in range(repeats + 1):
-        for name, call in work.items():
+        for name, call in list(work.items())[:: -1 if repeat % 2 else 1]:
             run = [seconds(lambda c=call, i=i: c(i)) for i in range(calls * repeat, calls * (repeat + 1))]  # type: ignore[misc]
             if repeat:
                 times[name].append(statistics.median(run))
