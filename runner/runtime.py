@@ -1,6 +1,7 @@
 """How a run computes, chosen from the device and open to being overridden: form of the supernet, compiler, precision.
 
-Form and compiler change no number beyond rounding, so they are no part of a run's identity; precision is one.
+Form, compiler and last block change no number beyond rounding (and the draws of dropout in a cut block), so they are no
+part of a run's identity; precision is one.
 """
 
 from __future__ import annotations

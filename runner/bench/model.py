@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from glora import MergedEvaluator, Supernet
+from glora import MergedEvaluator
 from runner.bench.reference import to_reference
 from runner.bench.setting import Setting, bandwidth, flops, in_turn, matmul_rate, pairs, record, synchronize
 from runner.hardware import PeakMemory
@@ -56,11 +56,7 @@ class Step:
     def __init__(self, setting: Setting, form: str, precision: str = "fp32", **changes: Any) -> None:
         self.setting, self.precision = setting, "fp32" if precision == "tf32" else precision
         self.tf32 = precision == "tf32"
-        self.supernet: Supernet | None = None
-        if form in ("branch", "static"):
-            self.supernet = setting.supernet(**changes)
-        elif form == "reference":
-            self.supernet = Supernet(setting.model(**changes), setting.ranks)
+        self.supernet = None if form == "full" else setting.supernet(whole=form == "reference", **changes)
         self.model = (setting.model(**changes) if self.supernet is None else self.supernet.model).train()
         self.called: nn.Module = self.model
         if self.supernet is not None and form == "static":
@@ -141,7 +137,7 @@ def measure_train(setting: Setting, repeats: int) -> dict[str, Any]:
 def measure_search(setting: Setting, repeats: int, images: int = 200) -> dict[str, Any]:
     """Seconds per candidate on `images` images: merged (ours), through the adapted layers, merge alone, plain timm."""
     supernet, plain, x = setting.supernet(), setting.model().eval(), setting.images(images)
-    evaluator, adapted = MergedEvaluator(supernet), Supernet(setting.model(), setting.ranks)
+    evaluator, adapted = MergedEvaluator(supernet), setting.supernet(whole=True)
     merged = adapted.merge(adapted.space.largest).eval()  # the plain model that is exported
     to_reference(adapted)
     adapted.model.eval()

@@ -69,10 +69,11 @@ class Setting:
         model: nn.Module = timm.create_model(name, num_classes=classes, drop_path_rate=0.1, **{**kwargs, **changes})
         return model.to(self.device)
 
-    def supernet(self, **changes: Any) -> Supernet:
-        """The supernet as a run has it; `changes` as for `model`."""
+    def supernet(self, whole: bool = False, **changes: Any) -> Supernet:
+        """The supernet as a run has it, or with its last block `whole`; `changes` as for `model`."""
         supernet = Supernet(self.model(**changes), self.ranks)
-        compute_class_token_alone(supernet.model)
+        if not whole:
+            compute_class_token_alone(supernet.model)
         return supernet
 
     def images(self, count: int) -> Tensor:
