@@ -19,6 +19,7 @@ from typing import Any
 import timm
 from timm.models.vision_transformer import VisionTransformer
 
+from data import DataError, user_path
 from glora import Supernet
 from glora.options import check_ranks
 from runner.bench.data import data_lines, measure_data
@@ -61,7 +62,10 @@ def parse(words: list[str]) -> tuple[str, dict[str, str]]:
         key, equals, value = word.partition("=")
         if key not in given or not equals:
             raise UsageError(f"unknown word '{word}'; {words[0]} takes {', '.join(f'{k}=' for k in given)}")
-        given[key] = value
+        try:
+            given[key] = str(user_path(value, key)) if key in ("json", "plot") and value else value
+        except DataError as error:
+            raise UsageError(str(error)) from error
     return words[0], given
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from runner.cli import main
-from runner.config import ConfigError
+from runner.config import ConfigError, output_root
 from runner.measuring import measure
 from runner.report import collect, show
 from runner.schema import TrainConf
@@ -15,7 +15,7 @@ def stage(config: TrainConf) -> None:
     """Measure the named run if it has no result yet."""
     if config.dataset is not None:
         measure(config)
-    roots[Path(config.output_root)] = None
+    roots[output_root(config)] = None
 
 
 def finish() -> None:

@@ -24,7 +24,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from data import SUITES, DataError, default_data_root, get_task
+from data import SUITES, DataError, default_data_root, get_task, user_path
 from data.archives import fetch, still_to_fetch, unpack
 from data.base import MissingCopy, MissingData, TaskInfo
 from data.build import FOLDERS, build, split_path, variant
@@ -139,7 +139,7 @@ def build_or_fetch(task: TaskInfo, data_root: Path, given: dict[str, str], words
 
     ``given`` are source, codec and resize. False when all was there. Raises DataError.
     """
-    root = Path(words["source_root"]).expanduser() if "source_root" in words else None
+    root = user_path(words["source_root"], "source_root") if "source_root" in words else None
     make = partial(build, task, data_root, **given, source_root=root, progress=show_progress)
     try:
         return make()
@@ -181,7 +181,7 @@ def prepare_shots(row: ShotRow, data_root: Path, words: dict[str, str]) -> bool:
     """Make a few-shot or domain-generalisation set ready from its lists, say so, and return whether it is."""
     chosen = {key: [int(n) for n in words[key].split(",")] for key in NUMBERS if key in words}
     shots = [k for k in chosen.get("shots", row.shots) if k in row.shots]
-    root = Path(words["source_root"]).expanduser() if "source_root" in words else data_root / SOURCE_FOLDER
+    root = user_path(words["source_root"], "source_root") if "source_root" in words else data_root / SOURCE_FOLDER
     seeds, (size,) = chosen.get("list_seed", list(LIST_SEEDS)), chosen.get("size", [224])
     try:
         made = build_shots(row, data_root, root, shots, seeds, size, show_progress)
@@ -206,8 +206,8 @@ def main(words: list[str]) -> int:
     except DataError as error:
         print(f"prepare.py: {error}", file=sys.stderr)
         return 2
-    data_root = Path(given["data_root"]).expanduser() if "data_root" in given else default_data_root()
     try:
+        data_root = user_path(given["data_root"], "data_root") if "data_root" in given else default_data_root()
         if not tasks:
             for line in status_lines(data_root, given.get("source", DEFAULTS["source"])):
                 print(line)

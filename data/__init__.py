@@ -7,7 +7,7 @@ Knows nothing of models, training or configuration.
 """
 
 from data.augment import AUGMENTS, Augmented, crop_words
-from data.base import SPLITS, DataError, Split, TaskInfo, default_data_root
+from data.base import SPLITS, DataError, Split, TaskInfo, default_data_root, user_path
 from data.folder import OwnImages, load_own, own_images
 from data.images import CODECS, RESIZES, resize_batch
 from data.load import load_split
@@ -19,5 +19,5 @@ __all__ = [
     "AUGMENTS", "CODECS", "LIST_SEEDS", "RESIZES", "SHOT_ROWS", "SPLITS", "SUBSET_TARGETS", "SUITES", "TASKS",
     "Augmented", "DataError", "OwnImages", "ShotRow", "Split", "TaskInfo", "crop_words", "default_data_root",
     "get_task", "list_info", "load_own", "load_pictures", "load_shots", "load_split", "own_images", "resize_batch",
-    "shot_task",
+    "shot_task", "user_path",
 ]  # fmt: skip

@@ -99,6 +99,14 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def user_path(given: str | Path, key: str) -> Path:
+    """The path a user gave as ``key``, a leading "~" being the home folder; DataError where nobody knows that one."""
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{key}={given}: no home folder is known for this ~; write the whole path") from error
+
+
 def default_data_root() -> Path:
     """Where data lives unless told otherwise: ``$GLORA_DATA`` when set and not empty, else ``~/.cache/glora``."""
     given = os.environ.get("GLORA_DATA", "").strip()

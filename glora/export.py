@@ -54,7 +54,7 @@ def export_model(
 
 def load_exported(folder: Path) -> nn.Module:
     """What a deployer does, as one call: the plain timm model in eval mode."""
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_bytes())
     model = timm.create_model(config["architecture"], num_classes=config["num_classes"], **config["kwargs"])
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval()

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from data import DataError
+from data import DataError, user_path
 from glora.backbones import WeightsError
 from runner.config import ConfigError, NotSearched
 from runner.ending import quiet_end
@@ -37,6 +37,12 @@ def main(stage: Callable[[TrainConf], object], finish: Callable[[], object] = la
     def failed(error: Exception) -> None:
         print(f"error: {error}", file=sys.stderr)
         failures.append(error)
+
+    try:
+        sys.argv[1:] = [quote_tildes(word) for word in sys.argv[1:]]
+    except DataError as error:
+        failed(error)
+        sys.exit(2)
 
     @hydra.main(
         config_path=str(Path(__file__).resolve().parent.parent / "configs"), config_name="train", version_base="1.3"
@@ -63,6 +69,21 @@ def main(stage: Callable[[TrainConf], object], finish: Callable[[], object] = la
         failed(error)
     if failures:
         sys.exit(2)
+
+
+def quote_tildes(word: str) -> str:
+    """`key=~/a,~/b` as Hydra reads it, whose grammar takes a "~" in quotes only; other words as they are.
+
+    Raises:
+        DataError: for the home folder of nobody.
+    """
+    key, equals, values = word.partition("=")
+    if not equals or word.startswith("-") or any(mark in values for mark in "'\"[]{}()"):
+        return word
+    paths = [value for value in values.split(",") if value.startswith("~")]
+    for path in paths:
+        user_path(path, key)
+    return f"{key}={','.join(repr(value) if value in paths else value for value in values.split(','))}"
 
 
 def own_number(name: str, default: int) -> int:

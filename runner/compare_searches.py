@@ -40,7 +40,7 @@ def compare(c: TrainConf, seeds: int) -> Path:
     limit = cfg.search_limit(c)
     reference = method.space.params_range[1] if limit is None else limit, 1 / cfg.task(c).num_classes
     record = {
-        "run": str(run.relative_to(c.output_root)),
+        "run": str(run.relative_to(cfg.output_root(c))),
         "environment": environment(c),
         "reference": {"params": reference[0], "accuracy": reference[1]},
         "seeds": [c.search.seed + i for i in range(seeds)],

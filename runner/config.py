@@ -15,6 +15,7 @@ from data import (
     get_task,
     own_images,
     shot_task,
+    user_path,
 )
 from glora.backbones import Backbone
 from glora.methods import METHODS
@@ -78,7 +79,7 @@ def own(c: TrainConf) -> OwnImages:
     """The user's own images of `dataset=folder`. Raises DataError."""
     d = c.dataset
     assert d is not None and d.root is not None
-    return own_images(Path(d.root).expanduser(), c.backbone.image_size, d.train, d.val, d.test)
+    return own_images(user_path(d.root, "dataset.root"), c.backbone.image_size, d.train, d.val, d.test)
 
 
 def learning_rate(c: TrainConf) -> float:
@@ -116,7 +117,7 @@ def weights_path(c: TrainConf) -> Path | None:
     if c.backbone.weights is None or not c.backbone.pretrained:
         return None
     prefix, _, name = c.backbone.weights.partition("embedded:")
-    return ASSETS / name if prefix == "" and name else Path(c.backbone.weights).expanduser()
+    return ASSETS / name if prefix == "" and name else user_path(c.backbone.weights, "backbone.weights")
 
 
 def backbone(c: TrainConf) -> Backbone:
@@ -128,7 +129,12 @@ def backbone(c: TrainConf) -> Backbone:
 
 def data_root(c: TrainConf) -> Path:
     """Where prepared data lives."""
-    return Path(c.data_root).expanduser() if c.data_root else default_data_root()
+    return user_path(c.data_root, "data_root") if c.data_root else default_data_root()
+
+
+def output_root(c: TrainConf) -> Path:
+    """Where runs and tables are written."""
+    return user_path(c.output_root, "output_root")
 
 
 def search_limit(c: TrainConf) -> int | None:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from glora.search import Member, Space
-from runner.config import ConfigError, identity, is_shots, search_limit, task
+from runner.config import ConfigError, identity, is_shots, output_root, search_limit, task
 from runner.grid import place
 from runner.schema import TrainConf
 
@@ -38,7 +38,7 @@ def run_folder(c: TrainConf) -> Path:
         dataset += f"-{c.dataset.shots}shot-list{c.dataset.list_seed}"
     ranks = "-r" + "-".join(map(str, c.ranks)) if c.method.name == "glora" else ""
     words = f"{c.backbone.name}-{c.method.name}{ranks}-{c.protocol.name}-{c.trainer.name}-seed{c.seed}"
-    return Path(c.output_root) / dataset / f"{words}-{digest(identity(c))}"
+    return output_root(c) / dataset / f"{words}-{digest(identity(c))}"
 
 
 def recipe_digest(c: TrainConf) -> str:
@@ -80,7 +80,7 @@ def write_text(path: Path, text: str) -> None:
 def read_json(path: Path, *needs: str) -> Any:
     """Read JSON. Raises ConfigError naming the file if it is damaged, or no object with the keys `needs`."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_bytes())  # bytes: a mark before UTF-8, as editors put it, is known to json
     except (ValueError, OSError) as error:
         raise ConfigError(f"{path} cannot be read ({error}); move it away and run the same command again") from error
     lacking = [key for key in needs if not isinstance(found, dict) or key not in found]
@@ -98,7 +98,7 @@ def read_subnet(space: Space, folder: Path, name: str) -> Member:
     """The winner that the search called `name` left in its folder. Raises ConfigError naming the file if it is not."""
     path = folder / f"subnet_{name}.json"
     try:
-        return space.from_json(path.read_text())
+        return space.from_json(path.read_text("utf-8-sig"))
     except (ValueError, TypeError, AttributeError, OSError) as error:
         remedy = f"delete it and {path.with_name('best.json')}, and run search.py with the same words again"
         raise ConfigError(f"{path} holds no subnet of this model ({error}); {remedy}") from error

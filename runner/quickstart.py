@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+from data import DataError, user_path
+
 TASKS = ("digits", "shapes_location")
 WORDS = ("backbone=vit_micro", "trainer=mini", "trainer.epochs=25", "search=mini", "search.generations=3")
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,7 +24,11 @@ def main(more: list[str]) -> int:
     """Run the commands one by one, showing each; returns the exit status of the first that fails, else 0."""
     began = time.time()
     given = dict(word.partition("=")[::2] for word in more)
-    output = ROOT / given.get("output_root", "outputs/quickstart")
+    try:
+        output = ROOT / user_path(given.get("output_root", "outputs/quickstart"), "output_root")
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     words = [*WORDS, f"output_root={output}", *(w for w in more if not w.startswith("output_root="))]
     place = [f"data_root={given['data_root']}"] if "data_root" in given else []
     tasks = f"dataset={','.join(TASKS)}"

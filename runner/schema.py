@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 
 @dataclass
@@ -147,5 +148,6 @@ class TrainConf:
 
 
 def register() -> None:
-    """Make the schema known to Hydra under the name that `configs/train.yaml` starts from."""
+    """Make the schema known to Hydra under the name that `configs/train.yaml` starts from, and what "~" stands for."""
+    OmegaConf.register_new_resolver("expanduser", os.path.expanduser, replace=True)
     ConfigStore.instance().store(name="base_train", node=TrainConf)

@@ -26,7 +26,8 @@ _FORKED.set_forkserver_preload(
 )  # fmt: skip
 
 
-def _script(command: list[str], stdout: str, stderr: str) -> None:
+def _script(command: list[str], stdout: str, stderr: str, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
     for stream, path in ((sys.stdout, stdout), (sys.stderr, stderr)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream.fileno())
     os.chdir(ROOT)
@@ -35,18 +36,23 @@ def _script(command: list[str], stdout: str, stderr: str) -> None:
     runpy.run_path(str(ROOT / command[0]), run_name="__main__")
 
 
-def start(command: list[str], stdout: str = os.devnull, stderr: str = os.devnull) -> BaseProcess:
-    """Start ``[script, *words]`` in the root of the repository, its output going to files."""
-    process = _FORKED.Process(target=_script, args=(command, stdout, stderr))
+def start(
+    command: list[str], stdout: str = os.devnull, stderr: str = os.devnull, environment: dict[str, str] | None = None
+) -> BaseProcess:
+    """Start ``[script, *words]`` in the root of the repository, its output going to files.
+
+    ``environment`` holds variables to set in it: those of the test are not inherited.
+    """
+    process = _FORKED.Process(target=_script, args=(command, stdout, stderr, environment or {}))
     process.start()
     return process
 
 
-def forked(command: list[str]) -> CompletedProcess[str]:
-    """Run ``[script, *words]`` to its end, as `subprocess.run` with captured text does."""
+def forked(command: list[str], environment: dict[str, str] | None = None) -> CompletedProcess[str]:
+    """Run ``[script, *words]`` to its end, as `subprocess.run` with captured text does; see `start`."""
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, name) for name in ("stdout", "stderr")]
-        process = start(command, *map(str, files))
+        process = start(command, *map(str, files), environment)
         process.join()
         assert process.exitcode is not None
         said = [path.read_text() if path.exists() else "" for path in files]

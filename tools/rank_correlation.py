@@ -100,7 +100,7 @@ def correlate(c: TrainConf, count: int, epochs: int) -> Path:
                 progress.step(words)
                 log.info("subnet %d: %s, %s parameters", len(rows), words, f"{sizes['params']:,}")
         record = {
-            "run": str(run_folder(c).relative_to(c.output_root)),
+            "run": str(run_folder(c).relative_to(cfg.output_root(c))),
             "epochs": {"supernet": c.trainer.epochs, "alone": alone.trainer.epochs},
             "lr": cfg.learning_rate(c),
             "images": {"trained_on": len(data.labels), "measured_on": len(val.labels)},
