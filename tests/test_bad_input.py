@@ -176,3 +176,13 @@ def test_an_unreadable_class_folder_is_named(
     close(monkeypatch, closed, "scandir")
     with pytest.raises(DataError, match=f"{closed} cannot be read .Permission denied"):
         build(get_task(task_id), tmp_path, "raw", source_root=raw_root)
+
+
+def test_junk_beside_the_classes_of_a_raw_archive_is_passed_over(raw_root: Path, tmp_path: Path) -> None:
+    home = tmp_path / "eurosat" / "2750"
+    shutil.copytree(raw_root / "eurosat", tmp_path / "eurosat", copy_function=os.link)
+    for name in (".ipynb_checkpoints/x.jpg", "__MACOSX/x.jpg", "Class3/._1.jpg", "Class3/.ipynb_checkpoints/x.jpg"):
+        (home / name).parent.mkdir(exist_ok=True)
+        (home / name).write_bytes(b"junk")
+    task = get_task("eurosat")
+    assert raw(tmp_path, task)["train"].keys == raw(raw_root, task)["train"].keys

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from data.base import DataError, MissingData
+
+JUNK = {
+    *("__macosx", "icon\r", "lost+found", "__pycache__"),  # archives made on macOS, its folder icons, disks, Python
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),  # Windows
+    *("@eadir", "#recycle", "@recycle"),  # network storage
+}
+"""What systems leave among images, in lower case, beside hidden names (.DS_Store, .ipynb_checkpoints)."""
 
 
 @contextmanager
@@ -24,20 +31,30 @@ def faults(said: str) -> Iterator[None]:
         raise DataError(f"{said} ({str(error) or type(error).__name__}); fetch it again") from error
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a file; DataError when it cannot be read."""
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """What the disk says of a file, as DataError: MissingData where it is not there."""
     try:
-        return path.read_bytes()
+        yield
     except FileNotFoundError as error:
         raise MissingData(f"missing {path}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})") from error
 
 
+def read_bytes(path: Path) -> bytes:
+    """The content of a file; DataError when it cannot be read."""
+    with readable(path):
+        return path.read_bytes()
+
+
 def read_text(path: Path) -> str:
-    """The content of a text file; DataError when it cannot be read or is no text."""
-    with faults(f"{path} is no text"):
-        return read_bytes(path).decode()
+    """The content of a text file, without the mark that editors put before UTF-8; DataError when it is no such text."""
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        said = f"byte {error.start} is {error.object[error.start]:#04x}"
+        raise DataError(f"{path} is not UTF-8 text ({said}); save it as UTF-8, or fetch it again") from error
 
 
 def read_lines(path: Path) -> list[tuple[str, str]]:
@@ -68,8 +85,29 @@ def inside(home: Path, named: Iterable[tuple[str, str]]) -> list[Path]:
     return out
 
 
+def real_paths() -> Callable[[Path], str]:
+    """A function from a name to the file behind it, without links and "..", that looks up each folder once."""
+    homes: dict[str, str] = {}
+
+    def real(file: Path) -> str:
+        folder, name = os.path.split(file)
+        if os.path.islink(file):
+            return os.path.realpath(file)
+        if folder not in homes:
+            homes[folder] = os.path.realpath(folder)
+        return os.path.join(homes[folder], name)
+
+    return real
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder of this name was put there by a system or an editor: hidden ones are, and `JUNK`."""
+    return name.startswith(".") or name.lower() in JUNK
+
+
 def files_below(home: Path) -> list[Path]:
-    """All files at any depth below ``home``, sorted; links to folders are not followed but given like files.
+    """All files at any depth below ``home``, sorted, without junk; links to folders are not followed but given like
+    files.
 
     Raises OSError where a folder cannot be read, which ``glob`` passes over in silence.
     """
@@ -80,5 +118,7 @@ def files_below(home: Path) -> list[Path]:
     found = []
     for folder, folders, files in os.walk(home, onerror=fail):
         here = Path(folder)
-        found += [here / name for name in files] + [path for name in folders if (path := here / name).is_symlink()]
+        folders[:] = [name for name in folders if not is_junk(name)]
+        found += [here / name for name in files if not is_junk(name)]
+        found += [path for name in folders if (path := here / name).is_symlink()]
     return sorted(found)

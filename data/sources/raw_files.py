@@ -14,7 +14,7 @@ import numpy as np
 from data.base import DataError
 from data.labels import VEHICLES, clevr_count, clevr_distance, kitti_distance
 from data.sources.base import Listing, file_listing, need, optional
-from data.sources.checks import faults, files_below, inside, read_label, read_lines, read_text
+from data.sources.checks import faults, files_below, inside, is_junk, read_label, read_lines, read_text
 from data.sources.processing import btgraham, limited
 from data.vtab_table import VTAB_BY_ID
 
@@ -22,7 +22,7 @@ Listings = dict[str, Listing]
 
 
 def _class_folders(home: Path, count: int) -> list[Path]:
-    folders = sorted(p for p in need(home).iterdir() if p.is_dir())
+    folders = sorted(p for p in need(home).iterdir() if p.is_dir() and not is_junk(p.name))
     if len(folders) != count:
         raise DataError(f"{home} has {len(folders)} class folders, not {count}; unpack it again")
     return folders
