@@ -1,8 +1,6 @@
-"""One's own images: class folders or lists, with or without splits of their own.
+"""One's own images: found by `data.layout`, split where they are not, and cached.
 
-root/<class>/*.jpg                         split here, seeded and class-balanced
-root/{train,val,test}/<class>/*.jpg        as given (also training, valid, ...); a missing val or test is from train
-root/list.txt, or root/{train,val,test}.txt    lines of "path label", paths relative to root, labels from 0
+One pool is split seeded and class-balanced; of given parts a missing val or test is taken from train.
 """
 
 from __future__ import annotations
@@ -18,19 +16,16 @@ import numpy as np
 
 from data.base import STORED_SPLITS, DataError, Split, TaskInfo, joined, parts_of
 from data.images import prepare_image
-from data.sources.base import read_list
-from data.sources.checks import files_below, read_bytes
+from data.layout import user_layout
+from data.sources.checks import read_bytes
+from data.sources.repeats import check_disjoint, distinct, warn_of_copies
 from data.store import read_info, read_split, write_split
 from data.stratify import stratified
 
 log = logging.getLogger("glora")
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 HELD_OUT = 0.2
 """The share of images taken for a test split, and then for val, where neither splits nor sizes are given."""
-
-SPELLINGS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
-"""Names of the folders or lists of a part, in capitals or not."""
 
 Rows = list[tuple[Path, int]]
 
@@ -41,85 +36,6 @@ class OwnImages(NamedTuple):
     info: TaskInfo
     rows: dict[str, Rows]
     digest: str
-
-
-def _class_rows(home: Path, root: Path, names: list[str]) -> Rows:
-    rows, ignored = [], []
-    for label, name in enumerate(names):
-        for path in files_below(home / name) if (home / name).is_dir() else []:
-            if path.name.startswith("."):
-                continue
-            if path.is_dir():
-                raise DataError(f"{path} is a link to a folder, which is not followed; copy its images into it")
-            if path.suffix.lower() not in SUFFIXES:
-                ignored.append(path)
-            elif not path.resolve().is_relative_to(root.resolve()):
-                raise DataError(f"{path} is a link that leaves {root}; copy the image into it")
-            else:
-                rows.append((path, label))
-    if ignored:
-        log.warning("%d files under %s are no images and are left out, the first is %s", len(ignored), home, ignored[0])
-    return rows
-
-
-def _folders(home: Path) -> list[str]:
-    return sorted(p.name for p in home.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _by_part(paths: list[Path], root: Path) -> dict[str, Path]:
-    """The paths whose names are those of parts, by part. Raises DataError where two are of one part."""
-    found: dict[str, Path] = {}
-    for part, spellings in SPELLINGS.items():
-        here = [p for p in paths if p.stem.lower() in spellings]
-        if len(here) > 1:
-            raise DataError(f"{root} has {' and '.join(p.name for p in here)}, which are both for {part}; keep one")
-        if here:
-            found[part] = here[0]
-    return found
-
-
-def _given(root: Path) -> tuple[dict[str, Rows], int]:
-    """The parts the user made ("train", or "all"; "val"; "test"), and the number of classes."""
-    if not root.is_dir():
-        raise DataError(f"dataset.root={root} is not a folder")
-    try:
-        lists = _by_part(sorted(p for p in root.glob("*.txt") if p.is_file()), root)
-        if (root / "list.txt").is_file():
-            if lists:
-                beside = ", ".join(p.name for p in lists.values())
-                raise DataError(f"{root} has list.txt and {beside}; keep either list.txt or the others")
-            lists = {"all": root / "list.txt"}
-        return _given_lists(lists, root) if lists else _given_folders(root)
-    except OSError as error:
-        raise DataError(f"{error.filename} cannot be read ({error.strerror})") from error
-
-
-def _given_lists(lists: dict[str, Path], root: Path) -> tuple[dict[str, Rows], int]:
-    if not {"train", "all"} & set(lists):
-        raise DataError(f"{root} has {', '.join(p.name for p in lists.values())} but no train.txt or list.txt")
-    parts = {name: read_list(path, 1_000_000) for name, path in lists.items()}
-    return parts, 1 + max((label for rows in parts.values() for _, label in rows), default=0)
-
-
-def _given_folders(root: Path) -> tuple[dict[str, Rows], int]:
-    folders = _folders(root)
-    homes = _by_part([root / name for name in folders], root)
-    if not homes:
-        return {"all": _class_rows(root, root, folders)}, len(folders)
-    others = sorted(set(folders) - {home.name for home in homes.values()})
-    if "train" not in homes:
-        given, classes = ", ".join(home.name for home in homes.values()), ", ".join(others[:3]) or "none here"
-        raise DataError(f"{root} has the folder {given}, which is no class, and no train; put the class folders "
-                        f"({classes}) into {root / 'train'}, or use a list.txt")  # fmt: skip
-    if others:
-        log.warning("%s has parts of its own; left out beside them: %s", root, ", ".join(others))
-    names, parts = _folders(homes["train"]), {}
-    for part, home in homes.items():
-        strange = sorted(set(_folders(home)) - set(names))
-        if strange:
-            raise DataError(f"{home} has the class {strange[0]}, which {homes['train']} has not")
-        parts[part] = _class_rows(home, root, names)
-    return parts, len(names)
 
 
 def _split(parts: dict[str, Rows], root: Path, wanted: dict[str, int | None]) -> dict[str, Rows]:
@@ -156,13 +72,18 @@ def own_images(
     ``train``, ``val`` and ``test`` are numbers of images (None: all that is left, a fifth, a fifth). The task's split
     names are those of VTAB-1K, whatever the sizes. Raises DataError on anything unclear.
     """
-    parts, classes = _given(root)
+    layout = user_layout(root)
+    given = {part: distinct(rows, root) for part, rows in layout.parts.items()}
+    check_disjoint(given)
+    parts = {part: [(row.file, row.label) for row in rows] for part, rows in given.items()}
+    classes = len(layout.classes)
     if classes < 2:
         raise DataError(f"{root} has {classes} class; at least two class folders or labels are needed")
     rows = _split(parts, root, {"train": train, "val": val, "test": test})
     found = np.bincount([label for _, label in rows["train800"]], minlength=classes)
     if found.min() == 0:
-        raise DataError(f"class {int(found.argmin())} of {classes} has no training image in {root}")
+        raise DataError(f"{layout.classes[int(found.argmin())]} has no training image in {root}; give it more "
+                        "images, or leave it out")  # fmt: skip
     names, times = hashlib.sha256(), hashlib.sha256()
     for split in STORED_SPLITS:
         for path, label in rows[split]:
@@ -196,6 +117,8 @@ def load_own(own: OwnImages, split: str, data_root: Path, codec: str = "raw", re
         try:
             part = read_split(path, "it is made now")
         except DataError as error:
+            if name == "train800":  # what every run makes first, so that this is said once
+                warn_of_copies(own.rows, own.info.title)
             # A first use is no news; what was there and cannot be read is.
             log.log(logging.INFO if read_info(path) is None else logging.WARNING, "%s (%d images)", error, len(rows))
             info = {"source": "folder", "codec": codec, "resize": resize, "split": name}

@@ -21,6 +21,14 @@ class Example(NamedTuple):
     name: str
 
 
+class Row(NamedTuple):
+    """A user's image file, its label, and the place that gives it the label: a line as "list.txt:3", or the file."""
+
+    file: Path
+    label: int
+    place: str
+
+
 class Listing(NamedTuple):
     """The examples of one source split. ``keys`` are tensorflow-datasets' keys; None: they are in final order."""
 
@@ -70,8 +78,8 @@ def array_listing(images: Sequence[Picture], labels: Sequence[int], keys: Sequen
     return Listing(len(labels), get, keys)
 
 
-def read_list(path: Path, classes: int, home: Path | None = None) -> list[tuple[Path, int]]:
-    """Image files and labels of a list of "path label" lines, the path relative to ``home`` (None: the list's folder).
+def read_rows(path: Path, classes: int, home: Path | None = None) -> list[Row]:
+    """The images of a list of "path label" lines, the path relative to ``home`` (None: the list's folder).
 
     Raises DataError with file and line for a line that is not so, leaves the folder, or has a label out of range.
     """
@@ -82,4 +90,9 @@ def read_list(path: Path, classes: int, home: Path | None = None) -> list[tuple[
             raise DataError(f"{place}: '{line}' is not 'path label'")
         rows.append((place, name, read_label(label, classes, place)))
     files = inside(path.parent if home is None else home, [(place, name) for place, name, _ in rows])
-    return [(file, label) for file, (_, _, label) in zip(files, rows, strict=True)]
+    return [Row(file, label, place) for file, (place, _, label) in zip(files, rows, strict=True)]
+
+
+def read_list(path: Path, classes: int, home: Path | None = None) -> list[tuple[Path, int]]:
+    """Files and labels alone, as `read_rows` gives them."""
+    return [(row.file, row.label) for row in read_rows(path, classes, home)]

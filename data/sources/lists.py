@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from data.base import DataError, MissingData
 from data.shot_table import DOMAIN, ShotRow
-from data.sources.base import read_list
+from data.sources.base import Row, read_rows
+from data.sources.repeats import distinct
 
 log = logging.getLogger("glora")
 
@@ -37,10 +38,14 @@ def digest(parts: Sequence[Rows], root: Path) -> str:
     return found.hexdigest()
 
 
-def _read(root: Path, path: str, images: str, classes: int) -> Rows:
+def _listed(root: Path, path: str, images: str, classes: int) -> list[Row]:
     if not (root / path).is_file():
         raise MissingData(f"missing list {root / path}")
-    return read_list(root / path, classes, root / images)
+    return read_rows(root / path, classes, root / images)
+
+
+def _read(root: Path, path: str, images: str, classes: int) -> Rows:
+    return [(row.file, row.label) for row in _listed(root, path, images, classes)]
 
 
 def _all_there(rows: Rows, source: Path) -> None:
@@ -90,16 +95,12 @@ def read_train(row: ShotRow, root: Path, shots: int, seed: int) -> TrainList:
     which `load_shots` leaves out: training images select nothing. Raises DataError.
     """
     path = root / train_list_path(row, shots, seed)
-    given = _read(root, train_list_path(row, shots, seed), row.images, row.num_classes)
-    rows = list(dict.fromkeys(given))
-    if len(rows) < len(given):
-        log.warning("%s: %d repeated lines are dropped", path, len(given) - len(rows))
+    given = _listed(root, train_list_path(row, shots, seed), row.images, row.num_classes)
+    rows = [(each.file, each.label) for each in distinct(given, path)]
     counts = Counter(label for _, label in rows)
     for label in range(row.num_classes):
         if counts[label] != shots:
             raise DataError(f"{path} has {counts[label]} images of class {label}, not {shots}")
-    if len({file for file, _ in rows}) != len(rows):
-        raise DataError(f"{path} gives one image two labels")
     evals = {name: read_eval(row, root, name, files=False) for name in row.evals}
     used = {file for file, _ in rows}
     for name, part in evals.items():
