@@ -242,18 +242,37 @@ def same(a, b):
     torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
 
 
+def tucker_core(core, mix, slot, chunk, part):
+    """The published FacT-TK's core of one chunk, entry by entry, as it multiplies columns; `slot` is the part's first.
+
+    Attention: entry (a, b) is slice[a, b] of slot + chunk. MLP: the authors view the four slices (r, r, 4) as (r, 4 r),
+    row-major, so entry (a, f) is [a, f // 4, f % 4], and chunk c has the columns f = c r + i.
+    """
+    r = len(core)
+
+    def entry(a, b, n):
+        return sum(core[a, b, k] * mix[k, slot + n] for k in range(r))
+
+    made = torch.empty(r, r, dtype=core.dtype)
+    for a in range(r):
+        for i in range(r):
+            f = chunk * r + i
+            made[a, i] = entry(a, f // 4, f % 4) if part.startswith("mlp") else entry(a, i, chunk)
+    return made if part == "mlp.fc2" else made.T  # rows times core, and fc2's is transposed once more
+
+
 @pytest.mark.parametrize("form", ["tt", "tk"])
 @pytest.mark.parametrize(("part", "slot"), [("attn.qkv", 0), ("attn.proj", 3), ("mlp.fc1", 4), ("mlp.fc2", 8)])
-def test_fact_is_its_dense_formula(form, part, slot):
-    method, adapted, base, x = layer(f"fact_{form}", part, rank=4, scale=0.7)
+@pytest.mark.parametrize("rank", [3, 8])
+def test_fact_is_its_dense_formula(form, part, slot, rank):
+    method, adapted, base, x = layer(f"fact_{form}", part, rank=rank, scale=0.7)
     state, d = {k.split(".")[-1]: v for k, v in method.state_dict().items() if k.startswith("fact.")}, 32
     delta = torch.zeros_like(base.weight)
     for i in range(max(delta.shape) // d):
         if form == "tt":
             core = state["cores"][1, slot + i]
         else:
-            core = sum(state["core"][:, :, k] * state["mix"][k, 12 + slot + i] for k in range(4))
-            core = core if slot == 8 else core.T
+            core = tucker_core(state["core"], state["mix"], 12 + slot, i, part)
         block = state["v"] @ core @ state["u"]
         if part == "mlp.fc2":
             delta[:, i * d : (i + 1) * d] = block

@@ -21,7 +21,8 @@ from glora.methods.base import AdaptedLinears
 class Factors(nn.Module):
     """U (rank, d), V (d, rank) and the (rank, rank) cores of `blocks` blocks with `slots` cores each.
 
-    Tensor train: one stored core per slot. Tucker: core_j = sum_k C[:, :, k] P[k, j].
+    Tensor train: one stored core per slot. Tucker: slice_j = sum_k C[:, :, k] P[k, j], one slice per slot; q, k, v and
+    proj take theirs as cores, the MLP's cores are cut out of its `ratio` slices across them (see `slices`).
     """
 
     def __init__(self, form: str, rank: int, width: int, blocks: int, ratio: int, like: Tensor) -> None:
@@ -47,9 +48,14 @@ class Factors(nn.Module):
         if self.form == "tt":
             return self.cores[block, first : first + count]
         start = block * self.slots + first
-        made = torch.einsum("abk,kj->jab", self.core, self.mix[:, start : start + count])
-        # The published code multiplies rows from the left, (U x) S, and transposes the slices of fc2.
-        return made if first == 4 + self.ratio else made.transpose(1, 2)
+        made = torch.einsum("abk,kj->abj", self.core, self.mix[:, start : start + count])
+        # The published code multiplies rows from the left, (U x) S, and transposes what it makes for fc2.
+        if first < 4:
+            return made.permute(2, 1, 0)
+        # It views the MLP's (r, r, ratio) as (r, ratio r), row-major: column f is [:, f // ratio, f % ratio], not a
+        # column of slice f // r, and the chunks of the MLP are cut from those columns.
+        chunks = made.reshape(len(self.core), count, -1)
+        return chunks.transpose(0, 1) if first == 4 + self.ratio else chunks.permute(1, 2, 0)
 
 
 class FacTLinear(Adapted):
