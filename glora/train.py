@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from glora.schedule import cosine_lr
 
 OPTIMIZERS = ("adamw", "sgd")
+UNUSED_GRADS = ("zero", "first_draw", "none")
 Channels = tuple[float, float, float]
 
 
@@ -27,9 +28,11 @@ Channels = tuple[float, float, float]
 class Recipe:
     """Optimisation settings; the defaults are the paper's (500 epochs, AdamW, cosine per epoch, no augmentation).
 
-    `unused_grad`: "zero" gives parameters outside the drawn subnet zero gradients (momentum and decay go on, as under
-    the torch release of the published code), "none" skips them. `optimizer` is "adamw" or "sgd" (momentum 0.9);
-    without `decay_1d`, biases and other one-dimensional tensors get no weight decay.
+    `unused_grad`: what the optimiser does with parameters outside the drawn subnet. "zero": their gradient is zero, so
+    momentum and decay go on, from the first step. "first_draw": the same from the step that first draws a tensor;
+    before, it has neither decay nor a step count. That is what the published code does under its torch 1.10, where
+    `zero_grad` fills zeros. "none": they are skipped, as torch 2 does by itself. `optimizer` is "adamw" or "sgd"
+    (momentum 0.9); without `decay_1d`, biases and other one-dimensional tensors get no weight decay.
     """
 
     lr: float = 5e-4
@@ -45,8 +48,8 @@ class Recipe:
     decay_1d: bool = True
 
     def __post_init__(self) -> None:
-        if self.unused_grad not in ("zero", "none"):
-            raise ValueError(f"unused_grad is {self.unused_grad!r}; allowed: zero, none")
+        if self.unused_grad not in UNUSED_GRADS:
+            raise ValueError(f"unused_grad is {self.unused_grad!r}; allowed: {', '.join(UNUSED_GRADS)}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer is {self.optimizer!r}; allowed: {', '.join(OPTIMIZERS)}")
         for name in ("lr", "epochs", "batch_size"):
@@ -230,4 +233,8 @@ class Trainer:
             for name, parameter in self.parameters.items():
                 parameter.copy_(state["parameters"][name])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.recipe.unused_grad == "first_draw":
+            for parameter in self.parameters.values():  # what was drawn before has a state, and so a gradient
+                drawn = parameter in self.optimizer.state
+                parameter.grad = torch.zeros_like(parameter) if drawn else None
         self.epoch, self.step = state["epoch"], state["step"]

@@ -9,7 +9,7 @@ from glora.backbones import NORMALIZATIONS
 from glora.methods import METHODS, GLoRA
 from glora.options import check_ranks, check_tensors
 from glora.search import SEARCHES
-from glora.train import OPTIMIZERS
+from glora.train import OPTIMIZERS, UNUSED_GRADS
 from runner import runtime
 from runner.config import REFERENCE, SHOT_KEYS, own, retrained
 from runner.schema import TrainConf
@@ -71,7 +71,7 @@ def check(c: TrainConf) -> list[str]:
         ("export", c.export, EXPORTS),
         ("resize", c.resize, RESIZES),
         ("search", c.search.name, tuple(SEARCHES)),
-        ("optimizer.unused_grad", c.optimizer.unused_grad, ("zero", "none")),
+        ("optimizer.unused_grad", c.optimizer.unused_grad, UNUSED_GRADS),
         ("backbone.normalization", c.backbone.normalization, tuple(NORMALIZATIONS)),
         ("logger.wandb", c.logger.wandb, ("auto", "online", "offline", "disabled")),
         ("runtime.graph", c.runtime.graph, runtime.GRAPHS),

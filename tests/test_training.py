@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from glora import Supernet
 from glora.schedule import cosine_lr
-from glora.train import Normalizer, Recipe, Trainer, epoch_order, make_optimizer
+from glora.train import Normalizer, Recipe, Trainer, epoch_order, make_optimizer, step_rng
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "drop_path_rate": 0.1}
 
@@ -72,6 +72,66 @@ def test_zero_semantics_move_unused_tensors_and_none_semantics_do_not():
         trainer.train_epoch(*images())
         changed = {n for n, p in supernet.state_dict().items() if not torch.equal(p, before[n])}
         assert any(".Ad" in n for n in changed) is moves and "head.weight" in changed
+
+
+USED = {"Ad": "A", "Au": "A", "Bd": "B", "Bu": "B", "Cd": "C", "Cu": "C", "D": "D", "E": "E"}
+
+
+def drawn_tensors(supernet):
+    """Names of the support tensors that the subnet now set uses: a factor Au, Bu or Cu under a LoRA option alone."""
+    out = set()
+    for spec, config in zip(supernet.space.layers, supernet.current.layers, strict=True):
+        for tensor, letter in USED.items():
+            word = str(getattr(config, letter))
+            if word != "none" and (not tensor.endswith("u") or word.startswith("lora")):
+                out.add(f"{spec.name}.{tensor}")
+    return out
+
+
+def test_first_draw_is_the_loop_of_torch_1_10_and_a_resumed_run_too():
+    """There `zero_grad` fills with zeros, so a gradient is missing until a tensor's first draw and never after."""
+    x, y = images(16)  # one step an epoch
+    supernet, _ = make("first_draw")  # gradients are None, as in a new model
+    start = supernet.state_dict()
+    parameters, first = supernet.trainable(), {}
+    optimizer = torch.optim.AdamW(parameters.values(), lr=5e-3, weight_decay=1e-4)
+    for epoch in range(4):
+        torch.manual_seed(7 * 1_000_003 + epoch)
+        optimizer.param_groups[0]["lr"] = cosine_lr(epoch, 5e-3, 4, 1)
+        supernet.model.train()
+        supernet.sample(step_rng(7, epoch))
+        for name in drawn_tensors(supernet):
+            first.setdefault(name, epoch)
+        for p in parameters.values():
+            if p.grad is not None:
+                p.grad.zero_()
+        index = epoch_order(16, 7, epoch)
+        normal = Normalizer((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))(x[index])
+        torch.nn.functional.cross_entropy(supernet.model(normal), y[index]).backward()
+        optimizer.step()
+    late = {n for n, step in first.items() if step > 0}
+    never = {n for n in parameters if "head" not in n} - first.keys()
+    assert late and never  # else this shows nothing
+    counts = {n: int(optimizer.state[parameters[n]]["step"]) if parameters[n] in optimizer.state else 0 for n in first}
+    assert counts == {n: 4 - step for n, step in first.items()}
+    expected = supernet.state_dict()
+    assert all(torch.equal(expected[n], start[n]) and parameters[n] not in optimizer.state for n in never)
+
+    whole, trainer = make("first_draw")
+    for _ in range(4):
+        trainer.train_epoch(x, y)
+    _, before = make("first_draw")
+    before.train_epoch(x, y), before.train_epoch(x, y)
+    resumed, after = make("first_draw")
+    after.load_state(before.state())
+    after.train_epoch(x, y), after.train_epoch(x, y)
+    for made in (whole, resumed):
+        assert all(torch.equal(v, expected[n]) for n, v in made.state_dict().items())
+
+    other, trainer = make("zero")
+    for _ in range(4):
+        trainer.train_epoch(x, y)
+    assert not all(torch.equal(v, expected[n]) for n, v in other.state_dict().items())
 
 
 def test_fewer_images_than_a_batch_are_refused():
