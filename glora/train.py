@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glora.schedule import cosine_lr
+from glora.schedule import SCHEDULES, cosine_lr
 
 OPTIMIZERS = ("adamw", "sgd")
 UNUSED_GRADS = ("zero", "first_draw", "none")
@@ -32,7 +32,8 @@ class Recipe:
     momentum and decay go on, from the first step. "first_draw": the same from the step that first draws a tensor;
     before, it has neither decay nor a step count. That is what the published code does under its torch 1.10, where
     `zero_grad` fills zeros. "none": they are skipped, as torch 2 does by itself. `optimizer` is "adamw" or "sgd"
-    (momentum 0.9); without `decay_1d`, biases and other one-dimensional tensors get no weight decay.
+    (momentum 0.9); without `decay_1d`, biases and other one-dimensional tensors get no weight decay. `schedule` is a
+    key of `glora.schedule.SCHEDULES`.
     """
 
     lr: float = 5e-4
@@ -46,12 +47,15 @@ class Recipe:
     min_lr: float = 1e-5
     optimizer: str = "adamw"
     decay_1d: bool = True
+    schedule: str = "glora"
 
     def __post_init__(self) -> None:
         if self.unused_grad not in UNUSED_GRADS:
             raise ValueError(f"unused_grad is {self.unused_grad!r}; allowed: {', '.join(UNUSED_GRADS)}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer is {self.optimizer!r}; allowed: {', '.join(OPTIMIZERS)}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule is {self.schedule!r}; allowed: {', '.join(SCHEDULES)}")
         for name in ("lr", "epochs", "batch_size"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
@@ -150,7 +154,8 @@ class Trainer:
     def lr(self, epoch: int) -> float:
         """Learning rate of an epoch."""
         r = self.recipe
-        return cosine_lr(epoch, r.lr, r.epochs, min(r.warmup_epochs, r.epochs // 2), r.warmup_lr, r.min_lr)
+        warmup = min(r.warmup_epochs, r.epochs // 2)
+        return cosine_lr(epoch, r.lr, r.epochs, warmup, r.warmup_lr, r.min_lr, r.schedule)
 
     @property
     def done(self) -> bool:

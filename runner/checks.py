@@ -8,6 +8,7 @@ from data import AUGMENTS, CODECS, LIST_SEEDS, RESIZES, SHOT_ROWS, TASKS, DataEr
 from glora.backbones import NORMALIZATIONS
 from glora.methods import METHODS, GLoRA
 from glora.options import check_ranks, check_tensors
+from glora.schedule import SCHEDULES
 from glora.search import SEARCHES
 from glora.train import OPTIMIZERS, UNUSED_GRADS
 from runner import runtime
@@ -71,6 +72,7 @@ def check(c: TrainConf) -> list[str]:
         ("export", c.export, EXPORTS),
         ("resize", c.resize, RESIZES),
         ("search", c.search.name, tuple(SEARCHES)),
+        ("trainer.schedule", c.trainer.schedule or "glora", tuple(SCHEDULES)),
         ("optimizer.unused_grad", c.optimizer.unused_grad, UNUSED_GRADS),
         ("backbone.normalization", c.backbone.normalization, tuple(NORMALIZATIONS)),
         ("logger.wandb", c.logger.wandb, ("auto", "online", "offline", "disabled")),

@@ -96,7 +96,7 @@ def recipe(c: TrainConf) -> Recipe:
     o = c.optimizer
     assert c.trainer.epochs is not None and c.trainer.warmup_epochs is not None  # `fill` has decided
     assert o.weight_decay is not None and o.warmup_lr is not None and o.min_lr is not None
-    assert o.name is not None and o.decay_1d is not None
+    assert o.name is not None and o.decay_1d is not None and c.trainer.schedule is not None
     return Recipe(
         lr=learning_rate(c),
         epochs=c.trainer.epochs,
@@ -109,6 +109,7 @@ def recipe(c: TrainConf) -> Recipe:
         min_lr=o.min_lr,
         optimizer=o.name,
         decay_1d=o.decay_1d,
+        schedule=c.trainer.schedule,
     )
 
 
@@ -202,6 +203,8 @@ def identity(c: TrainConf) -> dict[str, Any]:
     for key, usual in (("name", "adamw"), ("decay_1d", True), ("warmup_lr", 1e-6), ("min_lr", 1e-5)):
         if out["optimizer"][key] == usual:  # the paper's recipe keeps its words, and so its folders
             del out["optimizer"][key]
+    if out["trainer"]["schedule"] == "glora":  # likewise
+        del out["trainer"]["schedule"]
     for key in ("root", "train", "val", "test", "class_subset", *(() if is_shots(c) else SHOT_KEYS[:3])):
         del out["dataset"][key]
     if c.dataset is not None and c.dataset.id == "folder":

@@ -98,6 +98,7 @@ def fill(c: TrainConf, typed: Collection[str] = ()) -> None:
         s.retrain_epochs = s.retrain_epochs or t.epochs_of.get(key) or t.epochs_of.get("default") or retrain.epochs
         s.retrain_lr = s.retrain_lr or t.lr.get(key) or retrain.lr
     t.warmup_epochs = own["warmup_epochs"] if t.warmup_epochs is None else t.warmup_epochs
+    t.schedule = own["schedule"] if t.schedule is None else t.schedule
     b.drop_path_rate = own["drop_path"] if b.drop_path_rate is None else b.drop_path_rate
     o.name = own["optimizer"] if o.name is None else o.name
     for key in ("weight_decay", "decay_1d", "warmup_lr", "min_lr"):

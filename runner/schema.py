@@ -43,6 +43,7 @@ class RecipeConf:
     lr: float | None = None
     epochs: int = 500
     warmup_epochs: int = 10
+    schedule: str = "glora"
     warmup_lr: float = 1e-6
     min_lr: float = 1e-5
     weight_decay: float = 1e-4
@@ -67,6 +68,7 @@ class TrainerConf:
     name: str = MISSING
     epochs: int | None = None
     warmup_epochs: int | None = None
+    schedule: str | None = None
     batch_size: int = 64
     eval_every: int = 25
     max_steps: int | None = None

@@ -191,6 +191,14 @@ def test_published_values_and_what_is_typed():
     assert (ssf.lr, ssf.weight_decay, ssf.decay_1d, ssf.min_lr) == (3e-3, 5e-2, False, 1e-8)
     assert read(composed("dataset=eurosat", "method=ssf", "hparams=published")).backbone.drop_path_rate == 0.2
     assert cfg.recipe(read(composed("dataset=svhn", "method=ssf", "hparams=published", "optimizer.lr=1"))).lr == 1
+    curves = {"glora": "glora", "fact_tk": "glora", "ssf": "timm", "vpt_deep": "vpt", "vpt_shallow": "vpt",
+              "adapter_plus": "adapter_plus"}  # fmt: skip
+    for method, curve in curves.items():
+        assert cfg.recipe(read(composed("dataset=dtd", f"method={method}"))).schedule == curve
+        assert cfg.recipe(read(composed("dataset=digits", f"method={method}", "trainer=mini"))).schedule == "glora"
+    assert cfg.recipe(read(composed("dataset=dtd", "method=ssf", "trainer.schedule=vpt"))).schedule == "vpt"
+    with pytest.raises(cfg.ConfigError, match="trainer.schedule=linear is not one of glora, timm, vpt, adapter_plus"):
+        read(composed("dataset=dtd", "trainer.schedule=linear"))
     fact = read(composed("dataset=pets", "method=fact_tk", "hparams=published"))
     assert fact.method.options == {"rank": 16, "scale": 10.0, "dropout": 0.1}
     attention = read(composed("dataset=caltech101", "method=repadapter_attention", "hparams=published"))

@@ -1,5 +1,7 @@
 """The training recipe: schedule against timm, learning, resuming bit for bit, optimiser semantics."""
 
+import math
+
 import pytest
 import timm
 import torch
@@ -23,6 +25,65 @@ def test_schedule_equals_timm_stepped_as_the_published_code_steps_it():
     values = [cosine_lr(e, 5e-4, 500, 10) for e in (0, 1, 2, 10, 11, 12, 250, 499)]
     printed = [1e-6, 1e-6, 5.09e-5, 4.501e-4, 4.9952e-4, 4.9942e-4, 2.5654e-4, 1.00193e-5]
     assert values == pytest.approx(printed, rel=1e-4)
+
+
+def rates(epochs, start, step):
+    """What an optimiser's rate is in every epoch: `step(scheduler, epoch)` comes after it."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    scheduler, out = start(optimizer), []
+    for epoch in range(epochs):
+        out.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        step(scheduler, epoch)
+    return out
+
+
+def adapter_plus_after(optimizer, epoch):
+    """The rate behind `LinearWarmupCosineAnnealingLR(10, 100, lr / 100, lr / 1000).step(epoch=epoch)`, in parts."""
+    if epoch < 10:
+        lr = float(torch.linspace(1e-5, 1e-3, 10, dtype=torch.double)[epoch])
+    else:
+        free = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(free, T_max=90, eta_min=1e-6)
+        for _ in range(epoch - 10):
+            free.step()
+            cosine.step()
+        lr = free.param_groups[0]["lr"]
+    optimizer.param_groups[0]["lr"] = lr
+
+
+def adapter_plus_start(optimizer):
+    optimizer.param_groups[0]["lr"] = 1e-5
+    return optimizer
+
+
+def vpt_factor(epoch):
+    return epoch / 10 if epoch < 10 else 0.5 * (1 + math.cos(math.pi * (epoch - 10) / 90))
+
+
+@pytest.mark.parametrize(
+    ("name", "ends", "start", "step"),
+    [
+        ("glora", (1e-6, 1e-5), lambda o: CosineLRScheduler(o, 100, 1e-5, warmup_t=10, warmup_lr_init=1e-6),
+         lambda s, epoch: s.step(epoch)),
+        ("timm", (1e-7, 1e-8), lambda o: CosineLRScheduler(o, 100, 1e-8, warmup_t=10, warmup_lr_init=1e-7),
+         lambda s, epoch: s.step(epoch + 1)),
+        ("vpt", (0.0, 0.0), lambda o: torch.optim.lr_scheduler.LambdaLR(o, vpt_factor), lambda s, epoch: s.step()),
+        ("adapter_plus", (1e-5, 1e-6), adapter_plus_start, adapter_plus_after),
+    ],
+)  # fmt: skip
+def test_every_schedule_equals_its_authors_scheduler_stepped_as_theirs(name, ends, start, step):
+    found = [cosine_lr(epoch, 1e-3, 100, 10, *ends, name) for epoch in range(100)]
+    assert found == pytest.approx(rates(100, start, step), rel=1e-9, abs=1e-15)
+    warmup_less = [cosine_lr(epoch, 1e-3, 5, 0, *ends, name) for epoch in range(5)]
+    assert warmup_less[0] == 1e-3 and warmup_less == sorted(warmup_less, reverse=True)
+
+
+def test_adapter_plus_rates_are_those_of_its_run():
+    """Epochs 0 to 12 and the last, as its scheduler ran under Lightning 2.3.3 with `step(epoch=current_epoch)`."""
+    found = [cosine_lr(epoch, 1e-3, 100, 10, 1e-5, 1e-6, "adapter_plus") for epoch in (*range(13), 98, 99)]
+    warmup = [1e-5, 1e-5, 1.2e-4, 2.3e-4, 3.4e-4, 4.5e-4, 5.6e-4, 6.7e-4, 7.8e-4, 8.9e-4, 1e-3, 1e-3]
+    assert found == pytest.approx([*warmup, 9.9970e-4, 3.736313263547492e-06, 2.2167568952178134e-06], rel=1e-5)
 
 
 def make(unused_grad="zero", epochs=4):

@@ -33,6 +33,7 @@ class ParallelMlp(nn.Module):
         if self.input == "own":
             branch["norm"] = copy.deepcopy(block.norm2)
             norm: Any = branch["norm"]
+            norm.eps = 1e-5  # nn.LayerNorm's default, as in the official code, and not the ViT's
             nn.init.ones_(norm.weight)
             nn.init.zeros_(norm.bias)
             norm.requires_grad_(True)
