@@ -5,15 +5,19 @@ No torch here: a search sees a space and a fitness function, accuracy in [0, 1] 
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from glora.search.pareto import pareto_front
 from glora.search.space import Member, Space
 
 Fitness = Callable[[Member], float]
+REJECTION_SHARE = 0.01
+"""Of the draws that must fit the limits for rejection: 100 draws a subnet on average, 50 ms on ViT-B's space."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +79,32 @@ class Search:
         """Within the size limits."""
         return self.min_params <= self.space.params(subnet) <= self._high
 
+    @cached_property
+    def rejects(self) -> bool:
+        """Whether draws outside the limits are drawn again: where at least `REJECTION_SHARE` of 1,000 fixed ones fit.
+
+        A function of the space and the limits alone, so a resumed search draws as the unbroken one.
+        """
+        rng = random.Random("share of the draws that fit")
+        return sum(self.fits(self.space.sample(rng)) for _ in range(1000)) >= 1000 * REJECTION_SHARE
+
     def draw(self, rng: random.Random) -> Member:
-        """A random subnet within the limits: uniform if the draw fits, else changed until it does (`Space.fit`)."""
+        """A random subnet within the limits: uniform among those the space samples (rejection).
+
+        Where too few draws fit for that, one that does not is changed until it does (`Space.fit`), which is not
+        uniform: such subnets lie near the limit.
+        """
+        subnet = self.space.sample(rng)
+        if not self.fits(subnet) and self.rejects:
+            for _ in range(math.ceil(100 / REJECTION_SHARE)):
+                subnet = self.space.sample(rng)
+                if self.fits(subnet):
+                    break
         for _ in range(200):
-            subnet = self.space.sample(rng)
             fitted = subnet if self.fits(subnet) else self.space.fit(subnet, self.min_params, self._high, rng)
             if fitted is not None:
                 return fitted
+            subnet = self.space.sample(rng)
         raise ValueError(
             f"found no subnet between {self.min_params:,} and {self._high:,} parameters in 200 draws; widen the limits"
         )
