@@ -4,6 +4,7 @@ A new method needs an entry in `START`, `VIT_B` and `SWIN_B` or, if it is not de
 """
 
 import inspect
+import itertools
 
 import peft
 import pytest
@@ -245,19 +246,13 @@ def same(a, b):
 def tucker_core(core, mix, slot, chunk, part):
     """The published FacT-TK's core of one chunk, entry by entry, as it multiplies columns; `slot` is the part's first.
 
-    Attention: entry (a, b) is slice[a, b] of slot + chunk. MLP: the authors view the four slices (r, r, 4) as (r, 4 r),
-    row-major, so entry (a, f) is [a, f // 4, f % 4], and chunk c has the columns f = c r + i.
+    Its (r, r, 4) slices of the MLP are viewed row-major as (r, 4 r), and chunk c has the columns f = c r + i of that.
     """
-    r = len(core)
-
-    def entry(a, b, n):
-        return sum(core[a, b, k] * mix[k, slot + n] for k in range(r))
-
-    made = torch.empty(r, r, dtype=core.dtype)
-    for a in range(r):
-        for i in range(r):
-            f = chunk * r + i
-            made[a, i] = entry(a, f // 4, f % 4) if part.startswith("mlp") else entry(a, i, chunk)
+    r, made = len(core), torch.empty_like(core[0])
+    for a, i in itertools.product(range(r), repeat=2):
+        f = chunk * r + i
+        b, n = (f // 4, f % 4) if part.startswith("mlp") else (i, chunk)
+        made[a, i] = sum(core[a, b, k] * mix[k, slot + n] for k in range(r))
     return made if part == "mlp.fc2" else made.T  # rows times core, and fc2's is transposed once more
 
 
@@ -274,10 +269,7 @@ def test_fact_is_its_dense_formula(form, part, slot, rank):
         else:
             core = tucker_core(state["core"], state["mix"], 12 + slot, i, part)
         block = state["v"] @ core @ state["u"]
-        if part == "mlp.fc2":
-            delta[:, i * d : (i + 1) * d] = block
-        else:
-            delta[i * d : (i + 1) * d] = block
+        (delta.T if part == "mlp.fc2" else delta)[i * d : (i + 1) * d] = block.T if part == "mlp.fc2" else block
     same(adapted(x), x @ (base.weight + 0.7 * delta).T + base.bias)
 
 

@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from glora import LayerSpec, MergedEvaluator, SearchSpace, Subnet, Supernet
+from glora import LayerConfig, LayerSpec, MergedEvaluator, Option, SearchSpace, Subnet, Supernet
 
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
 SWIN = {"img_size": 56, "embed_dim": 16, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 2, 2)}
@@ -145,3 +145,25 @@ def test_any_module_can_be_adapted_with_its_head_given():
         supernet.sample(random.Random(seed))
         torch.testing.assert_close(supernet.merge()(x), model(x))
         torch.testing.assert_close(MergedEvaluator(supernet).write(supernet.current)(x), model(x))
+
+
+@pytest.mark.parametrize(("scaled", "same"), [(False, True), (True, False)])
+def test_a_scalar_before_the_residual_stream_of_a_pre_norm_vit_has_no_effect(scaled, same):
+    """B and E then add one number to all channels, which LayerNorm takes out; behind LayerScale they do not."""
+    torch.manual_seed(0)
+    name, kwargs = SMALL["vit"]
+    model = timm.create_model(name, num_classes=5, init_values=0.5 if scaled else None, **kwargs).double().eval()
+    for n, p in model.named_parameters():
+        if n.endswith("gamma"):
+            nn.init.normal_(p)
+    supernet = Supernet(model, (2,))
+    for p in supernet.trainable().values():
+        nn.init.normal_(p)
+    x, scalar = torch.randn(2, 3, 32, 32, dtype=torch.double), LayerConfig(B=Option("scalar"), E=Option("scalar"))
+    adds = [n.endswith(("attn.proj", "mlp.fc2")) for n in supernet.space.names]
+    supernet.set(supernet.space.smallest)
+    untouched = model(x)
+    supernet.set(Subnet(tuple(scalar if a else LayerConfig() for a in adds)))
+    assert torch.allclose(model(x), untouched, rtol=0, atol=1e-6) is same
+    supernet.set(Subnet(tuple(LayerConfig() if a else scalar for a in adds)))
+    assert not torch.allclose(model(x), untouched, rtol=0, atol=1e-3)
