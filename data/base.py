@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,11 @@ class MissingData(DataError):
 
 class MissingCopy(DataError):
     """A prepared copy of source=tfds is not there; building it may help."""
+
+
+def error_text(error: BaseException) -> str:
+    """What a library says is wrong, without addresses in memory; the kind of error where it says nothing."""
+    return re.sub(r" at 0x[0-9A-Fa-f]+", "", str(error)) or type(error).__name__
 
 
 @dataclass(frozen=True)

@@ -103,5 +103,6 @@ def build(
             return prepare_image(example.picture, example.name, size, codec, resize), example.label
 
         path, show = split_path(task.id, split, data_root, name), partial(progress, split)
-        made |= write_split(path, len(order), size, get, {**info, "split": split}, task.num_classes, show)
+        made |= write_split(path, len(order), size, get, {**info, "split": split}, task.num_classes, show,
+                            lambda i, listing=listing, order=order: listing.get(order[i]).name)  # type: ignore[misc]  # fmt: skip
     return made

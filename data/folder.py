@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.base import STORED_SPLITS, DataError, Split, TaskInfo, joined, parts_of
+from data.decode import OWN_RULES
 from data.images import prepare_image
 from data.layout import user_layout
 from data.sources.checks import read_bytes
@@ -107,12 +108,12 @@ def load_own(own: OwnImages, split: str, data_root: Path, codec: str = "raw", re
     parts = []
     for name in parts_of(split):
         size, rows = own.info.image_size, own.rows[name]
-        folder = data_root / "own" / f"{own.info.id}-{own.digest[:8]}-{size}-{codec}-{resize}"
+        folder = data_root / "own" / f"{own.info.id}-{own.digest[:8]}-{size}-{codec}-{resize}-{OWN_RULES}"
         path = folder / f"{name}.safetensors"
 
         def get(i: int, rows: Rows = rows, size: int = size) -> tuple[np.ndarray, int]:
             picture, label = rows[i]
-            return prepare_image(read_bytes(picture), str(picture), size, codec, resize, upright=True), label
+            return prepare_image(read_bytes(picture), str(picture), size, codec, resize, own=True), label
 
         try:
             part = read_split(path, "it is made now")
@@ -122,7 +123,8 @@ def load_own(own: OwnImages, split: str, data_root: Path, codec: str = "raw", re
             # A first use is no news; what was there and cannot be read is.
             log.log(logging.INFO if read_info(path) is None else logging.WARNING, "%s (%d images)", error, len(rows))
             info = {"source": "folder", "codec": codec, "resize": resize, "split": name}
-            write_split(path, len(rows), size, get, info, own.info.num_classes)
+            write_split(path, len(rows), size, get, info, own.info.num_classes,
+                        name=lambda i, rows=rows: str(rows[i][0]))  # type: ignore[misc]  # fmt: skip
             part = read_split(path, "")
         parts.append(part)
     return joined(parts)

@@ -1,8 +1,6 @@
-"""From encoded bytes or raw arrays to the uint8 images a cache holds.
+"""From decoded pictures to the uint8 images a cache holds.
 
-Policy: RGB as Pillow's ``convert("RGB")`` gives it. Palettes are resolved, CMYK is converted, transparency is dropped,
-16-bit greys keep their high byte. EXIF rotation is not applied to VTAB images (neither the published readers nor
-tensorflow-datasets apply it), but it is to one's own. No cropping: images are squashed to squares, as VTAB does.
+No cropping: images are squashed to squares, as VTAB does.
 """
 
 from __future__ import annotations
@@ -11,38 +9,13 @@ import io
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from data.base import DataError
+from data.decode import Picture, to_rgb
 
 CODECS = ("raw", "jpeg75")
 RESIZES = ("bicubic", "tf1_bilinear")
-
-Picture = bytes | np.ndarray
-
-
-def to_rgb(picture: Picture, name: str, upright: bool = False) -> Image.Image:
-    """A decoded RGB image; ``picture`` is an encoded file or uint8 (H, W), (H, W, 1) or (H, W, 3).
-
-    ``upright`` turns it as its EXIF data say.
-    Raises DataError with ``name`` (path, or source and index) when it cannot be decoded.
-    """
-    if isinstance(picture, np.ndarray):
-        array = picture[..., 0] if picture.ndim == 3 and picture.shape[-1] == 1 else picture
-        return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
-    try:
-        image = Image.open(io.BytesIO(picture))
-        image.load()
-        if upright:
-            ImageOps.exif_transpose(image, in_place=True)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(f"{name} is not a whole image ({error}); fetch it again") from error
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
 
 
 def jpeg75(image: Image.Image) -> Image.Image:
@@ -67,10 +40,10 @@ def tf1_bilinear(array: np.ndarray, size: int) -> np.ndarray:
 
 
 def prepare_image(
-    picture: Picture, name: str, size: int, codec: str = "raw", resize: str = "bicubic", upright: bool = False
+    picture: Picture, name: str, size: int, codec: str = "raw", resize: str = "bicubic", own: bool = False
 ) -> np.ndarray:
-    """uint8 (3, size, size): decoded, through the codec, squashed to a square."""
-    image = to_rgb(picture, name, upright)
+    """uint8 (3, size, size): decoded (``own`` as in `to_rgb`), through the codec, squashed to a square."""
+    image = to_rgb(picture, name, own)
     if codec == "jpeg75":
         image = jpeg75(image)
     if image.size == (size, size):

@@ -17,9 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from data.base import DataError, hash_content, usable_cpus
-from data.images import to_rgb
+from data.decode import reading, to_rgb
 from data.sources.checks import read_bytes
-from data.store import BATCH, alone, check_hash, publish, read_tensors, reserve
+from data.store import BATCH, alone, check_hash, is_flat, publish, read_tensors, reserve, warn_flat
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,8 @@ def _hash(pixels: Tensor, labels: Tensor, shapes: Tensor) -> str:
 
 
 def _shape(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is not a whole image ({error}); fetch it again") from error
+    with reading(str(path)), Image.open(path) as image:
+        return image.height, image.width
 
 
 def write_pictures(
@@ -77,6 +74,7 @@ def _fill(
     path: Path, rows: Sequence[tuple[Path, int]], info: dict[str, Any], progress: Callable[[int, int], None]
 ) -> None:
     part = path.with_name(path.name + ".part")
+    flat: list[int] = []
     shapes = [_shape(file) for file, _ in rows]
     offsets = np.concatenate([[0], np.cumsum([3 * h * w for h, w in shapes])])
     count, total = len(rows), int(offsets[-1])
@@ -93,10 +91,13 @@ def _fill(
                 block = range(first, min(first + BATCH, count))
                 for i, array in zip(block, pool.map(decode, block), strict=True):
                     parts["pixels"][offsets[i] : offsets[i + 1]] = array.ravel()
+                    if is_flat(array.transpose(2, 0, 1)):
+                        flat.append(i)
                 progress(block.stop, count)
         tensors = {name: torch.from_numpy(np.asarray(array)) for name, array in parts.items()}
         found = _hash(tensors["pixels"], tensors["labels"], tensors["shapes"])
         publish(path, part, parts, {**info, "count": count, "content_hash": found})
+        warn_flat(path, flat, count, lambda i: str(rows[i][0]))
     finally:
         part.unlink(missing_ok=True)
 

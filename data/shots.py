@@ -17,7 +17,7 @@ from torch import Tensor
 
 from data.augment import crop_words, eval_image
 from data.base import DataError, Split, hash_content
-from data.images import to_rgb
+from data.decode import to_rgb
 from data.native import Pictures, read_pictures, write_pictures
 from data.shot_table import LIST_SEEDS, REPOSITORY, SHOT_ROWS, ShotRow
 from data.sources.checks import read_bytes
@@ -85,7 +85,8 @@ def build_shots(
 
         info = {**shared, "resize": crop_words(size), "split": name, "lists": digest([rows], root)}
         write_split(eval_path(row.id, data_root, name, size), len(rows), size, get, info, row.num_classes,
-                    lambda done, total, name=name: progress(name, done, total))  # type: ignore[misc]  # fmt: skip
+                    lambda done, total, name=name: progress(name, done, total),  # type: ignore[misc]
+                    lambda i, rows=rows: str(rows[i][0]))  # type: ignore[misc]  # fmt: skip
     return True
 
 

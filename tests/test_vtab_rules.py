@@ -14,7 +14,8 @@ from vtab_raw import CLEVR_DEPTHS, picture
 
 from data import TASKS, DataError
 from data.base import STORED_SPLITS
-from data.images import jpeg75, prepare_image, resize_batch, tf1_bilinear, to_rgb
+from data.decode import to_rgb
+from data.images import jpeg75, prepare_image, resize_batch, tf1_bilinear
 from data.labels import clevr_distance, dsprites_location, dsprites_orientation, kitti_distance
 from data.order import SLICES, hash_order, member_range
 from data.sources.raw_files import sun397 as read_sun397
@@ -98,7 +99,7 @@ def test_pixels_of_odd_images_are_those_written(tmp_path: Path) -> None:
     def read(image: Image.Image, **words: object) -> np.ndarray:
         image.save(tmp_path / "x.png" if image.mode != "CMYK" else tmp_path / "x.tif", **words)
         path = tmp_path / ("x.png" if image.mode != "CMYK" else "x.tif")
-        return np.asarray(to_rgb(path.read_bytes(), "x", upright=True))
+        return np.asarray(to_rgb(path.read_bytes(), "x", own=True))
 
     colours, index = picture((1, 4))[0], np.arange(16, dtype=np.uint8).reshape(4, 4) % 4
     palette = Image.fromarray(index, "P")

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from data.base import DataError, MissingData
-from data.images import Picture
+from data.decode import Picture
 from data.sources.checks import faults, inside, read_bytes, read_label, read_lines
 
 

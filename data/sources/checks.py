@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from data.base import DataError, MissingData
+from data.base import DataError, MissingData, error_text
 
 JUNK = {
     *("__macosx", "icon\r", "lost+found", "__pycache__"),  # archives made on macOS, its folder icons, disks, Python
@@ -28,7 +28,7 @@ def faults(said: str) -> Iterator[None]:
     except (DataError, PermissionError, MemoryError):
         raise
     except Exception as error:  # readers of binary formats raise whatever they meet in a damaged file
-        raise DataError(f"{said} ({str(error) or type(error).__name__}); fetch it again") from error
+        raise DataError(f"{said} ({error_text(error)}); fetch it again") from error
 
 
 @contextmanager

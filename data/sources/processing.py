@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 
 from data.base import DataError
-from data.images import to_rgb
+from data.decode import to_rgb
 from data.sources.base import optional
 
 RADIUS, KEPT, QUALITY = 300, 0.9, 72

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from data.base import DataError, MissingCopy, TaskInfo
-from data.images import Picture, to_rgb
+from data.decode import Picture, to_rgb
 from data.labels import (
     VEHICLES,
     clevr_count,
