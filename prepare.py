@@ -27,7 +27,7 @@ from pathlib import Path
 from data import SUITES, DataError, default_data_root, get_task, user_path
 from data.archives import fetch, still_to_fetch, unpack
 from data.base import MissingCopy, MissingData, TaskInfo
-from data.build import FOLDERS, build, split_path, variant
+from data.build import build, homes, split_path, variant
 from data.cache import build_mini, mini_path, mini_ready
 from data.images import CODECS, RESIZES
 from data.shot_table import LIST_SEEDS, SHOT_ROWS, SHOTS, ShotRow
@@ -133,22 +133,28 @@ def fetch_missing(folder: Path, big: bool, reason: DataError) -> bool:
     return True
 
 
+def given_root(words: dict[str, str]) -> Path | None:
+    """The folder of source_root=."""
+    return user_path(words["source_root"], "source_root") if "source_root" in words else None
+
+
 def build_or_fetch(task: TaskInfo, data_root: Path, given: dict[str, str], words: dict[str, str]) -> bool:
     """Build the cache of a VTAB task, after a download where raw files are missing and may be fetched, or after a
     build of the copy of source=tfds where that is missing and asked for.
 
     ``given`` are source, codec and resize. False when all was there. Raises DataError.
     """
-    root = user_path(words["source_root"], "source_root") if "source_root" in words else None
+    root = given_root(words)
+    home = homes(data_root, given["source"], root)[given["source"]]
     make = partial(build, task, data_root, **given, source_root=root, progress=show_progress)
     try:
         return make()
     except MissingCopy:
         if words.get("build") != "yes":
             raise
-        build_copy(root or data_root / FOLDERS["tfds"], task.id)
+        build_copy(home, task.id)
     except MissingData as error:
-        folder = raw_folder(root or data_root / FOLDERS["raw"], task.id)
+        folder = raw_folder(home, task.id)
         allowed = given["source"] == "raw" and words.get("download") != "no"
         if not (allowed and fetch_missing(folder, words.get("download") == "yes", error)):
             raise
@@ -170,7 +176,7 @@ def prepare(task: TaskInfo, data_root: Path, words: dict[str, str]) -> bool:
         made = build_or_fetch(task, data_root, given, words)
     except DataError as error:
         print(f"{task.id}: {error}", file=sys.stderr, flush=True)
-        print(*vtab_instructions(task, data_root), sep="\n", flush=True)
+        print(*vtab_instructions(task, homes(data_root, given["source"], given_root(words))), sep="\n", flush=True)
         return False
     place = split_path(task.id, "test", data_root, variant(**given)).parent
     print(f"{task.id}: {'made' if made else 'ready'} from source={given['source']} in {place}", flush=True)
@@ -181,7 +187,7 @@ def prepare_shots(row: ShotRow, data_root: Path, words: dict[str, str]) -> bool:
     """Make a few-shot or domain-generalisation set ready from its lists, say so, and return whether it is."""
     chosen = {key: [int(n) for n in words[key].split(",")] for key in NUMBERS if key in words}
     shots = [k for k in chosen.get("shots", row.shots) if k in row.shots]
-    root = user_path(words["source_root"], "source_root") if "source_root" in words else data_root / SOURCE_FOLDER
+    root = given_root(words) or data_root / SOURCE_FOLDER
     seeds, (size,) = chosen.get("list_seed", list(LIST_SEEDS)), chosen.get("size", [224])
     try:
         made = build_shots(row, data_root, root, shots, seeds, size, show_progress)
@@ -209,7 +215,7 @@ def main(words: list[str]) -> int:
     try:
         data_root = user_path(given["data_root"], "data_root") if "data_root" in given else default_data_root()
         if not tasks:
-            for line in status_lines(data_root, given.get("source", DEFAULTS["source"])):
+            for line in status_lines(data_root, given.get("source", DEFAULTS["source"]), given_root(given)):
                 print(line)
             return 0
         # A list, not a generator: one task that is not ready must not keep the others from being prepared.

@@ -23,6 +23,13 @@ READERS: dict[str, Callable[[Path, TaskInfo], dict[str, Listing]]] = {"raw": raw
 FOLDERS = {"raw": "raw", "tfds": "tfds", "noah": "vtab-1k"}
 """Where each source lies under the data root unless said otherwise."""
 
+
+def homes(data_root: Path, source: str, source_root: Path | None = None) -> dict[str, Path]:
+    """Where each source lies; ``source`` in ``source_root`` where that is given."""
+    places = {name: data_root / folder for name, folder in FOLDERS.items()}
+    return places | {source: source_root} if source_root else places
+
+
 NATIVE = {"dspr_loc": 64, "dspr_ori": 64}
 """Tasks whose test images are kept at their own size and resized on the fly: 73,728 of them would be 11 GB at 224."""
 
@@ -83,7 +90,7 @@ def build(
     if not todo:
         return False
     try:
-        listings = READERS[source](source_root or data_root / FOLDERS[source], task)
+        listings = READERS[source](homes(data_root, source, source_root)[source], task)
     except OSError as error:  # such as a folder without the right to read it
         raise DataError(f"{error.filename} cannot be read ({error.strerror})") from error
     chosen = select(task, listings, exact)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from data.archives import ARCHIVES, still_to_fetch
 from data.base import STORED_SPLITS, TaskInfo
-from data.build import FOLDERS, split_path, variant
+from data.build import homes, split_path, variant
 from data.cache import mini_path, mini_ready
 from data.load import prepared
 from data.shot_table import REPOSITORY, SHOT_ROWS
@@ -23,18 +23,23 @@ def size_text(size: int) -> str:
     return f"{size / 1e9:.2f} GB"
 
 
-def status_lines(data_root: Path, source: str = "raw") -> Iterator[str]:
+def status_lines(data_root: Path, source: str = "raw", source_root: Path | None = None) -> Iterator[str]:
     """One line per task, mini tasks first, with a header: ready, partly, missing, or manual (a step by hand is next).
 
-    What a task that is not ready needs is said for ``source``. Damaged mini caches count as missing; of VTAB caches
-    only the JSON is read, their content is checked at each load.
+    What a task that is not ready needs is said for ``source`` (in ``source_root`` where that is given). Damaged mini
+    caches count as missing; of VTAB caches only the JSON is read, their content is checked at each load.
     """
     yield f"data_root={data_root}"
     yield f"{'dataset':<20}{'group':<13}{'classes':>7}{'test':>7}  {'status':<9}size, and what it needs"
+    home = homes(data_root, source, source_root)[source]
+    words = f" source={source}" * (source != "raw") + (f" source_root={source_root}" if source_root else "")
     for suite in ("mini", "vtab"):
         for task_id in SUITES[suite]:
             task = TASKS[task_id]
-            state, needs = _mini_state(task, data_root) if suite == "mini" else _vtab_state(task, data_root, source)
+            if suite == "mini":
+                state, needs = _mini_state(task, data_root)
+            else:
+                state, needs = _vtab_state(task, data_root, *_needs(VTAB_BY_ID[task_id], source, home, words))
             yield (f"{task_id:<20}{task.group:<13}{task.num_classes:>7}{task.split_sizes['test']:>7}  "
                    f"{state:<9}{needs}")  # fmt: skip
     yield from shot_lines(data_root)
@@ -59,9 +64,9 @@ def _mini_state(task: TaskInfo, data_root: Path) -> tuple[str, str]:
     return "missing", "nothing: made at first use"
 
 
-def _vtab_state(task: TaskInfo, data_root: Path, source: str) -> tuple[str, str]:
+def _vtab_state(task: TaskInfo, data_root: Path, state: str, needs: str) -> tuple[str, str]:
+    """The state of a task; ``state`` and ``needs`` are what holds where nothing is prepared, see `_needs`."""
     there = prepared(task, data_root)
-    state, needs = _needs(VTAB_BY_ID[task.id], data_root, source)
     if not there:
         return state, needs
     whole = [s for s, splits in there.items() if len(splits) == len(STORED_SPLITS)]
@@ -73,9 +78,11 @@ def _vtab_state(task: TaskInfo, data_root: Path, source: str) -> tuple[str, str]
     return ("ready", ", ".join(found)) if whole else ("partly", f"{', '.join(found)}; for the rest: {needs}")
 
 
-def _needs(row: VtabRow, data_root: Path, source: str) -> tuple[str, str]:
-    """The state of a task of which nothing is prepared, and its next step for ``source``."""
-    home = data_root / FOLDERS[source]
+def _needs(row: VtabRow, source: str, home: Path, words: str) -> tuple[str, str]:
+    """The state of a task of which nothing is prepared, and its next step for ``source``, which lies in ``home``.
+
+    ``words`` name both on the command line.
+    """
     if source == "raw" and row.id in REFUSED:
         return (
             "manual",
@@ -88,7 +95,7 @@ def _needs(row: VtabRow, data_root: Path, source: str) -> tuple[str, str]:
         absent = [name for name in MANUAL_FILES.get(row.id, ()) if not (folder / name).exists()]
         if absent:
             return "manual", f"put {', '.join(absent)} into {folder}: {row.manual}"
-        return "missing", fetched if todo else f"nothing to fetch: python prepare.py dataset={row.id}"
+        return "missing", fetched if todo else f"nothing to fetch: python prepare.py dataset={row.id}{words}"
     if source == "noah":
         spellings = [home / name for name in noah_spellings(row.id)]
         if not any(path.is_dir() for path in spellings):
@@ -97,7 +104,7 @@ def _needs(row: VtabRow, data_root: Path, source: str) -> tuple[str, str]:
         if row.manual:
             return "manual", f"put into {home / 'downloads' / 'manual'}: {row.manual}; then build=yes"
         return "missing", f"{row.builder}, {size_text(row.download_bytes or 0)} to download and build with build=yes"
-    return "missing", f"nothing to fetch: python prepare.py dataset={row.id} source={source}"
+    return "missing", f"nothing to fetch: python prepare.py dataset={row.id}{words}"
 
 
 def mini_line(task: TaskInfo, data_root: Path) -> str:
@@ -111,18 +118,18 @@ def _raw_text(row: VtabRow, folder: Path) -> str:
     return f"by hand: {row.manual}" if row.manual else size_text(sum(file.size for file in files))
 
 
-def vtab_instructions(task: TaskInfo, data_root: Path) -> Iterator[str]:
-    """What a user has to put where so that a VTAB task can be prepared, in full lines."""
+def vtab_instructions(task: TaskInfo, places: Mapping[str, Path]) -> Iterator[str]:
+    """What a user has to put where so that a VTAB task can be prepared, in full lines; ``places`` as of `homes`."""
     row = VTAB_BY_ID[task.id]
     yield f"  licence      {row.licence} (a short note: the terms on the data set's own page decide)"
     if task.id in REFUSED:
         yield f"  source=raw   refused: {REFUSED[task.id]}"
     else:
-        folder = raw_folder(data_root / FOLDERS["raw"], task.id)
+        folder = raw_folder(places["raw"], task.id)
         yield f"  source=raw   {_raw_text(row, folder)}, unpacked in {folder}"
         for file in ARCHIVES.get(folder.name, ()):
             yield f"               {file.url}"
-    yield f"  source=noah  folder {row.noah_folder}/ of the vtab-1k archive in {data_root / FOLDERS['noah']}"
+    yield f"  source=noah  folder {row.noah_folder}/ of the vtab-1k archive in {places['noah']}"
     size = "by hand" if row.download_bytes is None else size_text(row.download_bytes)
-    yield f"  source=tfds  {row.builder} ({size}), as array_record or tfrecord, in {data_root / FOLDERS['tfds']}"
+    yield f"  source=tfds  {row.builder} ({size}), as array_record or tfrecord, in {places['tfds']}"
     yield "               (build=yes makes it where TensorFlow is installed)"

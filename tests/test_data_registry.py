@@ -200,6 +200,19 @@ def test_prepare_says_what_vtab_needs(tmp_path: Path) -> None:
     assert result.returncode == 1 and "unsorted directory listing" in result.stderr
 
 
+@pytest.mark.parametrize(("source", "below"), [("noah", ""), ("tfds", ""), ("raw", "/resisc45")])
+def test_what_prepare_asks_for_belongs_into_the_typed_source_root(tmp_path: Path, source: str, below: str) -> None:
+    typed = (f"source={source}", f"source_root={tmp_path}/typed", f"data_root={tmp_path}/data")
+    result = run_prepare("dataset=resisc45", *typed)
+    (advice,) = (x for x in result.stdout.splitlines() if f" source={source} " in x)
+    assert result.returncode == 1 and advice.endswith(f" in {tmp_path}/typed{below}")
+    (line,) = (x for x in run_prepare(*typed).stdout.splitlines() if x.startswith("resisc45"))
+    assert f"{tmp_path}/typed" in line and f"{tmp_path}/data" not in line
+    (tmp_path / "typed" / "cifar").mkdir(parents=True)
+    if source == "noah":
+        assert f"prepare.py dataset=cifar100 {typed[0]} {typed[1]}" in run_prepare(*typed).stdout
+
+
 @pytest.mark.parametrize(
     ("word", "expected"),
     [("dataset=digit", "Did you mean digits"), ("sweep=minis", "Did you mean mini"), ("datset=digits", "dataset="),
