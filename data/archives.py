@@ -1,22 +1,15 @@
-"""The original archives of the raw data sets: addresses, sizes and checksums; a resumable download; unpacking.
+"""The original archives of the raw data sets: addresses, sizes and checksums; unpacking.
 
 Sizes and sha256 are those of the checksum files of tensorflow-datasets 4.9.10.
 """
 
 from __future__ import annotations
 
-import errno
 import gzip
-import hashlib
-import http.client
 import os
 import shutil
 import tarfile
-import time
-import urllib.error
-import urllib.request
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -166,72 +159,6 @@ ARCHIVES: dict[str, tuple[Archive, ...]] = {
     ),
 }
 """By raw folder. resisc45 and the images of retinopathy cannot be fetched, caltech101 has no raw source."""
-
-
-def fetch(
-    file: Archive,
-    folder: Path,
-    *,
-    attempts: int = 4,
-    timeout: float = 30.0,
-    pause: float = 2.0,
-    progress: Callable[[str, int, int], None] = lambda name, done, total: None,
-) -> Path:
-    """Download into ``folder``; what is there is kept, a part is resumed, the checksum decides.
-
-    A cut-off or stalled (``timeout`` seconds without a byte) transfer is tried again from where it stopped.
-    Raises DataError when the server refuses, after ``attempts`` failures without a new byte, or on a wrong checksum.
-    """
-    path = folder / file.name
-    if path.is_file() and path.stat().st_size == file.size:
-        return path
-    folder.mkdir(parents=True, exist_ok=True)
-    part, failures = path.with_name(f"{path.name}.part"), 0
-    by_hand = f"fetch it by hand and put it at {path}"
-    while (have := part.stat().st_size if part.exists() else 0) != file.size:
-        if have > file.size:
-            part.unlink()
-            continue
-        problem: Exception | None = None
-        try:
-            _transfer(file, part, have, timeout, progress)
-        except urllib.error.HTTPError as error:
-            raise DataError(f"{file.url}: the server answers {error.code} {error.reason}; {by_hand}") from error
-        except (OSError, http.client.HTTPException) as error:
-            if getattr(error, "errno", None) == errno.ENOSPC:
-                raise DataError(f"{part}: no space left; free some and type the same again, it resumes") from error
-            problem = error
-        done = part.stat().st_size if part.exists() else 0
-        failures = 0 if done > have else failures + 1
-        if failures == attempts:
-            said = problem or f"it ends after {done} of {file.size} bytes"
-            raise DataError(f"{file.url}: {said}; type the same again to resume, or {by_hand}") from problem
-        if problem:
-            time.sleep(pause)
-    found = _sha256(part)
-    if found != file.sha256:
-        part.unlink()
-        raise DataError(f"{file.url}: its sha256 is {found}, not {file.sha256}; the file has changed or was altered on "
-                        f"the way. It was removed; {by_hand}")  # fmt: skip
-    part.replace(path)
-    return path
-
-
-def _transfer(file: Archive, part: Path, have: int, timeout: float, progress: Callable[[str, int, int], None]) -> None:
-    request = urllib.request.Request(file.url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(request, timeout=timeout) as reply:
-        resumed = have and reply.status == 206 and reply.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-        have = have if resumed else 0  # a server without ranges sends everything again
-        with part.open("ab" if resumed else "wb") as stream:
-            while chunk := reply.read1(CHUNK):
-                stream.write(chunk)
-                have += len(chunk)
-                progress(file.name, have, file.size)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _marker(file: Archive, folder: Path) -> Path:

@@ -17,9 +17,11 @@ import pytest
 from commands import forked
 
 from data import DataError
-from data.archives import ARCHIVES, Archive, fetch, unpack, unpacked
+from data.archives import ARCHIVES, Archive, unpack, unpacked
+from data.download import fetch
 
 CONTENT = bytes(range(256)) * 4000
+PAGE = b"\n<!DOCTYPE html><html><title>Sign in</title>" + b"x" * 1100 + b"</html>"
 ROOT = Path(__file__).parent.parent
 
 
@@ -45,11 +47,28 @@ class Handler(BaseHTTPRequestHandler):
         self.server.asked.append(wanted)
         if mode == "missing":
             return self.send_error(404)
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and mode != "no ranges" else 0
+        if mode.startswith("page"):
+            self.send_response(200)
+            if "untyped" not in mode:
+                self.send_header("Content-Type", "text/html; charset=utf-8")
+            if "of the right length" in mode:
+                self.send_header("Content-Length", str(len(CONTENT)))
+            elif "of no length" not in mode:
+                self.send_header("Content-Length", str(len(PAGE)))
+            self.end_headers()
+            self.wfile.write(PAGE.ljust(len(CONTENT)) if "of the right length" in mode else PAGE)
+            return None
+        if mode == "refuses ranges" and wanted:
+            return self.send_error(416)
+        ranges = wanted and mode not in ("no ranges", "no length")
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if ranges else 0
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
-        self.send_header("Content-Length", str(len(CONTENT) - start))
+        if mode != "no length":
+            self.send_header("Content-Length", str(len(CONTENT) - start))
+        if mode == "typed as a page":
+            self.send_header("Content-Type", "text/html")
         self.end_headers()
         stop = len(CONTENT)
         if mode == "cut" or (mode == "stall once" and len(self.server.asked) == 1):
@@ -115,13 +134,55 @@ def test_wrong_content_and_refusals_are_errors_that_name_the_place(server: Serve
     with pytest.raises(DataError, match=f"its sha256 is .*{tmp_path}/data.bin"):
         fetch(archive(server, sha256="0" * 64), tmp_path)
     assert not list(tmp_path.iterdir())
+    with pytest.raises(DataError, match=f"has {len(CONTENT)} bytes, not {len(CONTENT) + 1}; it has changed; fetch it"):
+        fetch(archive(server, size=len(CONTENT) + 1), tmp_path)
+    assert not list(tmp_path.iterdir()) and len(server.asked) == 2
+    (tmp_path / "data.bin.part").write_bytes(CONTENT[:1000])
+    with pytest.raises(DataError, match=f"has {len(CONTENT)} bytes, not {len(CONTENT) + 1}; it has changed"):
+        fetch(archive(server, size=len(CONTENT) + 1), tmp_path)
+    assert (tmp_path / "data.bin.part").read_bytes() == CONTENT[:1000]
+    server.mode = "no length"
     with pytest.raises(DataError, match="ends after"):
         fetch(archive(server, size=len(CONTENT) + 1), tmp_path, pause=0, attempts=2)
-    (tmp_path / "data.bin.part").unlink(missing_ok=True)
+    (tmp_path / "data.bin.part").unlink()
     server.mode = "missing"
     with pytest.raises(DataError, match="404 Not Found; fetch it by hand"):
         fetch(archive(server), tmp_path)
-    assert len(server.asked) <= 5
+    assert len(server.asked) <= 7
+
+
+@pytest.mark.parametrize(
+    "mode", ["page", "page untyped", "page of no length", "page untyped of no length", "page of the right length"]
+)
+def test_a_web_page_in_place_of_the_file_is_not_kept(server: Server, tmp_path: Path, mode: str) -> None:
+    server.mode, part = mode, tmp_path / "data.bin.part"
+    for held in (b"", CONTENT[:1000]):
+        if held:
+            part.write_bytes(held)
+        with pytest.raises(DataError, match=rf"the server sends a web page.*by hand and put it at {tmp_path}/data.bin"):
+            fetch(archive(server), tmp_path)
+        assert [path.read_bytes() for path in tmp_path.iterdir()] == ([held] if held else [])
+    assert server.asked == [None, "bytes=1000-"]
+    server.mode = "good"
+    assert fetch(archive(server), tmp_path).read_bytes() == CONTENT
+
+
+def test_a_file_that_is_called_a_page_is_kept(server: Server, tmp_path: Path) -> None:
+    server.mode = "typed as a page"
+    assert fetch(archive(server), tmp_path).read_bytes() == CONTENT
+
+
+def test_a_part_that_is_a_web_page_is_dropped(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "data.bin.part").write_bytes(PAGE)
+    assert fetch(archive(server), tmp_path).read_bytes() == CONTENT
+    assert server.asked == [None]
+
+
+def test_a_part_that_the_server_cannot_go_on_from_is_dropped(server: Server, tmp_path: Path) -> None:
+    server.mode = "refuses ranges"
+    (tmp_path / "data.bin.part").write_bytes(CONTENT[:1000])
+    assert fetch(archive(server), tmp_path).read_bytes() == CONTENT
+    assert server.asked == ["bytes=1000-", None]
 
 
 @pytest.mark.parametrize("suffix", [".tar.gz", ".tgz", ".zip", ".h5.gz"])
