@@ -1,8 +1,9 @@
 """From the bytes of a picture file to RGB, with Pillow. Every fault of a file is one DataError that names it.
 
 Policy: RGB as Pillow's ``convert("RGB")`` gives it. Palettes are resolved, CMYK is converted, transparency is dropped.
-The pictures of published data sets are read as their published readers read them: EXIF rotation is not applied, 16-bit
-greys keep their high byte. One's own are turned upright, and deeper greys are scaled where their range is clear.
+The pictures of published data sets are read as their published readers read them: 16-bit greys keep their high byte,
+EXIF rotation is not applied (but see `data.sources.processing`). One's own are turned upright, and deeper greys are
+scaled where their range is clear.
 """
 
 from __future__ import annotations

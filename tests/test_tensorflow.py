@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 from test_vtab_tfds import BUILDERS, assert_same
-from vtab_raw import MAKERS, _norb, save
+from vtab_raw import MAKERS, _norb, picture, save
 
 from data import get_task, load_split
 from data.base import STORED_SPLITS
 from data.build import build
+from data.sources.processing import PETS_RECODED
 from data.sources.raw import raw
 from data.sources.tfds import tfds
 
@@ -94,9 +95,26 @@ def _svhn(home: Path) -> None:
     (home / "extra_32x32.mat").write_bytes((home / "test_32x32.mat").read_bytes())
 
 
+def _pets(home: Path) -> None:
+    from PIL import Image
+
+    lists = home / "annotations" / "trainval.txt"
+    text = lists.read_text().partition("\n")[2]  # the generator takes no comments
+    (home / "annotations" / "test.txt").write_text((home / "annotations" / "test.txt").read_text().partition("\n")[2])
+    for i, name in enumerate(sorted(PETS_RECODED)):
+        (home / "images" / f"Pet_trainval_{i}.jpg").unlink()
+        text = text.replace(f"Pet_trainval_{i} ", f"{name} ")
+        png = Image.fromarray(picture((30, 40))).convert(("RGB", "RGBA", "L", "P")[i % 4])
+        png.save(home / "images" / f"{name}.jpg", "PNG")
+    lists.write_text(text)
+    for path in (home / "images").iterdir():
+        save(home / "annotations" / "trimaps" / f"{path.stem}.png", picture((2, 2))[..., 0])
+
+
 COMPLETE: dict[str, Callable[[Path], None]] = {
     "cifar100": _cifar100, "smallnorb": _smallnorb, "clevr": _clevr, "kitti": _kitti,
-    "dtd": _dtd, "eurosat": _eurosat, "svhn_cropped": _svhn, "dsprites": lambda home: None,
+    "dtd": _dtd, "eurosat": _eurosat, "svhn_cropped": _svhn, "oxford_iiit_pet": _pets,
+    "dsprites": lambda home: None,
 }  # fmt: skip
 """What the generators read and source=raw does not."""
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tensorflow_datasets.datasets.oxford_iiit_pet import oxford_iiit_pet_dataset_builder as pet
 from tensorflow_datasets.datasets.sun397 import sun397_dataset_builder as sun
 from tensorflow_datasets.image_classification import diabetic_retinopathy_detection as retina
-from vtab_raw import eye, picture
+from vtab_raw import eye, picture, save
 
 from data import DataError, get_task
-from data.sources.processing import btgraham, limited
+from data.decode import to_rgb
+from data.sources.processing import PETS_RECODED, btgraham, limited, recoded
 from data.sources.raw import raw
 
 
@@ -51,6 +54,46 @@ def test_sun397_is_limited_as_tensorflow_datasets_does(shape: tuple[int, int], k
     assert ours == expected.getvalue()
     height, width = np.asarray(Image.open(io.BytesIO(ours))).shape[:2]
     assert height * width <= 120000 * 1.01 and (height, width) == shape or height * width > 100000
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_is_applied_where_tensorflow_datasets_applies_it(orientation: int) -> None:
+    exif, stream = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.fromarray(eye(300)).save(stream, "JPEG", exif=exif)
+    content = stream.getvalue()
+    ours = limited(content, "x")
+    assert ours == sun._process_image_file(io.BytesIO(content), None, "x", target_pixels=120_000).getvalue()
+    assert to_rgb(ours, "x").size == ((300, 314) if orientation > 4 else (314, 300))
+    ours = btgraham(content, "x")
+    assert ours == retina._btgraham_processing(io.BytesIO(content), "x", 300, True).getvalue()
+
+
+COLOURS = np.mgrid[:40, :50]
+COLOURS = np.stack([COLOURS[1] * 5, COLOURS[0] * 6, COLOURS[0] * COLOURS[1] % 256, 255 - COLOURS[1]], -1)
+JPEG_OF_TENSORFLOW = "85a95741f05e93832272ada7ca2b07cc86a5779d6274e1b561d98977a7c3a676"
+"""sha256 of what TensorFlow 2.21 makes of COLOURS: ``encode_jpeg(decode_image(png)[..., :3])``."""
+
+
+def test_the_pets_that_tensorflow_datasets_encodes_anew_are_too(tmp_path: Path) -> None:
+    assert set(pet._CORRUPT_SAMPLES) == PETS_RECODED
+    colours = COLOURS.astype(np.uint8)
+    for array in (colours, colours[..., :3]):
+        ours = recoded(jpeg(array, "PNG"), "images/Egyptian_Mau_139.jpg")
+        assert hashlib.sha256(ours).hexdigest() == JPEG_OF_TENSORFLOW
+    home = tmp_path / "oxford_iiit_pet"
+    (home / "annotations").mkdir(parents=True)
+    for split in ("trainval", "test"):
+        (home / "annotations" / f"{split}.txt").write_text("Egyptian_Mau_139 12 1 5\nEgyptian_Mau_13 12 1 5\n")
+    for name in ("Egyptian_Mau_139", "Egyptian_Mau_13"):
+        save(home / "images" / f"{name}.png", colours)
+        (home / "images" / f"{name}.png").rename(home / "images" / f"{name}.jpg")
+    for listing in raw(tmp_path, get_task("pets")).values():
+        pictures = [listing.get(i).picture for i in range(2)]
+        assert hashlib.sha256(pictures[0]).hexdigest() == JPEG_OF_TENSORFLOW
+        assert pictures[1] == (home / "images" / "Egyptian_Mau_13.jpg").read_bytes()
+    with pytest.raises(DataError, match="beagle_116.jpg is not a whole image"):
+        recoded(b"", "beagle_116.jpg")
 
 
 def test_damaged_images_are_named(tmp_path: Path) -> None:

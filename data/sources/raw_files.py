@@ -15,7 +15,7 @@ from data.base import DataError
 from data.labels import VEHICLES, clevr_count, clevr_distance, kitti_distance
 from data.sources.base import Listing, file_listing, need, optional
 from data.sources.checks import faults, files_below, inside, is_junk, read_label, read_lines, read_text
-from data.sources.processing import btgraham, limited
+from data.sources.processing import btgraham, limited, recoded
 from data.vtab_table import VTAB_BY_ID
 
 Listings = dict[str, Listing]
@@ -63,7 +63,10 @@ def flowers102(folder: Path, task: str) -> Listings:
 
 
 def pets(folder: Path, task: str) -> Listings:
-    """``annotations/{trainval,test}.txt`` (name, class from 1, ...) over ``images/<name>.jpg``."""
+    """``annotations/{trainval,test}.txt`` (name, class from 1, ...) over ``images/<name>.jpg``.
+
+    Twelve of them are encoded anew, as tensorflow-datasets does.
+    """
     out = {}
     for split, file in (("train", "trainval"), ("test", "test")):
         named, labels = [], []
@@ -74,7 +77,7 @@ def pets(folder: Path, task: str) -> Listings:
                 name, label = line.split()[:2]
             named.append((place, f"{name}.jpg"))
             labels.append(read_label(label, VTAB_BY_ID[task].num_classes, place, first=1))
-        out[split] = file_listing(inside(folder / "images", named), labels, [key for _, key in named])
+        out[split] = file_listing(inside(folder / "images", named), labels, [key for _, key in named], recoded)
     return out
 
 
