@@ -29,6 +29,7 @@ from runner.bench.profile import measure_profile
 from runner.bench.setting import MODELS, Setting, lines
 from runner.folder import write_json
 from runner.memory import keep_freed_memory
+from runner.plots import attempt
 from runner.runtime import PRECISIONS, devices, use_tf32
 
 DATA = {"images": "1000", "size": "375x500", "repeats": "5", "json": ""}
@@ -107,7 +108,7 @@ def measure(command: str, given: dict[str, str]) -> tuple[dict[str, Any], list[s
     _check_backbone(setting, command)
     found = MEASURES[command](setting, repeats)
     if given.get("plot"):
-        plot_growth(found, Path(given["plot"]))
+        attempt(plot_growth, Path(given["plot"]), found)
     return found, growth_lines(found) if command == "growth" else lines(found)
 
 

@@ -20,7 +20,7 @@ from runner import config as cfg
 from runner.build import build, environment
 from runner.cli import main, own_number
 from runner.folder import digest, read_json, run_folder, search_folder, write_json
-from runner.plots import plot_fronts
+from runner.plots import attempt, plot_fronts
 from runner.render import to_rich, write_all
 from runner.schema import TrainConf
 from runner.searching import find
@@ -54,7 +54,7 @@ def compare(c: TrainConf, seeds: int) -> Path:
     to_rich(table)
     write_all([table], folder)
     fronts = {name: [[rows[i] for i in pareto_front(rows)] for rows in runs] for name, runs in found.items()}
-    plot_fronts(fronts, folder / "fronts.png")
+    attempt(plot_fronts, folder / "fronts.png", fronts)
     return folder
 
 

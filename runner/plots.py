@@ -5,8 +5,10 @@ Drawn through ``Figure`` rather than pyplot: no display, no global state, and no
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,12 @@ from glora.search import pareto_front
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+log = logging.getLogger("glora")
+
+# Files alone are drawn. A notebook hands a backend of its own to every command it starts, and matplotlib, which reads
+# the variable at its first import, refuses to be imported where that backend is not installed.
+os.environ["MPLBACKEND"] = "agg"
 
 # Okabe and Ito: told apart with the common kinds of colour blindness.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -25,9 +33,12 @@ DPI = 150
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure, inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def save(figure: Figure, path: Path | str) -> Path:
@@ -35,6 +46,15 @@ def save(figure: Figure, path: Path | str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI, format="png")
     return path
+
+
+def attempt(draw: Callable[..., Path], path: Path, *args: Any) -> list[Path]:
+    """``draw(*args, path=path)`` as a list of one; a picture that fails is a warning, since its numbers are kept."""
+    try:
+        return [draw(*args, path=path)]
+    except Exception as error:  # whatever matplotlib, a font or the disk raises
+        log.warning("no picture %s (%s: %s)", path, type(error).__name__, error)
+        return []
 
 
 def tidy(axes: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from glora.search import Space
 from runner.config import ConfigError
 from runner.costs import cost_table
 from runner.folder import read_json, read_subnet
-from runner.plots import plot_options, plot_params_by_type, plot_search, plot_training
+from runner.plots import attempt, plot_options, plot_params_by_type, plot_search, plot_training
 from runner.plots_few_shot import plot_few_shot
 from runner.render import to_rich, write_all
 from runner.tables import Table, build_tables, search_table
@@ -48,15 +49,15 @@ def show(records: list[dict[str, Any]], folder: Path) -> list[Path]:
     for table in made:
         to_rich(table)
     curves = few_shot_curves([r for r in records if r["suite"] == "few_shot"])
-    return write_all(made, folder) + ([plot_few_shot(curves, folder / "few_shot.png")] if curves else [])
+    return write_all(made, folder) + (attempt(plot_few_shot, folder / "few_shot.png", curves) if curves else [])
 
 
 def draw_training(run: Path) -> list[Path]:
     """Training curves of every phase of a run, into <run>/plots."""
-    return [
-        plot_training(read_json(path)["rows"], run / "plots" / f"{path.stem}.png")
-        for path in sorted(run.glob("train_*.json"))
-    ]
+    drawn: list[Path] = []
+    for path in sorted(run.glob("train_*.json")):
+        drawn += attempt(plot_training, run / "plots" / f"{path.stem}.png", read_json(path)["rows"])
+    return drawn
 
 
 def draw_search(folder: Path, space: Space, name: str) -> list[Path]:
@@ -66,8 +67,9 @@ def draw_search(folder: Path, space: Space, name: str) -> list[Path]:
     winner = next(i for i, row in enumerate(rows) if space.decode(row) == best)
     choices, sizes = space.choices(best), space.sizes(best)
     plots = folder / "plots"
+    candidates = partial(plot_search, title=f"{name} search, {len(rows)} candidates")
     return [
-        plot_search(rows, winner, plots / "candidates.png", f"{name} search, {len(rows)} candidates"),
-        plot_options(list(choices), list(choices.values()), plots / "options.png"),
-        plot_params_by_type(list(sizes), list(sizes.values()), plots / "params_by_type.png"),
+        *attempt(candidates, plots / "candidates.png", rows, winner),
+        *attempt(plot_options, plots / "options.png", list(choices), list(choices.values())),
+        *attempt(plot_params_by_type, plots / "params_by_type.png", list(sizes), list(sizes.values())),
     ]

@@ -1,9 +1,16 @@
 """Figures: files that open at a readable size, data in the right places, and clear errors on nothing to draw."""
 
+import logging
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from commands import ROOT
 from PIL import Image
 
+from runner.folder import write_json
 from runner.plots import (
     params_by_type,
     pareto_front,
@@ -12,6 +19,7 @@ from runner.plots import (
     plot_search,
     plot_training,
 )
+from runner.report import draw_training
 
 LAYERS = [f"blocks.{b}.{name}" for b in range(12) for name in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")]
 EPOCHS = [{"epoch": e, "loss": 2 / (e + 1), "lr": 1e-3, "val/largest": 0.5 + 0.004 * e} for e in range(30)]
@@ -98,3 +106,24 @@ def test_parameters_by_layer_type(tmp_path):
         plot_params_by_type(names, [1], tmp_path / "x.png")
     with pytest.raises(ValueError, match="no layers"):
         plot_params_by_type([], [], tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "tkagg", "no such backend"])
+def test_agg_draws_whatever_the_environment_names(tmp_path, backend):
+    """A fresh interpreter: matplotlib reads the variable once, at its first import."""
+    script = "from runner.plots import plot_training; plot_training([{'epoch': 0, 'loss': 1.0}], 'loss.png')"
+    environment = {**os.environ, "MPLBACKEND": backend, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pixels(tmp_path / "loss.png")
+
+
+def test_a_picture_that_fails_is_a_warning_and_the_others_are_drawn(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("glora"), "propagate", True)
+    write_json(tmp_path / "train_train800.json", {"rows": [{"epoch": 0}]})  # nothing to draw
+    write_json(tmp_path / "train_train800val200.json", {"rows": EPOCHS})
+    (drawn,) = draw_training(tmp_path)
+    assert drawn.name == "train_train800val200.png"
+    pixels(drawn)
+    assert "no picture" in caplog.text and "train_train800.png (ValueError: no metrics" in caplog.text

@@ -16,6 +16,7 @@ import random
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from runner.build import Preprocess, TrainingSet, environment, load_trained, spl
 from runner.cli import main, own_number
 from runner.config import REFERENCE, ConfigError
 from runner.folder import locked, read_json, run_folder, write_json
-from runner.plots import new_figure, save, tidy
+from runner.plots import attempt, new_figure, save, tidy
 from runner.progress import Progress, log_file
 from runner.schema import TrainConf
 from runner.training import Job
@@ -110,7 +111,7 @@ def correlate(c: TrainConf, count: int, epochs: int) -> Path:
         }
         write_json(path, record)
         log.info("%s", summary(record))
-        plot(record, folder / "rank_correlation.png", f"{title}, {c.backbone.name}")
+        attempt(partial(plot, title=f"{title}, {c.backbone.name}"), folder / "rank_correlation.png", record)
     return folder
 
 
