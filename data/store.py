@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import torch
@@ -36,18 +36,40 @@ FLAT = 8
 """An image whose every channel spans fewer of the 256 levels than this (3 %) shows nothing."""
 
 
+_without_locks: set[int] = set()
+"""The devices (st_dev) of the file systems that were warned of."""
+
+
+def take_lock(stream: IO[Any], folder: Path, wait: bool = False) -> bool:
+    """Lock the open file for as long as it is open; False where another process has it and ``wait`` is not set.
+
+    The lock is the kernel's: it goes with the process, so a killed one blocks nobody. Where the file system of
+    ``folder`` knows no locks (Lustre without its flock option, some network mounts), True after one warning: a file
+    that marks the folder as taken would stay behind a killed process, and block the folder.
+    """
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        device = os.fstat(stream.fileno()).st_dev
+        if device not in _without_locks:
+            _without_locks.add(device)
+            log.warning(
+                "the file system of %s has no locks (%s): two processes in one folder are not kept apart there",
+                folder,
+                error.strerror,
+            )
+    return True
+
+
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Hold the right to make ``path``, waiting for another process that has it.
-
-    The lock is the kernel's: it goes with the process, so a killed one blocks nobody.
-    """
+    """Hold the right to make ``path``, waiting for another process that has it."""
     with path.with_name(f"{path.name}.lock").open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not take_lock(stream, path.parent):
             log.warning("%s is being made by another process; waiting for it", path)
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            take_lock(stream, path.parent, wait=True)
         yield
 
 

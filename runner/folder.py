@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from data.store import take_lock
 from glora.search import Member, Space
 from runner.config import ConfigError, identity, is_shots, output_root, search_limit, task
 from runner.grid import place
@@ -143,9 +143,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process.
-
-    The lock is the kernel's: it goes with the process, so a killed run never blocks its folder.
+    """Hold the folder for this process, as `take_lock` does: a killed run never blocks its folder.
 
     Raises:
         ConfigError: if a living process holds it, or it cannot be written.
@@ -156,12 +154,10 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written ({error.strerror}); set output_root=") from error
     with lock as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not take_lock(stream, folder):
             stream.seek(0)
             owner = stream.read().strip() or "another process"
-            raise ConfigError(f"{folder} is in use by {owner}; wait for it or change a word such as seed=1") from None
+            raise ConfigError(f"{folder} is in use by {owner}; wait for it or change a word such as seed=1")
         stream.truncate(0)
         stream.write(f"process {os.getpid()}")
         stream.flush()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import logging
 import os
 import resource
 import subprocess
@@ -16,6 +19,7 @@ from vtab_raw import write_noah
 from data import DataError
 from data.base import usable_cpus
 from data.store import read_split, write_split
+from runner.folder import locked
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -64,6 +68,26 @@ def test_a_killed_maker_holds_up_nobody(tmp_path: Path) -> None:
     out, err = second.communicate(timeout=60)
     assert out.splitlines()[-1] == "True" and "waiting" not in err
     assert len(read_split(path, "").labels) == 3 and not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    def flock(stream: object, operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr("data.store._without_locks", set())
+    monkeypatch.setattr(logging.getLogger("glora"), "propagate", True)
+    info = {"source": "raw", "codec": "raw", "resize": "bicubic"}
+    black = np.zeros((3, 8, 8), np.uint8)
+    for _ in range(2):
+        with locked(tmp_path / "run"):
+            assert (tmp_path / "run" / ".lock").read_text() == f"process {os.getpid()}"
+    assert write_split(tmp_path / "a.safetensors", 2, 8, lambda i: (black, i), info, 2)
+    (warning,) = caplog.messages  # once, however many folders lie on it
+    assert os.strerror(code) in warning and "are not kept apart" in warning and str(tmp_path / "run") in warning
 
 
 def test_without_the_calls_of_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
