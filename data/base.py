@@ -114,6 +114,16 @@ def user_path(given: str | Path, key: str) -> Path:
 
 
 def default_data_root() -> Path:
-    """Where data lives unless told otherwise: ``$GLORA_DATA`` when set and not empty, else ``~/.cache/glora``."""
+    """Where data lives unless told otherwise: ``$GLORA_DATA`` when set and not empty, else ``~/.cache/glora``.
+
+    Raises DataError where there is neither.
+    """
     given = os.environ.get("GLORA_DATA", "").strip()
-    return Path(given).expanduser() if given else Path.home() / ".cache" / "glora"
+    if given:
+        return user_path(given, "GLORA_DATA")
+    try:
+        return user_path("~", "data_root") / ".cache" / "glora"
+    except DataError as error:
+        raise DataError(
+            "this user has no home folder to keep data in; set GLORA_DATA=/path or add data_root=/path"
+        ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.base import STORED_SPLITS, DataError, Split, TaskInfo, joined, parts_of
+from data.base import STORED_SPLITS, DataError, Split, TaskInfo, joined, parts_of, user_path
 from data.build import split_path, variant
 from data.cache import load_mini
 from data.images import CODECS, RESIZES
@@ -36,7 +36,7 @@ def load_split(
             raise DataError(f"unknown {name} '{value}'; choose one of {', '.join(allowed)}")
     if source is not None and source not in VTAB_SOURCES:
         raise DataError(f"unknown source '{source}'; a VTAB task's images come from {', '.join(VTAB_SOURCES)}")
-    root = Path(data_root).expanduser()
+    root = user_path(data_root, "data_root")
     if task.id in SHOT_ROWS:
         raise DataError(f"dataset {task.id} has a training list per number of shots and list seed: use load_shots")
     if task.suite != "mini":

@@ -49,10 +49,10 @@ def resolve_mode(mode: str) -> str:
 def _netrc_has_key() -> bool:
     host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
     named = os.environ.get("NETRC")
-    for path in [Path(named)] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]:
+    for path in [named] if named else ["~/.netrc", "~/_netrc"]:
         try:
             # hosts rather than authenticators(): a "default" entry is no W&B key
-            if host in netrc.netrc(str(path)).hosts:
+            if host in netrc.netrc(os.path.expanduser(path)).hosts:  # without a home folder, a file that is not there
                 return True
         except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
             continue

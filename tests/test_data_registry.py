@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -152,6 +155,34 @@ def test_default_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_data_root() == Path.home() / "elsewhere"
     monkeypatch.setenv("GLORA_DATA", "")
     assert default_data_root() == Path.home() / ".cache" / "glora"
+
+
+HOMELESS = """
+import os, pwd, runpy, sys
+os.environ.pop("HOME", None)
+def nobody(uid): raise KeyError(uid)
+pwd.getpwuid = nobody
+sys.argv = sys.argv[1:]
+sys.path.insert(0, "")
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("command", "status"), [("prepare.py", 1), ("train.py dataset=digits trainer=mini", 2)])
+def test_a_user_without_a_home_is_asked_for_a_place(tmp_path: Path, command: str, status: int) -> None:
+    """As in a container that runs under a user id without an account."""
+    environment = {k: v for k, v in os.environ.items() if k != "GLORA_DATA"}
+    words = [sys.executable, "-c", HOMELESS, *command.split()]
+    if command != "prepare.py":
+        words.append(f"output_root={tmp_path}")
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == status and "set GLORA_DATA=/path or add data_root=/path" in line
+
+
+def test_a_home_that_is_not_known_is_one_clear_error() -> None:
+    with pytest.raises(DataError, match="~no-such-user/data: no home folder is known for ~no-such-user; write the who"):
+        load_split("digits", "test", data_root="~no-such-user/data")
 
 
 def test_prepare_makes_mini_and_shows_status(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import pwd
 import shlex
 import struct
 import sys
@@ -242,3 +243,12 @@ def test_auto_goes_online_only_where_a_key_is_configured(no_account, monkeypatch
     assert resolve_mode("offline") == "offline"
     with pytest.raises(ValueError, match="'on' is not one of"):
         resolve_mode("on")
+
+
+def test_a_user_without_a_home_has_no_key(monkeypatch):
+    def nobody(uid):
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    assert resolve_mode("auto") == "offline"
