@@ -30,6 +30,7 @@ from runner.bench.setting import MODELS, Setting, lines
 from runner.folder import write_json
 from runner.memory import keep_freed_memory
 from runner.plots import attempt
+from runner.progress import print_anything
 from runner.runtime import PRECISIONS, devices, use_tf32
 
 DATA = {"images": "1000", "size": "375x500", "repeats": "5", "json": ""}
@@ -114,6 +115,7 @@ def measure(command: str, given: dict[str, str]) -> tuple[dict[str, Any], list[s
 
 def main(words: list[str]) -> int:
     """Run the command line; returns the exit status."""
+    print_anything()
     if words in (["help"], ["-h"], ["--help"]):
         print((__doc__ or "").strip())
         return 0

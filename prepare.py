@@ -38,6 +38,7 @@ from data.sources.tfds_build import build_copy
 from data.status import mini_line, status_lines, vtab_instructions
 from data.vtab_table import VTAB_SOURCES
 from runner.ending import quiet_end
+from runner.progress import print_anything
 
 EXAMPLES = {"dataset": "dataset=digits", "sweep": "sweep=mini", "data_root": "data_root=/my/data",
             "source": "source=noah", "source_root": "source_root=/my/vtab-1k", "codec": "codec=jpeg75",
@@ -203,6 +204,7 @@ def prepare_shots(row: ShotRow, data_root: Path, words: dict[str, str]) -> bool:
 
 def main(words: list[str]) -> int:
     """Run the command line; returns the exit status."""
+    print_anything()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     if words in (["help"], ["-h"], ["--help"]):
         print((__doc__ or "").strip())

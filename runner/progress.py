@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import logging
 import sys
 from collections.abc import Iterator
@@ -13,6 +15,32 @@ from runner.ending import drop_output
 
 LOGGER = logging.getLogger("glora")
 FORMAT = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
+
+
+ASCII = {"±": "+-"}
+"""What stands for the characters of our own words where an output cannot show them."""
+
+
+def _spell(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    text = "".join(ASCII.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lacking)
+    return text, error.end
+
+
+codecs.register_error("glora.spell", _spell)
+
+
+def spelled(text: str, encoding: str) -> str:
+    """The text with what the encoding lacks spelled in characters that it has."""
+    return text.encode(encoding, "glora.spell").decode(encoding)
+
+
+def print_anything() -> None:
+    """Let the output of this process take every text, in a terminal that is not UTF-8 (LC_ALL=C, Windows) too."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's or a test's own stream takes any text
+            stream.reconfigure(errors="glora.spell")
 
 
 class _Lines(logging.StreamHandler[TextIO]):
@@ -27,6 +55,7 @@ class _Lines(logging.StreamHandler[TextIO]):
 
 def to_terminal() -> None:
     """Send the log to standard output: through rich on a terminal, as plain lines in a pipe or file."""
+    print_anything()
     handler: logging.Handler
     if sys.stdout.isatty():
         from rich.logging import RichHandler
@@ -44,7 +73,7 @@ def to_terminal() -> None:
 def log_file(path: Path) -> Iterator[None]:
     """Append the log to `path` as well, for the time of one stage."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path)
+    handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(FORMAT)
     LOGGER.addHandler(handler)
     try:

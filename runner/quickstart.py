@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from data import DataError, user_path
+from runner.progress import print_anything
 
 TASKS = ("digits", "shapes_location")
 WORDS = ("backbone=vit_micro", "trainer=mini", "trainer.epochs=25", "search=mini", "search.generations=3")
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def main(more: list[str]) -> int:
     """Run the commands one by one, showing each; returns the exit status of the first that fails, else 0."""
+    print_anything()
     began = time.time()
     given = dict(word.partition("=")[::2] for word in more)
     try:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.progress import spelled
 from runner.tables import Table
 
 if TYPE_CHECKING:
@@ -21,7 +22,12 @@ def to_rich(table: Table, console: Console | None = None) -> None:
     from rich.text import Text
 
     console = console or Console()
-    widths = [max(map(len, column)) + 3 for column in zip(table.header, *table.rows, strict=True)]
+
+    def shown(text: str) -> str:  # here rather than when it is written, so that columns stay aligned
+        return spelled(text, console.encoding)
+
+    header, *rows = ([shown(cell) for cell in line] for line in (table.header, *table.rows))
+    widths = [max(map(len, column)) + 3 for column in zip(header, *rows, strict=True)]
     blocks: list[list[int]] = [[]]
     for index in range(1, len(widths)):
         if blocks[-1] and 1 + widths[0] + sum(widths[i] for i in blocks[-1]) + widths[index] > console.width:
@@ -29,14 +35,14 @@ def to_rich(table: Table, console: Console | None = None) -> None:
         blocks[-1].append(index)
     for number, block in enumerate(blocks):
         title = table.title if number == 0 else None
-        grid = RichTable(title=Text(title) if title else None, title_justify="left")
+        grid = RichTable(title=Text(shown(title)) if title else None, title_justify="left")
         for index in [0, *block]:
-            grid.add_column(Text(table.header[index]), justify="right" if index else "left", no_wrap=True)
-        for row in table.rows:
+            grid.add_column(Text(header[index]), justify="right" if index else "left", no_wrap=True)
+        for row in rows:
             grid.add_row(*(Text(row[index]) for index in [0, *block]))  # Text: a label may hold [brackets]
         console.print(grid)
     for note in table.notes:
-        console.print(Text(f"Note: {note}"))
+        console.print(Text(shown(f"Note: {note}")))
 
 
 def to_markdown(table: Table) -> str:

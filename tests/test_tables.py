@@ -2,10 +2,15 @@
 
 import csv
 import io
+import os
+import subprocess
+import sys
 
 import pytest
+from commands import ROOT
 
 from runner.costs import cost_table
+from runner.folder import write_json
 from runner.published import TABLE1, TABLE5, VTAB_ORDER
 from runner.render import to_csv, to_latex, to_markdown, to_rich
 from runner.render import write_all as write_tables
@@ -187,6 +192,23 @@ def test_the_printed_table_loses_no_cell_on_a_narrow_console():
     assert all(name in printed for name in table.header) and "37.0" in printed
     to_rich(NASTY, Console(file=out, width=80))
     assert "[red]y" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}]
+)
+def test_a_terminal_that_is_not_utf_8_shows_every_table(tmp_path, settings):
+    for seed, test in ((0, 0.6), (1, 0.7)):
+        write_json(tmp_path / str(seed) / "result.json", record(seed=seed, test=test))
+    command = [sys.executable, "evaluate.py", f"output_root={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **settings}, capture_output=True)
+    printed = done.stdout.decode("ascii")
+    assert done.returncode == 0 and not done.stderr
+    assert "65.0 +- 7.1" in printed and "mean +- sample sd" in printed
+    (cells,) = [line for line in printed.splitlines() if "65.0 +- 7.1" in line]
+    (header,) = [line for line in printed.splitlines() if "Digits (UCI)" in line]
+    assert [i for i, c in enumerate(cells) if c == "|"] == [i for i, c in enumerate(header) if c == "|"]
+    assert "65.0 ± 7.1" in (tmp_path / "tables" / "table.md").read_text(encoding="utf-8")
 
 
 def test_recipes_and_searches_of_one_method_are_rows_of_their_own_and_named():
