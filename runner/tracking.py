@@ -79,6 +79,10 @@ def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
+def _without_step(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key != "step"}
+
+
 def _write_atomically(path: Path, write: Callable[[Any], None]) -> None:
     """A crash while writing leaves the former file."""
     temporary = path.with_name(path.name + ".tmp")
@@ -96,7 +100,9 @@ class Tracker:
 
     ``mode`` is auto, online, offline or disabled (see ``resolve_mode``; files are written in each). ``run_id`` defaults
     to ``run_id_for(folder, job_type)``, so that a resumed run continues the same W&B run. ``echo`` prints the one line
-    that tells how to upload an offline run. Raises OSError when the folder cannot be written.
+    that tells how to upload an offline run. What earlier processes wrote to ``metrics.jsonl`` is sent again to a W&B
+    run that lacks it: an offline one, which begins empty, or an online one whose last steps were lost with a killed
+    process. Raises OSError when the folder cannot be written.
     """
 
     def __init__(
@@ -121,7 +127,8 @@ class Tracker:
         self._columns: list[str] = []
         self._step: int | None = None
         self._run: Any = None
-        self._rewrite(read_metrics(self.jsonl))
+        self._unsent = read_metrics(self.jsonl)
+        self._rewrite(self._unsent)
         if self.mode != "disabled":
             options = {"project": project, "name": name, "group": group, "job_type": job_type or None,
                        "config": json.loads(json.dumps(dict(config or {}), default=_plain))}  # fmt: skip
@@ -149,7 +156,9 @@ class Tracker:
 
         self._run = self._guard("start", start, seconds)
         if self._run is not None and self.mode == "offline":
-            echo(f"W&B is offline; to upload this run: wandb sync {shlex.quote(str(self._run.settings.sync_dir))}")
+            whole = ", from its first record on" if self._unsent else ""
+            folder = shlex.quote(str(self._run.settings.sync_dir))
+            echo(f"W&B is offline; to upload this run{whole}: wandb sync {folder}")
 
     def _guard(self, what: str, action: Callable[[], Any], seconds: float | None = None) -> Any:
         """The result of ``action``, or None after one warning and the end of W&B logging if it fails or takes longer.
@@ -178,6 +187,22 @@ class Tracker:
         logger.warning("W&B %s failed (%s); this run goes on without it, metrics are in %s", what, reason, self.jsonl)
         return None
 
+    def _send(self, what: str, action: Callable[[], Any]) -> None:
+        """Hand W&B something after what earlier processes logged, unless it has ended."""
+        if self._run is None:
+            return
+        unsent, self._unsent = self._unsent, []
+
+        def send_earlier() -> bool:
+            for record in sorted((r for r in unsent if "step" in r), key=lambda r: r["step"]):
+                if record["step"] >= self._run.starting_step:  # it takes no step that it has
+                    self._run.log(_without_step(record), step=record["step"])
+                    self._step = record["step"]
+            return True
+
+        if (not unsent or self._guard("log", send_earlier)) and self._run is not None:
+            self._guard(what, lambda: action() or True)
+
     def _rewrite(self, records: list[dict[str, Any]]) -> None:
         """Replace both files with ``records`` (also what mends a torn last line). Makes none where there is nothing."""
         self._columns = list(dict.fromkeys(key for record in records for key in record))
@@ -201,36 +226,32 @@ class Tracker:
         else:
             with self.csv.open("a", encoding="utf-8", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerow([record.get(c, "") for c in self._columns])
+        self._send("log", lambda: self._run.log(_without_step(record), step=step))
         self._step = step
-        if self._run is not None:
-            sent = {key: value for key, value in record.items() if key != "step"}
-            self._guard("log", lambda: self._run.log(sent, step=step) or True)
 
     def truncate_after(self, epoch: int, key: str = "epoch") -> None:
         """Drop the records whose ``key`` is ``epoch`` or later, which a run resumed at ``epoch`` logs again.
 
-        Records without ``key`` stay. W&B itself ignores a step it already has.
+        Records without ``key`` stay. W&B itself ignores a step it already has. To be called before anything is logged.
         """
-        records = read_metrics(self.jsonl)
-        self._rewrite([record for record in records if key not in record or record[key] < epoch])
+        kept = [record for record in read_metrics(self.jsonl) if key not in record or record[key] < epoch]
+        self._rewrite(kept)
+        self._unsent = [record for record in self._unsent if record in kept]
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Write ``tables/<name>.csv`` ("/" in the name becomes "_") and send it to W&B as a table."""
         path = self.folder / "tables" / f"{name.replace('/', '_')}.csv"
         path.parent.mkdir(exist_ok=True)
         _write_csv(path, columns, rows)
-        if self._run is None:
-            return
 
-        def send() -> bool:
+        def send() -> None:
             import wandb
 
             table = wandb.Table(columns=list(columns), data=[list(row) for row in rows], allow_mixed_types=True)
             # At the last step: without one, wandb would advance its counter and drop the next log of that step.
             self._run.log({name: table}, step=self._step, commit=False if self._step is None else None)
-            return True
 
-        self._guard("table", send)
+        self._send("table", send)
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Merge ``values`` into ``summary.json`` and into the summary of the W&B run."""
@@ -241,11 +262,11 @@ class Tracker:
             merged = {}
         merged = json.loads(json.dumps({**merged, **values}, default=_plain))
         _write_atomically(path, lambda file: json.dump(merged, file, indent=2))
-        if self._run is not None:
-            self._guard("summary", lambda: self._run.summary.update({key: merged[key] for key in values}) or True)
+        self._send("summary", lambda: self._run.summary.update({key: merged[key] for key in values}))
 
     def finish(self, failed: bool = False, seconds: float = FINISH_SECONDS) -> None:
         """End the W&B run, waiting ``seconds`` at most for its upload; later calls do nothing."""
+        self._send("log", lambda: None)
         run, self._run = self._run, None
         if run is not None:
             self._guard("finish", lambda: run.finish(exit_code=int(failed)) or True, seconds)

@@ -3,9 +3,12 @@
 import csv
 import json
 import logging
+import os
 import pwd
 import shlex
+import signal
 import struct
+import subprocess
 import sys
 import time
 import types
@@ -14,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import ROOT
 
 from runner.tracking import Tracker, read_metrics, resolve_mode, run_id_for
 
@@ -180,6 +184,64 @@ def test_two_runs_at_once_and_a_restart_keep_their_ids(tmp_path):
     with Tracker(tmp_path / "a", mode="offline", echo=lambda line: None) as again:
         assert again.run_id == first.run_id
     assert run_id_for(tmp_path / "a", "train") != run_id_for(tmp_path / "a", "search")
+
+
+STAGE = """
+import os, signal, sys, time
+from runner.tracking import Tracker
+with Tracker(sys.argv[1], mode="offline") as tracker:
+    tracker.truncate_after(int(sys.argv[2]))
+    for epoch in range(int(sys.argv[2]), int(sys.argv[3])):
+        tracker.log({"epoch": epoch, "loss": epoch / 2}, step=epoch)
+    if sys.argv[4:] == ["killed"]:
+        time.sleep(1)  # W&B names its folders by the second
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_offline_run_is_uploaded_whole_by_the_last_printed_command(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"} | {"PYTHONPATH": str(ROOT)}
+
+    def stage(*words):
+        command = [sys.executable, "-c", STAGE, str(tmp_path), *words]
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    assert stage("0", "5", "killed").returncode == -signal.SIGKILL
+    done = stage("3", "7")  # what it had last saved is from before it was killed
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if "wandb sync" in line]
+    assert "from its first record on" in line
+    (file,) = Path(shlex.split(line)[-1]).glob("*.wandb")
+    assert len(offline_files(tmp_path)) == 2
+    assert [(r["_step"], r["epoch"], r["loss"]) for r in history(file)[1]] == [(e, e, e / 2) for e in range(7)]
+    assert [r["epoch"] for r in read_metrics(tmp_path / "metrics.jsonl")] == list(range(7))
+
+
+def test_a_resumed_run_is_sent_the_steps_that_it_lacks(tmp_path, monkeypatch):
+    """Offline runs begin empty; an online one, made up here, goes on after the last step that reached it."""
+    sent = []
+
+    class Run:
+        starting_step = 2
+
+        def log(self, values, step):
+            sent.append((step, values))
+
+        def finish(self, exit_code):
+            pass
+
+    with Tracker(tmp_path, mode="disabled") as tracker:
+        for epoch in range(5):
+            tracker.log({"epoch": epoch, "loss": 1.0}, step=epoch)
+    fake_wandb(monkeypatch, lambda **options: Run())
+    with Tracker(tmp_path, mode="online") as tracker:
+        tracker.truncate_after(4)
+        tracker.log({"epoch": 4, "loss": 2.0}, step=4)
+    assert sent == [(2, {"epoch": 2, "loss": 1.0}), (3, {"epoch": 3, "loss": 1.0}), (4, {"epoch": 4, "loss": 2.0})]
+    sent.clear()
+    with Tracker(tmp_path, mode="online"):
+        pass
+    assert [step for step, _ in sent] == [2, 3, 4]
 
 
 def fake_wandb(monkeypatch, init):
