@@ -97,8 +97,8 @@ def _turn(image: Image.Image, name: str) -> Image.Transpose | None:
 
 
 def _unclear(name: str, what: str) -> DataError:
-    return DataError(f"{name} has {what}, so that its brightness is unclear. Write it as 8-bit image, scaled as all "
-                     "others of the data set: 12-bit values // 16, 16-bit values // 256")  # fmt: skip
+    return DataError(f"{name} has {what}, so that its brightness is unclear. Write it as 8-bit image, all of the data "
+                     "set with one scale: values to 255 as they are, 12 bits // 16, 16 bits // 256")  # fmt: skip
 
 
 def _eight_bits(image: Image.Image, rawmode: str, name: str) -> Image.Image:

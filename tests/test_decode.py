@@ -73,7 +73,7 @@ def test_deep_greys_are_scaled_where_their_range_is_clear() -> None:
      (np.full((4, 4), np.nan, np.float32), "from nan to nan")],
 )  # fmt: skip
 def test_greys_of_unclear_range_are_refused_with_what_to_do(values: np.ndarray, said: str) -> None:
-    with pytest.raises(DataError, match=rf"^x has .*{said}.*Write it as 8-bit image.*12-bit values // 16"):
+    with pytest.raises(DataError, match=rf"^x has .*{said}.*Write it as 8-bit image.*12 bits // 16"):
         grey(values)
 
 
