@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from glora.conv import GLoRAConv2d
 from glora.linear import GLoRALinear
@@ -41,8 +41,8 @@ def export_peft(method: Method, folder: Path) -> Path:
         instead = "; take the merged model: export=merged" if method.mergeable else ", and it has no merged form either"
         raise ValueError(f"HF PEFT has no format for method={method.name}, only for lora and glora{instead}")
     if method.head is not None:
-        name = next(n for n, m in method.model.named_modules() if m is method.head)
-        config["modules_to_save"] = [name]
+        heads = list(method.head) if isinstance(method.head, nn.ModuleList) else [method.head]
+        config["modules_to_save"] = [n for n, m in method.model.named_modules() if any(m is head for head in heads)]
         tensors |= {n: p.detach() for n, p in method.head_parameters().items()}
     state = {PREFIX + n: t.detach().to("cpu", torch.float32).clone(memory_format=torch.contiguous_format)
              for n, t in tensors.items()}  # fmt: skip

@@ -9,9 +9,14 @@ from torch import Tensor, nn
 
 
 def find_classifier(model: nn.Module) -> nn.Module | None:
-    """The classifier as the model itself names it (timm's `get_classifier`), or None if it names none."""
+    """The classifier as the model itself names it (timm's `get_classifier`), or None if it names none.
+
+    A model with several heads (a distilled ViT's `head` and `head_dist`) gives them as one `nn.ModuleList`, a holder
+    that cannot be called.
+    """
     getter = getattr(model, "get_classifier", None)
-    return getter() if callable(getter) else None
+    found = getter() if callable(getter) else None
+    return nn.ModuleList(found) if isinstance(found, (tuple, list)) else found
 
 
 def parameters_of(model: nn.Module, part: nn.Module | None) -> dict[str, nn.Parameter]:

@@ -86,13 +86,15 @@ def probe_features(c: TrainConf, probe: Linear, images: Tensor, content_hash: st
 class Job:
     """One phase's training, seen uniformly: what runs, on which input, and how it is evaluated.
 
-    A linear probe runs on features computed once, since its backbone never changes, unless images are augmented;
-    everything else runs on images.
+    A linear probe runs on features computed once, since its backbone never changes, unless images are augmented or
+    the model's logits are not those of one classifier on its features; everything else runs on images.
     """
 
     def __init__(self, c: TrainConf, data: TrainingSet) -> None:
         self.method, self.prep, self.searched = build(c), Preprocess(c), cfg.searched(c)
-        self.probe = self.method if isinstance(self.method, Linear) and isinstance(data.images, Tensor) else None
+        self.probe = None
+        if isinstance(self.method, Linear) and isinstance(data.images, Tensor):
+            self.probe = self.method if self.method.reads_features(self.prep(data.images[:2])) else None
         self.cached = self.probe is not None
         self.plan = plan(c, device_of(c))
         self.labels = data.labels
@@ -159,7 +161,7 @@ def train_point(c: TrainConf, folder: Path) -> dict[str, Any]:
     method, val, prep = load_trained(c, folder, final=False), split(c, "val200"), Preprocess(c)
     if isinstance(method, Searched) and cfg.searched(c):
         found = subnet_accuracies(method, val.images, val.labels, prep)
-    elif isinstance(method, Linear):
+    elif isinstance(method, Linear) and method.reads_features(prep(val.images[:2])):
         assert method.head is not None
         seen = probe_features(c, method, val.images, val.content_hash, prep)
         found = {"accuracy": accuracy(method.head, seen, val.labels, nn.Identity())}

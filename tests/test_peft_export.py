@@ -46,6 +46,19 @@ def test_lora_loads_in_peft(kind, form, tmp_path):
     same_logits(trained(kind, "lora", form=form, scale=0.7), kind, tmp_path)
 
 
+def test_both_heads_of_a_distilled_model_travel(tmp_path):
+    def plain():
+        torch.manual_seed(0)
+        return timm.create_model("deit_tiny_distilled_patch16_224", num_classes=5, **SMALL["vit"][1]).eval()
+
+    method = METHODS["lora"](plain())
+    for p in method.trainable().values():
+        nn.init.normal_(p, std=0.1)
+    loaded = peft.PeftModel.from_pretrained(plain(), export_peft(method, tmp_path)).eval()
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(loaded(x), method.merge().eval()(x), rtol=1e-4, atol=1e-4)
+
+
 def without_bias_terms(method, subnet):
     free = [layer.bias is None for layer in method.supernet.layers.values()]
     return Subnet(tuple(LayerConfig(c.A, c.B) if f else c for c, f in zip(subnet.layers, free, strict=True)))

@@ -28,6 +28,22 @@ class Linear(Method):
         return self.head_parameters()
 
     @torch.no_grad()
+    def reads_features(self, inputs: Tensor) -> bool:
+        """Whether the classifier of `features` gives the model's logits for `inputs`, (N, 3, H, W) normalised.
+
+        Not so where there are two classifiers, or where something comes between: then only whole images can train.
+        """
+        model: Any = self.model.eval()
+        expected = model(inputs)
+        if self.head is None or isinstance(self.head, nn.ModuleList):
+            return False
+        try:
+            found = self.head(model.forward_head(model.forward_features(inputs), pre_logits=True))
+        except (RuntimeError, IndexError, TypeError, ValueError):  # a classifier that pools by itself, say
+            return False
+        return found.shape == expected.shape and bool(torch.allclose(found, expected, rtol=1e-3, atol=1e-4))
+
+    @torch.no_grad()
     def features(self, images: Tensor, prepare: Callable[[Tensor], Tensor], batch: int = 256) -> Tensor:
         """What the classifier sees, (N, width) float32, in eval mode; uint8 images (N, 3, H, W) in."""
         model: Any = self.model.eval()
