@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from glora.schedule import SCHEDULES, cosine_lr
 
@@ -179,6 +180,10 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.model.train(not self.eval_backbone)
+        for module in self.model.modules():
+            # Running statistics are no parameters: what training made of them would not be saved with what it trained.
+            if isinstance(module, _NormBase):
+                module.eval()
         # Read once at the end: a look at every step would make the host wait for the device.
         losses: list[Tensor] = []
         hits: list[Tensor] = []

@@ -275,3 +275,21 @@ def test_a_bfloat16_run_follows_the_float32_one():
         losses.append([trainer.train_epoch(*images())["loss"] for _ in range(10)])
         assert {p.grad.dtype for p in trainer.parameters.values()} == {torch.float32}
     assert losses[1] != losses[0] and losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+def test_a_model_with_batch_norm_computes_the_same_after_training_as_when_its_tensors_are_loaded():
+    def fresh():
+        torch.manual_seed(0)
+        return Supernet(timm.create_model("test_resnet", num_classes=4), [2], convs=True)
+
+    supernet, recipe = fresh(), Recipe(lr=5e-3, epochs=2, warmup_epochs=1, batch_size=16)
+    normalize = Normalizer((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    trainer = Trainer(supernet.model, supernet.trainable(), recipe, normalize, 7, supernet.sample)
+    for _ in range(2):
+        trainer.train_epoch(*images())
+    other = fresh()
+    other.load_state_dict(supernet.state_dict())
+    for either in (supernet, other):
+        either.set(either.space.largest)
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(supernet.model.eval()(x), other.model.eval()(x))
