@@ -50,6 +50,12 @@ def call_every_linear(model: nn.Module) -> list[str]:
     return list(found)
 
 
+def added_to_in_place(model: nn.Module) -> list[str]:
+    """Names of the linear layers whose output timm's NaFlexViT adds its position embeddings to in place."""
+    parts = {n: m for n, m in model.named_modules() if type(m).__name__ == "NaFlexEmbeds"}
+    return [f"{name}.proj" for name, part in parts.items() if isinstance(part.proj, nn.Linear)]
+
+
 @dataclass(frozen=True)
 class Block:
     """One pre-norm transformer block: its dotted name, its module and its width (channels of the residual stream)."""

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glora.attach import call_every_linear, replace_module
+from glora.attach import added_to_in_place, call_every_linear, replace_module
 from glora.conv import GLoRAConv2d
 from glora.fold import fold_gained_biases
 from glora.gates import gate_table, gates_length
@@ -98,7 +98,7 @@ class Supernet:
         specs = (LayerSpec(n, m.weight[0].numel(), len(m.weight), m.bias is not None) for n, m in targets)
         self.space = SearchSpace(tuple(specs), ranks, tensors)
         # Backward reads the output of an adapted layer, so nothing behind it may overwrite it.
-        overwritten = call_every_linear(model)
+        overwritten = {*call_every_linear(model), *added_to_in_place(model)}
         activation: Any
         for activation in model.modules():
             if getattr(activation, "inplace", False):
