@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
-import re
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
-import numpy as np
 import timm
 import torch
-from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
+from glora.conversion import load_npz, one_line, with_state
 from glora.state import find_classifier, parameters_of
 
 WEIGHTS_FILE = "model.safetensors"
@@ -28,6 +26,7 @@ NORMALIZATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, 
     "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
+"""Mean and standard deviation per channel, of images from 0 to 1, by name."""
 
 
 class WeightsError(Exception):
@@ -56,11 +55,26 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def known_model(timm_name: str) -> Any:
+    """timm's own settings of the model (`PretrainedCfg`). Raises WeightsError if it knows no such model or tag."""
+    architecture, _, tag = timm_name.partition(".")
+    if not timm.is_model(architecture):
+        near = difflib.get_close_matches(architecture, timm.list_models(), 3)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise WeightsError(f"timm knows no model {timm_name!r}{hint}")
+    try:
+        return timm.models.get_pretrained_cfg(timm_name)
+    except RuntimeError as error:
+        tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
+        known = f"it knows {', '.join(tags)}" if tags else "it has none for it"
+        raise WeightsError(f"timm knows no weights {tag!r} of {architecture}; {known}") from error
+
+
 def find_weights(backbone: Backbone) -> Path | None:
     """The local weights file: the given one, the hub's cached one, or the hub's after a download; None for random.
 
     Raises:
-        WeightsError: within about 10 s if there is none and the hub cannot be reached.
+        WeightsError: if there is none and the hub does not answer within `HF_HUB_ETAG_TIMEOUT` (10 s by default).
     """
     if not backbone.pretrained:
         return None
@@ -68,7 +82,7 @@ def find_weights(backbone: Backbone) -> Path | None:
         if not backbone.weights.is_file():
             raise WeightsError(f"backbone.weights={backbone.weights} does not exist; give a .safetensors or .npz file")
         return backbone.weights
-    pinned = timm.models.get_pretrained_cfg(backbone.timm_name)
+    pinned = known_model(backbone.timm_name)
     repo = pinned.hf_hub_id if pinned is not None else None
     if not repo:
         raise WeightsError(f"timm has no weights for {backbone.timm_name}; type backbone.weights=/path/to/file or "
@@ -77,67 +91,36 @@ def find_weights(backbone: Backbone) -> Path | None:
     cached = try_to_load_from_cache(repo, WEIGHTS_FILE)
     if isinstance(cached, str):
         return Path(cached)
-    advice = (
-        f"the weights of {backbone.timm_name} are not in the local cache and could not be fetched. Download "
-        f"{WEIGHTS_FILE} of {repo} from the Hugging Face hub on a machine with a network and type "
-        f"backbone.weights=/path/to/{WEIGHTS_FILE} (backbone.pretrained=false starts from random weights)"
-    )
-    # The hub's client retries for most of a minute before it admits that there is no network; ask the socket first.
-    hub = urlparse(constants.ENDPOINT)
     try:
-        if constants.HF_HUB_OFFLINE:
-            raise OSError("HF_HUB_OFFLINE is set")
-        socket.create_connection((hub.hostname or "", hub.port or 443), timeout=5).close()
+        # A download without a network is retried for most of a minute; this question, of the same client and so
+        # through the same proxies, is asked once.
+        get_hf_file_metadata(hf_hub_url(repo, WEIGHTS_FILE), timeout=constants.HF_HUB_ETAG_TIMEOUT)
         return Path(hf_hub_download(repo, WEIGHTS_FILE))
     except Exception as error:
-        raise WeightsError(f"{advice}; the cause: {type(error).__name__}: {error}") from error
-
-
-def _misfits(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """Tensors, the classifier's aside, that only one of the two has or that differ in shape: more blocks, say."""
-    skip = parameters_of(model, find_classifier(model)).keys()
-    own = model.state_dict()
-    names = (own.keys() | state.keys()) - skip
-    return sorted(n for n in names if n not in own or n not in state or own[n].shape != state[n].shape)
-
-
-def _check_depth(model: Any, path: Path) -> None:
-    """Raises ValueError for another number of blocks: timm passes over those that only the .npz file has."""
-    with np.load(path) as file:
-        blocks = {match[1] for match in map(re.compile(r".*encoderblock_(\d+)/").match, file.files) if match}
-    depth = len(getattr(model, "blocks", ()))
-    if len(blocks) != depth:
-        raise ValueError(f"it holds {len(blocks)} blocks, the model has {depth}; leave backbone.kwargs.depth out")
+        raise WeightsError(
+            f"the weights of {backbone.timm_name} are not in the local cache and could not be fetched. Download "
+            f"{WEIGHTS_FILE} of {repo} from the Hugging Face hub on a machine with a network and type "
+            f"backbone.weights=/path/to/{WEIGHTS_FILE} (backbone.pretrained=false starts from random weights); "
+            f"the cause: {type(error).__name__}: {one_line(error)}"
+        ) from error
 
 
 def _create(backbone: Backbone, options: dict[str, Any], path: Path) -> nn.Module:
     if path.suffix not in (".npz", ".safetensors"):
         raise WeightsError(f"{path}: weights are read from .safetensors or .npz, never from a pickle; convert it first")
-    model: Any = timm.create_model(backbone.timm_name, pretrained=False, **options)
+    make = functools.partial(timm.create_model, backbone.timm_name, **options)
+    model: nn.Module = make()
     try:
         if path.suffix == ".npz":
-            _check_depth(model, path)
-            model.load_pretrained(str(path))
-            return model  # type: ignore[no-any-return]
+            load_npz(model, path)
+            return model
         state = load_file(path)
     except Exception as error:
-        raise WeightsError(f"{path} cannot be read as weights of {backbone.timm_name}: {error}") from error
-    misfits = _misfits(model, state)
-    if not misfits:
-        own = model.state_dict()
-        model.load_state_dict({k: v for k, v in state.items() if own[k].shape == v.shape}, strict=False)
-        return model  # type: ignore[no-any-return]
-    try:  # files of older layouts go through timm's own conversion
-        overlay = {"file": str(path)}
-        converted: nn.Module = timm.create_model(
-            backbone.timm_name, pretrained=True, pretrained_cfg_overlay=overlay, **options
-        )
-        return converted
-    except Exception as error:
-        raise WeightsError(
-            f"{path} does not fit {backbone.timm_name}: {len(misfits)} tensors missing, unknown or of another shape, "
-            f"first {misfits[:3]}"
-        ) from error
+        raise WeightsError(f"{path} cannot be read as weights of {backbone.timm_name}: {one_line(error)}") from error
+    try:
+        return with_state(model, state, make)
+    except ValueError as error:
+        raise WeightsError(f"{path} does not fit {backbone.timm_name}: {error}") from error
 
 
 def build_backbone(backbone: Backbone, num_classes: int, seed: int = 0) -> nn.Module:
@@ -145,14 +128,12 @@ def build_backbone(backbone: Backbone, num_classes: int, seed: int = 0) -> nn.Mo
 
     Raises:
         WeightsError: within seconds if the weights are nowhere to be found, with the override that points to a file;
-            or if timm does not know the architecture.
+            if timm does not know the architecture; or if it has a part that
+            depends on the classes and that `get_classifier` does not name.
     """
+    known_model(backbone.timm_name)
     options = {**backbone.kwargs, "drop_path_rate": backbone.drop_path_rate}
     torch.manual_seed(seed)
-    if not timm.is_model(backbone.timm_name.partition(".")[0]):
-        near = difflib.get_close_matches(backbone.timm_name.partition(".")[0], timm.list_models(), 3)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise WeightsError(f"timm knows no model {backbone.timm_name!r}{hint}")
     path = find_weights(backbone)
     try:
         model: Any = (
@@ -161,11 +142,19 @@ def build_backbone(backbone: Backbone, num_classes: int, seed: int = 0) -> nn.Mo
             else _create(backbone, options, path)
         )
     except (TypeError, RuntimeError) as error:
-        raise WeightsError(f"timm cannot build {backbone.timm_name} with {options}: {error}") from error
+        raise WeightsError(f"timm cannot build {backbone.timm_name} with {options}: {one_line(error)}") from error
+    kept = list(model.parameters())
     torch.manual_seed(seed)
     model.reset_classifier(num_classes)
     head = find_classifier(model)
     for module in () if head is None else head.modules():
         if isinstance(module, nn.Linear):
             module.reset_parameters()
+    known = {id(p) for p in [*kept, *parameters_of(model, head).values()]}
+    unnamed = [name for name, p in model.named_parameters() if id(p) not in known and p.ndim > 1]
+    if unnamed:  # a norm, of one dimension, begins as the identity
+        raise WeightsError(
+            f"{unnamed[0]} of {backbone.timm_name} is new for these classes, but no part of what get_classifier() "
+            "names: it would stay random; switch it off in backbone.kwargs or choose another model"
+        )
     return model  # type: ignore[no-any-return]

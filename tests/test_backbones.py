@@ -1,15 +1,26 @@
-"""Weights: the embedded file, the original .npz layout, files that do not fit, and the fresh head."""
+"""Weights: the embedded file, other layouts and resolutions, files that do not fit, the hub, and the fresh head."""
 
 import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from commands import ROOT, forked
+from safetensors.torch import save, save_file
+from timm.layers import resample_abs_pos_embed
+from torch import nn
 
 from glora.backbones import Backbone, WeightsError, build_backbone, file_sha256
+from glora.export import export_model
+from glora.methods import METHODS
 
 ASSETS = Path(__file__).resolve().parent.parent / "runner" / "assets"
 MICRO = json.loads((ASSETS / "vit_micro.json").read_text())
@@ -98,3 +109,168 @@ def test_files_that_do_not_fit_are_refused_by_name(tmp_path):
         build_backbone(small(tmp_path / "w.safetensors", depth=1), 4)  # not the first block of a deeper model
     with pytest.raises(WeightsError, match=r"did you mean.*vit_tiny_patch16_224"):
         build_backbone(Backbone("x", "vit_tiny_patch16_22", {}, False), 4)
+
+
+SWIN = {"img_size": 32, "patch_size": 2, "window_size": 4, "embed_dim": 16, "depths": (1, 1), "num_heads": (2, 2)}
+DEIT3 = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+
+
+def random_state(name, kwargs):
+    torch.manual_seed(5)
+    model = timm.create_model(name, num_classes=7, **kwargs)
+    return {k: torch.randn_like(v) if v.is_floating_point() else v for k, v in model.state_dict().items()}
+
+
+def without_head(state):
+    return {k: v for k, v in state.items() if not k.startswith("head")}
+
+
+def renamed(state, *pairs):
+    """As an older release named its tensors."""
+    out = {}
+    for name, tensor in state.items():
+        for now, then in pairs:
+            name = re.sub(now, then, name)
+        out[name] = tensor
+    return out
+
+
+def older_swin(state):
+    return renamed(state, (r"layers\.1\.downsample", "layers.0.downsample"), (r"head\.fc\.", "head."))
+
+
+def older_deit3(state):
+    return renamed(state, (r"ls(\d)\.gamma", r"gamma_\1"))
+
+
+@pytest.mark.parametrize("head", ["of another size", "none"])
+@pytest.mark.parametrize(
+    ("name", "kwargs", "older"),
+    [("swin_tiny_patch4_window7_224", SWIN, older_swin), ("deit3_small_patch16_224", DEIT3, older_deit3)],
+)
+def test_an_older_layout_is_converted_whatever_its_classifier(tmp_path, name, kwargs, older, head):
+    state = random_state(name, kwargs)
+    save_file(older(state if head != "none" else without_head(state)), tmp_path / "w.safetensors")
+    assert older(state).keys() != state.keys()
+    model = build_backbone(Backbone("x", name, kwargs, True, tmp_path / "w.safetensors", 0.0), 3)
+    body = without_head(model.state_dict())
+    assert len(body) > 20 and all(torch.equal(tensor, state[name]) for name, tensor in body.items())
+    assert model.num_classes == 3 and "state_dict" not in (model.pretrained_cfg or {})
+
+
+@pytest.mark.parametrize("head", ["of another size", "none"])
+def test_position_embeddings_are_resampled_whatever_the_classifier(tmp_path, head):
+    state = random_state("vit_tiny_patch16_224", SMALL)
+    save_file(state if head != "none" else without_head(state), tmp_path / "w.safetensors")
+    model = build_backbone(small(tmp_path / "w.safetensors", img_size=48), 3)
+    body = without_head(model.state_dict())
+    expected = resample_abs_pos_embed(state["pos_embed"], [6, 6], num_prefix_tokens=1)
+    torch.testing.assert_close(body.pop("pos_embed"), expected)
+    assert len(body) > 20 and all(torch.equal(tensor, state[name]) for name, tensor in body.items())
+    state = random_state("swin_tiny_patch4_window7_224", SWIN)
+    save_file(state if head != "none" else without_head(state), tmp_path / "s.safetensors")
+    larger = SWIN | {"img_size": 64, "window_size": 8}
+    backbone = Backbone("x", "swin_tiny_patch4_window7_224", larger, True, tmp_path / "s.safetensors", 0.0)
+    model = build_backbone(backbone, 3)
+    assert model.layers[0].blocks[0].attn.relative_position_bias_table.shape == (15 * 15, 2)
+    assert torch.equal(model.layers[1].blocks[0].mlp.fc1.weight, state["layers.1.blocks.0.mlp.fc1.weight"])
+
+
+def test_the_cause_of_a_refusal_is_printed_with_the_shapes_in_one_line(tmp_path):
+    save_file(without_head(random_state("vit_tiny_patch16_224", SMALL)), tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError) as caught:
+        build_backbone(small(tmp_path / "w.safetensors", embed_dim=64), 4)
+    said = str(caught.value)
+    assert "blocks.0.attn.proj.bias has shape (32,), not (64,)" in said and "backbone.kwargs" in said
+    assert "size mismatch for" in said and len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["vit", "swin"])
+def test_an_export_is_read_at_another_resolution(tmp_path, kind):
+    name, kwargs, changes = {
+        "vit": ("vit_tiny_patch16_224", SMALL, {"img_size": 48}),
+        "swin": ("swin_tiny_patch4_window7_224", SWIN, {"img_size": 64, "window_size": 8}),
+    }[kind]
+    method = METHODS["glora"](build_backbone(Backbone("x", name, kwargs, False, None, 0.0), 5))
+    for p in method.trainable().values():
+        nn.init.normal_(p, std=0.1)
+    method.set(method.space.largest)
+    merged = method.merge()
+    path = export_model(merged, tmp_path, name, kwargs, 5, {}) / "model.safetensors"
+    block = "blocks.1" if kind == "vit" else "layers.1.blocks.0"
+    for more in ({}, changes):
+        model = build_backbone(Backbone("x", name, kwargs | more, True, path, 0.0), 3)
+        assert torch.equal(model.get_submodule(block).mlp.fc1.weight, merged.get_submodule(block).mlp.fc1.weight)
+        size = (kwargs | more)["img_size"]
+        assert model.eval()(torch.zeros(1, 3, size, size)).shape == (1, 3)
+
+
+def test_the_embedded_backbone_runs_at_another_resolution_or_says_what_does_not_fit(tmp_path):
+    words = ["train.py", "dataset=digits", "trainer=mini", "trainer.max_steps=1", "trainer.batch_size=8",
+             "method=bitfit", "logger.wandb=disabled", f"output_root={tmp_path}", f"data_root={tmp_path}"]  # fmt: skip
+    done = forked([*words, "backbone.kwargs.img_size=96", "backbone.image_size=96"])
+    assert done.returncode == 0 and list(tmp_path.rglob("weights.safetensors")), done.stderr
+    refused = forked([*words, "backbone.kwargs.embed_dim=64"])
+    assert refused.returncode == 2 and "has shape (128,), not (64,)" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """An HTTP proxy that knows one file of one host, which has no address of its own, and fails at first."""
+
+    content, asked = b"", []
+
+    def do_HEAD(self):
+        self.asked.append(f"{self.command} {self.path}")
+        self.send_response(200 if len(self.asked) > 1 else 503)
+        for key, value in (("X-Repo-Commit", "0" * 40), ("ETag", '"1"'), ("Content-Length", str(len(self.content)))):
+            self.send_header(key, value)
+        self.end_headers()
+
+    def do_GET(self):
+        self.do_HEAD()
+        self.wfile.write(self.content)
+
+    def log_message(self, *args):
+        """Not on the terminal."""
+
+
+def test_weights_are_fetched_through_a_proxy_and_a_hub_that_fails_is_asked_once(tmp_path, monkeypatch):
+    state = timm.create_model("test_vit").state_dict()
+    state["blocks.0.norm1.weight"][:2] = torch.tensor([3.0, 4.0])
+    monkeypatch.setattr(Proxy, "content", save(state))
+    script = (
+        "from glora.backbones import *\n"
+        "try: build_backbone(Backbone('x', 'test_vit.r160_in1k'), 3)\n"
+        "except WeightsError as error: print(error)\n"
+        "print(build_backbone(Backbone('x', 'test_vit.r160_in1k'), 3).blocks[0].norm1.weight[:2].tolist())"
+    )
+    env = {k: v for k, v in os.environ.items() if "proxy" not in k.lower() and not k.startswith("HF_")}
+    env |= {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://hub.invalid", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        env["HTTP_PROXY"] = f"http://127.0.0.1:{server.server_port}"
+        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, env=env)
+        server.shutdown()
+    failed, fetched = done.stdout.splitlines()
+    assert "backbone.weights=/path/to/model.safetensors" in failed and "the cause: HfHubHTTPError: " in failed
+    assert fetched == "[3.0, 4.0]"
+    url = "http://hub.invalid/timm/test_vit.r160_in1k/resolve/main/model.safetensors"
+    assert Proxy.asked == [f"{verb} {url}" for verb in ("HEAD", "HEAD", "HEAD", "GET")]  # a failing download is retried
+
+
+def test_an_unknown_tag_is_named_with_the_known_ones():
+    with pytest.raises(WeightsError, match="knows no weights 'orig' of vit_tiny_patch16_224; it knows augreg_in21k,"):
+        build_backbone(Backbone("x", "vit_tiny_patch16_224.orig", {}, False), 3)
+
+
+def test_a_probe_of_two_heads_trains_on_images_and_the_others_on_features():
+    x = torch.randn(2, 3, 32, 32)
+    two = build_backbone(Backbone("x", "deit_tiny_distilled_patch16_224", SMALL, False, None, 0.0), 4)
+    assert isinstance(METHODS["linear"](two).head, nn.ModuleList) and not METHODS["linear"](two).reads_features(x)
+    assert {n for n in METHODS["linear"](two).trainable()} == {
+        "head.weight", "head.bias", "head_dist.weight", "head_dist.bias"
+    }  # fmt: skip
+    assert METHODS["linear"](build_backbone(small(), 4)).reads_features(x)
+    pools = build_backbone(Backbone("x", "dla46x_c", {}, False, None, 0.0), 4)  # its classifier is a convolution
+    assert not METHODS["linear"](pools).reads_features(x)
