@@ -38,7 +38,7 @@ class Backbone:
     """A timm architecture with its weights.
 
     `weights` is a local .safetensors (or, for ViT, the original .npz) file; without it and with `pretrained`, timm
-    looks in its cache and asks the hub.
+    looks in its cache and asks the hub. `drop_path_rate` must be 0 for an architecture that takes none.
     """
 
     name: str
@@ -68,6 +68,24 @@ def known_model(timm_name: str) -> Any:
         tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
         known = f"it knows {', '.join(tags)}" if tags else "it has none for it"
         raise WeightsError(f"timm knows no weights {tag!r} of {architecture}; {known}") from error
+
+
+@functools.cache
+def takes_drop_path(timm_name: str) -> bool:
+    """Whether the architecture has stochastic depth, as far as timm can tell (`known_model` says what it cannot)."""
+    try:
+        with torch.device("meta"):  # its class answers when it is called; nothing of the model's size is made
+            timm.create_model(timm_name, drop_path_rate=0.1)
+    except TypeError as error:
+        return "drop_path_rate" not in str(error)
+    except Exception:  # noqa: BLE001 (some cannot be made on "meta"; they got past their arguments)
+        return True
+    return True
+
+
+def no_drop_path(timm_name: str, rate: float) -> str:
+    """What to say of a rate above 0 where `takes_drop_path` is false."""
+    return f"backbone.drop_path_rate={rate}: {timm_name} has no stochastic depth; leave it out or write 0"
 
 
 def find_weights(backbone: Backbone) -> Path | None:
@@ -128,11 +146,15 @@ def build_backbone(backbone: Backbone, num_classes: int, seed: int = 0) -> nn.Mo
 
     Raises:
         WeightsError: within seconds if the weights are nowhere to be found, with the override that points to a file;
-            if timm does not know the architecture; or if it has a part that
+            if timm does not know the architecture; or if it takes no `drop_path_rate` above 0, or has a part that
             depends on the classes and that `get_classifier` does not name.
     """
     known_model(backbone.timm_name)
-    options = {**backbone.kwargs, "drop_path_rate": backbone.drop_path_rate}
+    options = dict(backbone.kwargs)
+    if takes_drop_path(backbone.timm_name):
+        options["drop_path_rate"] = backbone.drop_path_rate
+    elif backbone.drop_path_rate:
+        raise WeightsError(no_drop_path(backbone.timm_name, backbone.drop_path_rate))
     torch.manual_seed(seed)
     path = find_weights(backbone)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from data import AUGMENTS, CODECS, LIST_SEEDS, RESIZES, SHOT_ROWS, TASKS, DataError
-from glora.backbones import NORMALIZATIONS
+from glora.backbones import NORMALIZATIONS, WeightsError, known_model, no_drop_path, takes_drop_path
 from glora.methods import METHODS, GLoRA
 from glora.options import check_ranks, check_tensors
 from glora.schedule import SCHEDULES
@@ -84,6 +84,7 @@ def check(c: TrainConf) -> list[str]:
         if value not in allowed:
             out.append(f"{name}={value} is not one of {', '.join(allowed)}")
     out += runtime.problems(c)
+    out += _backbone_problems(c)
     for name, number, low in (
         ("trainer.epochs", c.trainer.epochs, 1),
         ("trainer.eval_every", c.trainer.eval_every, 1),
@@ -119,6 +120,17 @@ def check(c: TrainConf) -> list[str]:
     if c.trainer.max_steps is not None and c.trainer.max_steps < 1:
         out.append(f"trainer.max_steps={c.trainer.max_steps} must be at least 1")
     return out
+
+
+def _backbone_problems(c: TrainConf) -> list[str]:
+    b = c.backbone
+    try:
+        known_model(b.timm_name)
+    except WeightsError as error:
+        return [str(error)]
+    if b.drop_path_rate and not takes_drop_path(b.timm_name):
+        return [no_drop_path(b.timm_name, b.drop_path_rate)]
+    return []
 
 
 def _dataset_problems(c: TrainConf) -> list[str]:

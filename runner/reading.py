@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data import SHOT_ROWS
+from glora.backbones import takes_drop_path
 from glora.methods import METHODS
 from runner.checks import check, method_problems
 from runner.config import ConfigError, is_shots, learning_rate, retrained, schedule, task
@@ -99,7 +100,8 @@ def fill(c: TrainConf, typed: Collection[str] = ()) -> None:
         s.retrain_lr = s.retrain_lr or t.lr.get(key) or retrain.lr
     t.warmup_epochs = own["warmup_epochs"] if t.warmup_epochs is None else t.warmup_epochs
     t.schedule = own["schedule"] if t.schedule is None else t.schedule
-    b.drop_path_rate = own["drop_path"] if b.drop_path_rate is None else b.drop_path_rate
+    if b.drop_path_rate is None:
+        b.drop_path_rate = own["drop_path"] if takes_drop_path(b.timm_name) else 0.0
     o.name = own["optimizer"] if o.name is None else o.name
     for key in ("weight_decay", "decay_1d", "warmup_lr", "min_lr"):
         if getattr(o, key) is None:

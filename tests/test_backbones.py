@@ -18,7 +18,7 @@ from safetensors.torch import save, save_file
 from timm.layers import resample_abs_pos_embed
 from torch import nn
 
-from glora.backbones import Backbone, WeightsError, build_backbone, file_sha256
+from glora.backbones import Backbone, WeightsError, build_backbone, file_sha256, takes_drop_path
 from glora.export import export_model
 from glora.methods import METHODS
 
@@ -257,6 +257,14 @@ def test_weights_are_fetched_through_a_proxy_and_a_hub_that_fails_is_asked_once(
     assert fetched == "[3.0, 4.0]"
     url = "http://hub.invalid/timm/test_vit.r160_in1k/resolve/main/model.safetensors"
     assert Proxy.asked == [f"{verb} {url}" for verb in ("HEAD", "HEAD", "HEAD", "GET")]  # a failing download is retried
+
+
+def test_stochastic_depth_is_passed_where_it_is_known():
+    assert takes_drop_path("vit_tiny_patch16_224") and takes_drop_path("swin_tiny_patch4_window7_224")
+    assert not takes_drop_path("repvit_m1") and not takes_drop_path("ghostnet_050") and not takes_drop_path("vgg11")
+    assert build_backbone(Backbone("x", "ghostnet_050", {}, False, None, 0.0), 3).num_classes == 3
+    with pytest.raises(WeightsError, match=r"backbone.drop_path_rate=0.2: ghostnet_050 has no stochastic depth; leave"):
+        build_backbone(Backbone("x", "ghostnet_050", {}, False, None, 0.2), 3)
 
 
 def test_an_unknown_tag_is_named_with_the_known_ones():

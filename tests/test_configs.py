@@ -252,3 +252,12 @@ def word(key, job):
 def test_a_typed_method_wins_over_the_sweeps_list():
     assert {word("method", job) for job in jobs("mini", "method=linear")} == {"linear"}
     assert len(jobs("mini", "method=linear")) == len(SUITES["mini"])
+
+
+def test_stochastic_depth_is_left_out_of_what_has_none():
+    def rate(name, *words):
+        return read(composed("dataset=digits", "backbone=timm", f"backbone.timm_name={name}", *words)).backbone
+
+    assert rate("ghostnet_050").drop_path_rate == 0 and rate("vit_tiny_patch16_224").drop_path_rate == 0.1
+    with pytest.raises(cfg.ConfigError, match="backbone.drop_path_rate=0.1: vgg11 has no stochastic depth"):
+        rate("vgg11", "backbone.drop_path_rate=0.1")
