@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +19,11 @@ from torch import nn
 
 from glora.conversion import load_npz, one_line, with_state
 from glora.state import find_classifier, parameters_of
+from glora.train import Channels
 
 WEIGHTS_FILE = "model.safetensors"
 
-NORMALIZATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+NORMALIZATIONS: dict[str, tuple[Channels, Channels]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
@@ -86,6 +88,44 @@ def takes_drop_path(timm_name: str) -> bool:
 def no_drop_path(timm_name: str, rate: float) -> str:
     """What to say of a rate above 0 where `takes_drop_path` is false."""
     return f"backbone.drop_path_rate={rate}: {timm_name} has no stochastic depth; leave it out or write 0"
+
+
+def channel_statistics(normalization: object) -> tuple[Channels, Channels]:
+    """Mean and standard deviation per channel for images from 0 to 1, of a name or of {"mean": [...], "std": [...]}.
+
+    Raises:
+        ValueError: if it is neither; the message says what is.
+    """
+    if isinstance(normalization, str) and normalization in NORMALIZATIONS:
+        return NORMALIZATIONS[normalization]
+    found: list[Channels] = []
+    if isinstance(normalization, Mapping) and normalization.keys() == {"mean", "std"}:
+        for key, low in (("mean", -math.inf), ("std", 0.0)):
+            match normalization[key]:
+                case [(int() | float()) as r, (int() | float()) as g, (int() | float()) as b]:
+                    if all(low < x < math.inf for x in (r, g, b)):
+                        found.append((float(r), float(g), float(b)))
+    if len(found) < 2:
+        raise ValueError(
+            f"{normalization} is not one of {', '.join(NORMALIZATIONS)}, timm (the model's own), nor "
+            "{mean: [r, g, b], std: [r, g, b]} of images from 0 to 1, std above 0"
+        )
+    return found[0], found[1]
+
+
+def settled_normalization(normalization: object, timm_name: str) -> str | dict[str, list[float]]:
+    """What a record keeps of it: a name where the values have one, else mean and std; "timm" gives the model's own.
+
+    Raises:
+        ValueError: as `channel_statistics`.
+        WeightsError: for "timm", if timm does not know the model.
+    """
+    if normalization == "timm":
+        own = known_model(timm_name) or timm.models.PretrainedCfg()  # the usual ones, if it has none of its own
+        normalization = {"mean": list(own.mean), "std": list(own.std)}
+    mean, std = channel_statistics(normalization)
+    names = [name for name, values in NORMALIZATIONS.items() if values == (mean, std)]
+    return names[0] if names else {"mean": list(mean), "std": list(std)}
 
 
 def find_weights(backbone: Backbone) -> Path | None:

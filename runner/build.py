@@ -22,7 +22,7 @@ from data import (
     load_split,
     resize_batch,
 )
-from glora.backbones import NORMALIZATIONS, build_backbone
+from glora.backbones import build_backbone, channel_statistics
 from glora.class_token import compute_class_token_alone
 from glora.methods import METHODS, GLoRA, Method
 from glora.train import Normalizer
@@ -44,7 +44,7 @@ class Preprocess:
 
     def __init__(self, c: TrainConf) -> None:
         self.size, self.resize, self.device = c.backbone.image_size, c.resize, device_of(c)
-        self.normalize = Normalizer(*NORMALIZATIONS[c.backbone.normalization])
+        self.normalize = Normalizer(*channel_statistics(c.backbone.normalization))
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, h, w) uint8 to (B, 3, size, size) float32."""
@@ -107,7 +107,7 @@ def training_set(c: TrainConf, name: str) -> TrainingSet:
     if d is None or not cfg.is_shots(c) or d.augmentation == "none":
         s = split(c, name)
         return TrainingSet(s.images, s.labels, s.content_hash)
-    pictures, (mean, std) = load_pictures(d.id, *_lists(c)), NORMALIZATIONS[c.backbone.normalization]
+    pictures, (mean, std) = load_pictures(d.id, *_lists(c)), channel_statistics(c.backbone.normalization)
     images = Augmented(pictures, c.backbone.image_size, mean, std, c.seed)
     return TrainingSet(images, pictures.labels.to(device_of(c)), pictures.content_hash)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from data import AUGMENTS, CODECS, LIST_SEEDS, RESIZES, SHOT_ROWS, TASKS, DataError
-from glora.backbones import NORMALIZATIONS, WeightsError, known_model, no_drop_path, takes_drop_path
+from glora.backbones import WeightsError, known_model, no_drop_path, settled_normalization, takes_drop_path
 from glora.methods import METHODS, GLoRA
 from glora.options import check_ranks, check_tensors
 from glora.schedule import SCHEDULES
@@ -74,7 +74,6 @@ def check(c: TrainConf) -> list[str]:
         ("search", c.search.name, tuple(SEARCHES)),
         ("trainer.schedule", c.trainer.schedule or "glora", tuple(SCHEDULES)),
         ("optimizer.unused_grad", c.optimizer.unused_grad, UNUSED_GRADS),
-        ("backbone.normalization", c.backbone.normalization, tuple(NORMALIZATIONS)),
         ("logger.wandb", c.logger.wandb, ("auto", "online", "offline", "disabled")),
         ("runtime.graph", c.runtime.graph, runtime.GRAPHS),
         ("runtime.compile", c.runtime.compile, runtime.COMPILES),
@@ -126,8 +125,11 @@ def _backbone_problems(c: TrainConf) -> list[str]:
     b = c.backbone
     try:
         known_model(b.timm_name)
+        settled_normalization(b.normalization, b.timm_name)
     except WeightsError as error:
         return [str(error)]
+    except ValueError as error:
+        return [f"backbone.normalization={error}"]
     if b.drop_path_rate and not takes_drop_path(b.timm_name):
         return [no_drop_path(b.timm_name, b.drop_path_rate)]
     return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from glora.backbones import NORMALIZATIONS
+from glora.backbones import channel_statistics
 from glora.export import export_model
 from glora.methods import Searched
 from glora.peft_export import export_peft
@@ -33,7 +33,7 @@ def export(c: TrainConf) -> Path:
         if not (home / "best.json").exists():
             raise ConfigError(f"{run} is not searched yet; run search.py with the same words first")
         method.set(read_winner(method.space, home))
-    mean, std = NORMALIZATIONS[c.backbone.normalization]
+    mean, std = channel_statistics(c.backbone.normalization)
     preprocessing = {"size": c.backbone.image_size, "resize": "bicubic squash", "mean": mean, "std": std}
     try:
         if c.export == "peft":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -11,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data import SHOT_ROWS
-from glora.backbones import takes_drop_path
+from glora.backbones import WeightsError, settled_normalization, takes_drop_path
 from glora.methods import METHODS
 from runner.checks import check, method_problems
 from runner.config import ConfigError, is_shots, learning_rate, retrained, schedule, task
@@ -102,6 +103,8 @@ def fill(c: TrainConf, typed: Collection[str] = ()) -> None:
     t.schedule = own["schedule"] if t.schedule is None else t.schedule
     if b.drop_path_rate is None:
         b.drop_path_rate = own["drop_path"] if takes_drop_path(b.timm_name) else 0.0
+    with suppress(ValueError, WeightsError):  # `check` says what is wrong with it
+        b.normalization = settled_normalization(b.normalization, b.timm_name)
     o.name = own["optimizer"] if o.name is None else o.name
     for key in ("weight_decay", "decay_1d", "warmup_lr", "min_lr"):
         if getattr(o, key) is None:

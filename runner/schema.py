@@ -32,7 +32,7 @@ class BackboneConf:
     pretrained: bool = True
     weights: str | None = None
     image_size: int = 224
-    normalization: str = "imagenet"
+    normalization: Any = "imagenet"  # a name, or {mean: [r, g, b], std: [r, g, b]}
     drop_path_rate: float | None = None
 
 

@@ -133,7 +133,7 @@ def mixing_notes(records: list[Record]) -> list[str]:
     records = [{"resize": "bicubic", **record} for record in records]  # results from before it was recorded
     for name, plural in (("source", "image sources"), ("codec", "codecs"), ("resize", "resizes"),
                          ("normalization", "normalizations")):  # fmt: skip
-        if len({record[name] for record in records}) < 2:
+        if len({str(record[name]) for record in records}) < 2:
             continue
         by_task = {t: sorted({str(r[name]) for r in rs}) for t, rs in grouped(records, lambda r: r["dataset"]).items()}
         listing = "; ".join(f"{task}: {', '.join(values)}" for task, values in by_task.items())

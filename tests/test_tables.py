@@ -95,6 +95,12 @@ def test_mixed_inputs_are_flagged(field):
     assert any("mixed across tasks" in note and "digits: a; textures: b" in note for note in across.notes)
 
 
+def test_a_normalization_in_numbers_is_flagged_beside_a_name():
+    numbers = {"mean": [0.4, 0.5, 0.6], "std": [1.0, 1.0, 1.0]}
+    table = build_table([record(), record(seed=1, normalization=numbers), record(seed=2, normalization=numbers)])
+    assert any("normalizations MIXED" in note and f"digits: imagenet, {numbers}" in note for note in table.notes)
+
+
 def vtab(**changes):
     return record("cifar100", 0.75, suite="vtab", backbone="vit_b16_in21k", params=856_789, **changes)
 
