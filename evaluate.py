@@ -8,20 +8,18 @@ from runner.measuring import measure
 from runner.report import collect, show
 from runner.schema import TrainConf
 
-roots: dict[Path, None] = {}
 
-
-def stage(config: TrainConf) -> None:
-    """Measure the named run if it has no result yet."""
+def stage(config: TrainConf) -> str:
+    """Measure the named run if it has no result yet; returns where its results are."""
     if config.dataset is not None:
         measure(config)
-    roots[output_root(config)] = None
+    return str(output_root(config))
 
 
-def finish() -> None:
+def finish(roots: list[str]) -> None:
     """Show every result under `output_root`: once, however many runs a sweep measured."""
     unread = []
-    for root in roots:
+    for root in dict.fromkeys(map(Path, roots)):
         records, problems = collect(root)
         unread += problems
         if not records and not problems:

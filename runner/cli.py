@@ -6,6 +6,7 @@ import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -17,6 +18,7 @@ from glora.backbones import WeightsError
 from runner.config import ConfigError, NotSearched
 from runner.ending import quiet_end
 from runner.memory import keep_freed_memory
+from runner.outcomes import Outcome, begin
 from runner.progress import to_terminal
 from runner.reading import read, typed_keys
 from runner.runtime import use_tf32
@@ -26,17 +28,25 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 """What a disk says that is the user's to mend."""
 
 
-def main(stage: Callable[[TrainConf], object], finish: Callable[[], object] = lambda: None) -> None:
-    """Compose the config from the command line, run `stage` for every job of the sweep, then `finish` once."""
-    register()
+def _set_process() -> None:
     use_tf32(False)
     keep_freed_memory()
-    failures: list[Exception] = []
     to_terminal()
+
+
+def main(stage: Callable[[TrainConf], object], finish: Callable[[list[Any]], object] = lambda values: None) -> None:
+    """Compose the config from the command line, run `stage` for every job of the sweep, then `finish` once.
+
+    `finish` gets what the stages returned, which must be something that JSON holds: a launcher may run them in other
+    processes. The exit status is 2 if any failed.
+    """
+    register()
+    _set_process()
+    outcomes = begin()
 
     def failed(error: Exception) -> None:
         print(f"error: {error}", file=sys.stderr)
-        failures.append(error)
+        outcomes.add(Outcome(error=str(error)))
 
     try:
         sys.argv[1:] = [quote_tildes(word) for word in sys.argv[1:]]
@@ -48,9 +58,11 @@ def main(stage: Callable[[TrainConf], object], finish: Callable[[], object] = la
         config_path=str(Path(__file__).resolve().parent.parent / "configs"), config_name="train", version_base="1.3"
     )
     def job(raw: DictConfig) -> None:
+        _set_process()  # a launcher's process has not been through `main`
         try:
             with quiet_end():
-                stage(read(raw, typed_keys(HydraConfig.get().overrides.task)))
+                value = stage(read(raw, typed_keys(HydraConfig.get().overrides.task)))
+                outcomes.add(Outcome(value))
         except (ConfigError, DataError, WeightsError, FloatingPointError) as error:
             if isinstance(error, NotSearched) and HydraConfig.get().mode == RunMode.MULTIRUN:
                 return
@@ -62,11 +74,17 @@ def main(stage: Callable[[TrainConf], object], finish: Callable[[], object] = la
             failed(ConfigError(f"{error.filename or 'the disk'}: {error.strerror}"))
 
     job()
+    came = outcomes.gather()
+    for outcome in came:
+        if outcome.error is not None and outcome.words:  # said in a process whose output may be elsewhere
+            print(f"error in {outcome.words}: {outcome.error}", file=sys.stderr)
+    failures = any(outcome.error is not None for outcome in came)
     try:
         with quiet_end():
-            finish()
+            finish([outcome.value for outcome in came if outcome.error is None])
     except ConfigError as error:
-        failed(error)
+        print(f"error: {error}", file=sys.stderr)
+        failures = True
     if failures:
         sys.exit(2)
 

@@ -205,6 +205,19 @@ def test_a_sweep_goes_on_after_a_failed_job_and_says_so_in_the_end(tmp_path, dat
     assert "Textures" in (tmp_path / "tables" / "table.tex").read_text()
 
 
+def test_a_launcher_of_other_processes_brings_back_what_failed_and_what_was_measured(tmp_path, data_root):
+    words = [*SMALL[1:], "method=linear", "backbone=vit_micro", f"output_root={tmp_path}", f"data_root={data_root}"]
+    assert forked(["train.py", "dataset=digits", *words]).returncode == 0
+    launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    # A fresh interpreter: at the end of a forked one, multiprocessing waits for joblib's idle workers.
+    done = fresh(["evaluate.py", "-m", "dataset=digits,cifar100", *words, *launcher])
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    (failure,) = [line for line in done.stderr.splitlines() if line.startswith("error in ")]
+    assert "dataset=cifar100" in failure and "train.py" in failure
+    assert "Digits (UCI)" in done.stdout and (tmp_path / "tables" / "table.md").is_file()
+    assert [path.name for path in (tmp_path / "sweeps").iterdir()] == ["multirun.yaml"]
+
+
 def quickstart_words(root, data_root):
     words = [w for w in SMALL if not w.startswith(("dataset", "trainer=", "search.generations"))]
     return [*words, "search.generations=1", f"output_root={root}", f"data_root={data_root}", "backbone.kwargs.depth=1"]
