@@ -181,7 +181,9 @@ def test_a_user_without_a_home_is_asked_for_a_place(tmp_path: Path, command: str
 
 
 def test_a_home_that_is_not_known_is_one_clear_error() -> None:
-    with pytest.raises(DataError, match="~no-such-user/data: no home folder is known for ~no-such-user; write the who"):
+    with pytest.raises(
+        DataError, match="data_root=~no-such-user/data: no home folder is known for this ~; write the who"
+    ):
         load_split("digits", "test", data_root="~no-such-user/data")
 
 
