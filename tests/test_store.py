@@ -81,11 +81,11 @@ def test_a_file_system_without_locks_is_a_warning(
     monkeypatch.setattr("data.store._without_locks", set())
     monkeypatch.setattr(logging.getLogger("glora"), "propagate", True)
     info = {"source": "raw", "codec": "raw", "resize": "bicubic"}
-    black = np.zeros((3, 8, 8), np.uint8)
+    image = np.arange(192, dtype=np.uint8).reshape(3, 8, 8)
     for _ in range(2):
         with locked(tmp_path / "run"):
             assert (tmp_path / "run" / ".lock").read_text() == f"process {os.getpid()}"
-    assert write_split(tmp_path / "a.safetensors", 2, 8, lambda i: (black, i), info, 2)
+    assert write_split(tmp_path / "a.safetensors", 2, 8, lambda i: (image, i), info, 2)
     (warning,) = caplog.messages  # once, however many folders lie on it
     assert os.strerror(code) in warning and "are not kept apart" in warning and str(tmp_path / "run") in warning
 
