@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import logging
 import os
 import resource
 import subprocess
@@ -79,7 +78,6 @@ def test_a_file_system_without_locks_is_a_warning(
 
     monkeypatch.setattr(fcntl, "flock", flock)
     monkeypatch.setattr("data.store._without_locks", set())
-    monkeypatch.setattr(logging.getLogger("glora"), "propagate", True)
     info = {"source": "raw", "codec": "raw", "resize": "bicubic"}
     image = np.arange(192, dtype=np.uint8).reshape(3, 8, 8)
     for _ in range(2):
