@@ -27,11 +27,11 @@ from runner.bench.growth import growth_lines, measure_growth, plot_growth
 from runner.bench.model import measure_search, measure_train
 from runner.bench.profile import measure_profile
 from runner.bench.setting import MODELS, Setting, lines
-from runner.folder import write_json
-from runner.memory import keep_freed_memory
-from runner.plots import attempt
-from runner.progress import print_anything
-from runner.runtime import PRECISIONS, devices, use_tf32
+from runner.config.compute import PRECISIONS, devices, use_tf32
+from runner.report.plots import attempt
+from runner.rundir.files import write_json
+from runner.tracking.memory import keep_freed_memory
+from runner.tracking.progress import print_anything
 
 DATA = {"images": "1000", "size": "375x500", "repeats": "5", "json": ""}
 MODEL = {"backbone": "vit_micro", "ranks": "[8,4]", "batch": "64", "device": "cpu", "precision": "fp32",

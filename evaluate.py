@@ -1,19 +1,19 @@
-"""Measure test once and print the tables: `python evaluate.py dataset=digits trainer=mini`; no words: all results."""
+"""Measure test once, print the tables: `python evaluate.py dataset=digits trainer=mini`; no overrides: all results."""
 
 from pathlib import Path
 
 from runner.cli import main
-from runner.config import ConfigError, output_root
-from runner.measuring import measure
-from runner.report import collect, show
-from runner.schema import TrainConf
+from runner.config.errors import ConfigError
+from runner.config.run import Run
+from runner.report.result import collect
+from runner.report.show import show
+from runner.stages.evaluate import evaluate
 
 
-def stage(config: TrainConf) -> str:
+def stage(run: Run) -> str:
     """Measure the named run if it has no result yet; returns where its results are."""
-    if config.dataset is not None:
-        measure(config)
-    return str(output_root(config))
+    evaluate(run)
+    return str(run.output_root)
 
 
 def finish(roots: list[str]) -> None:
@@ -33,4 +33,4 @@ def finish(roots: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(stage, finish)
+    main(stage, finish, str)

@@ -37,8 +37,8 @@ from data.sources.raw import raw_folder
 from data.sources.tfds_build import build_copy
 from data.status import mini_line, status_lines, vtab_instructions
 from data.vtab_table import VTAB_SOURCES
-from runner.ending import quiet_end
-from runner.progress import print_anything
+from runner.tracking.progress import print_anything
+from runner.tracking.terminal import quiet_end
 
 EXAMPLES = {"dataset": "dataset=digits", "sweep": "sweep=mini", "data_root": "data_root=/my/data",
             "source": "source=noah", "source_root": "source_root=/my/vtab-1k", "codec": "codec=jpeg75",

@@ -1,7 +1,7 @@
-"""Search the trained supernet: `python search.py dataset=digits trainer=mini`, the words of train.py."""
+"""Search the trained supernet: `python search.py dataset=digits trainer=mini`, the overrides of train.py."""
 
 from runner.cli import main
-from runner.searching import search
+from runner.stages.search import search
 
 if __name__ == "__main__":
-    main(lambda config: print(f"searched: {search(config)}"))
+    main(lambda run: print(f"searched: {search(run)}"))

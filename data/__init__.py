@@ -7,17 +7,17 @@ Knows nothing of models, training or configuration.
 """
 
 from data.augment import AUGMENTS, Augmented, crop_words
-from data.base import SPLITS, DataError, Split, TaskInfo, default_data_root, user_path
+from data.base import SPLITS, DataError, Split, TaskInfo, default_data_root, parts_of, user_path
 from data.folder import OwnImages, load_own, own_images
 from data.images import CODECS, RESIZES, resize_batch
 from data.load import load_split
 from data.shot_table import LIST_SEEDS, SHOT_ROWS, SUBSET_TARGETS, ShotRow, shot_task
 from data.shots import list_info, load_pictures, load_shots
-from data.tasks import SUITES, TASKS, get_task
+from data.tasks import SUITES, TASKS, get_task, register_task
 
 __all__ = [
     "AUGMENTS", "CODECS", "LIST_SEEDS", "RESIZES", "SHOT_ROWS", "SPLITS", "SUBSET_TARGETS", "SUITES", "TASKS",
     "Augmented", "DataError", "OwnImages", "ShotRow", "Split", "TaskInfo", "crop_words", "default_data_root",
-    "get_task", "list_info", "load_own", "load_pictures", "load_shots", "load_split", "own_images", "resize_batch",
-    "shot_task", "user_path",
+    "get_task", "list_info", "load_own", "load_pictures", "load_shots", "load_split", "own_images", "parts_of",
+    "register_task", "resize_batch", "shot_task", "user_path",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from data.cache import load_mini
 from data.images import CODECS, RESIZES
 from data.shot_table import SHOT_ROWS
 from data.store import read_info, read_split
-from data.tasks import check_split, get_task
+from data.tasks import LOADERS, check_split, get_task
 from data.vtab_table import VTAB_SOURCES
 
 
@@ -39,6 +39,8 @@ def load_split(
     root = user_path(data_root, "data_root")
     if task.id in SHOT_ROWS:
         raise DataError(f"dataset {task.id} has a training list per number of shots and list seed: use load_shots")
+    if task.id in LOADERS:
+        return joined([LOADERS[task.id](part, root) for part in parts_of(split)])
     if task.suite != "mini":
         return load_vtab(task, split, root, source, codec, resize)
     for name, value, default in (("source", source, None), ("codec", codec, "raw"), ("resize", resize, "bicubic")):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
+from pathlib import Path
 from types import MappingProxyType
 
-from data.base import DataError, TaskInfo
+from data.base import DataError, Split, TaskInfo
 from data.shot_table import DOMAIN, FEW_SHOT, SHOT_ROWS, shot_task
 from data.vtab_table import VTAB_ROWS
 
@@ -45,6 +47,9 @@ def _group(name: str) -> tuple[str, ...]:
     return tuple(row.id for row in VTAB_ROWS if row.group == name)
 
 
+LOADERS: dict[str, Callable[[str, Path], Split]] = {}
+"""How the images of tasks from outside this package are read (`register_task`)."""
+
 SUITES: dict[str, tuple[str, ...]] = {
     "vtab": tuple(row.id for row in VTAB_ROWS),
     "natural": _group("natural"),
@@ -59,6 +64,22 @@ SUITES: dict[str, tuple[str, ...]] = {
 _ALIASES: dict[str, str] = {row.noah_folder: row.id for row in VTAB_ROWS if row.noah_folder not in TASKS}
 _ALIASES |= {row.title.lower(): row.id for row in VTAB_ROWS if row.title.lower() not in TASKS}
 _ALIASES |= {"mnist": "digits", "count": "shapes_count", "location": "shapes_location"}
+
+
+def register_task(task: TaskInfo, load: Callable[[str, Path], Split]) -> None:
+    """Add a task from outside this package to the registry, and to its suite.
+
+    Args:
+        task: its ``suite`` may be a new one.
+        load: takes a stored split's name and the data root, gives the images.
+
+    Raises:
+        ValueError: for an id that is taken, or one of a suite.
+    """
+    if task.id in TASKS or task.id in SUITES:
+        raise ValueError(f"the name {task.id!r} is taken")
+    TASKS[task.id], LOADERS[task.id] = task, load
+    SUITES[task.suite] = (*SUITES.get(task.suite, ()), task.id)
 
 
 def get_task(id: str) -> TaskInfo:  # noqa: A002 (the field of TaskInfo is called id as well)

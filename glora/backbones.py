@@ -40,7 +40,8 @@ class Backbone:
     """A timm architecture with its weights.
 
     `weights` is a local .safetensors (or, for ViT, the original .npz) file; without it and with `pretrained`, timm
-    looks in its cache and asks the hub. `drop_path_rate` must be 0 for an architecture that takes none.
+    looks in its cache and asks the hub. `family` names the published backbone that this one is, if it is one.
+    `drop_path_rate` must be 0 for an architecture that takes none.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Backbone:
     pretrained: bool = True
     weights: Path | None = None
     drop_path_rate: float = 0.1
+    family: str | None = None
 
 
 def file_sha256(path: Path) -> str:

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from glora.conv import GLoRAConv2d
 from glora.linear import GLoRALinear
-from glora.methods import LoRA, Method
+from glora.methods.base import Method
 from glora.methods.glora import GLoRA
+from glora.methods.lora import LoRA
 from glora.options import NONE, Option
 
 PREFIX = "base_model.model."

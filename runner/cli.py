@@ -15,14 +15,17 @@ from omegaconf import DictConfig
 
 from data import DataError, user_path
 from glora.backbones import WeightsError
-from runner.config import ConfigError, NotSearched
-from runner.ending import quiet_end
-from runner.memory import keep_freed_memory
-from runner.outcomes import Outcome, begin
-from runner.progress import to_terminal
-from runner.reading import read, typed_keys
-from runner.runtime import use_tf32
-from runner.schema import TrainConf, register
+from runner.config.compute import use_tf32
+from runner.config.errors import ConfigError, NotSearched
+from runner.config.plugins import load_plugins
+from runner.config.resolve import read_conf, resolve, typed_keys
+from runner.config.run import Run
+from runner.config.schema import register
+from runner.config.sweeps import register_resolvers
+from runner.tracking.memory import keep_freed_memory
+from runner.tracking.outcomes import Outcome, begin
+from runner.tracking.progress import to_terminal
+from runner.tracking.terminal import quiet_end
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 """What a disk says that is the user's to mend."""
@@ -34,13 +37,23 @@ def _set_process() -> None:
     to_terminal()
 
 
-def main(stage: Callable[[TrainConf], object], finish: Callable[[list[Any]], object] = lambda values: None) -> None:
+def main(
+    stage: Callable[[Run], object],
+    finish: Callable[[list[Any]], object] = lambda values: None,
+    without_task: Callable[[Path], object] | None = None,
+) -> None:
     """Compose the config from the command line, run `stage` for every job of the sweep, then `finish` once.
 
-    `finish` gets what the stages returned, which must be something that JSON holds: a launcher may run them in other
-    processes. The exit status is 2 if any failed.
+    The exit status is 2 if any job failed.
+
+    Args:
+        stage: takes the run that a job's overrides name.
+        finish: gets what the stages returned, which must be something that JSON holds: a launcher may run them in
+            other processes.
+        without_task: takes the place of `stage` where no task is named, with `output_root`; None: a task must be.
     """
     register()
+    register_resolvers()
     _set_process()
     outcomes = begin()
 
@@ -61,7 +74,12 @@ def main(stage: Callable[[TrainConf], object], finish: Callable[[list[Any]], obj
         _set_process()  # a launcher's process has not been through `main`
         try:
             with quiet_end():
-                value = stage(read(raw, typed_keys(HydraConfig.get().overrides.task)))
+                if without_task is not None and raw.get("dataset") is None:
+                    conf = read_conf(raw)
+                    load_plugins(conf.plugins)
+                    value = without_task(user_path(conf.output_root, "output_root"))
+                else:
+                    value = stage(resolve(raw, typed_keys(HydraConfig.get().overrides.task)))
                 outcomes.add(Outcome(value))
         except (ConfigError, DataError, WeightsError, FloatingPointError) as error:
             if isinstance(error, NotSearched) and HydraConfig.get().mode == RunMode.MULTIRUN:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from data import DataError, user_path
-from runner.progress import print_anything
+from runner.tracking.progress import print_anything
 
 TASKS = ("digits", "shapes_location")
 WORDS = ("backbone=vit_micro", "trainer=mini", "trainer.epochs=25", "search=mini", "search.generations=3")

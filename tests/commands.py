@@ -21,8 +21,8 @@ from subprocess import CompletedProcess
 ROOT = Path(__file__).resolve().parent.parent
 _FORKED = multiprocessing.get_context("forkserver")  # its server only imports: safe to fork from
 _FORKED.set_forkserver_preload(
-    ["runner.cli", "runner.training", "runner.searching", "runner.measuring", "runner.tables", "rich.console",
-     "sklearn.datasets", "matplotlib.backends.backend_agg", "matplotlib.figure"]
+    ["runner.cli", "runner.stages.train", "runner.stages.search", "runner.stages.evaluate", "runner.report.tables",
+     "rich.console", "sklearn.datasets", "matplotlib.backends.backend_agg", "matplotlib.figure"]
 )  # fmt: skip
 
 

@@ -30,21 +30,45 @@ def test_dependency_direction():
     assert not offenders and checked >= 35
 
 
-def test_the_test_split_is_loaded_in_one_place_and_asked_for_by_the_declared_stages_alone():
-    users = {}
-    for path in sorted((ROOT / "runner").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                users.setdefault(node.func.id, set()).add(path.name)
-    assert users["load_split"] == {"build.py"} and users["load_own"] == {"build.py", "data.py"}
-    bench = (ROOT / "runner" / "bench" / "data.py").read_text()
-    assert bench.count("load_own(own, ") == bench.count('load_own(own, "train800", ') == 2  # of images it made itself
-    assert users["test_split"] == {"training.py", "searching.py", "measuring.py"}
-    assert users["target_splits"] == {"measuring.py"} and users["load_shots"] == {"build.py"}
-    for name in ("training.py", "searching.py"):
-        source = (ROOT / "runner" / name).read_text()
-        calls = [line for line in source.splitlines() if "test_split(c)" in line]
-        assert len(calls) == 1 and "reference" in calls[0].lower()
+def calls(path):
+    """(name, call) of every plain function call of a file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            yield node.func.id, node
+
+
+def users(function):
+    """The files of the runner that call a function, relative to it."""
+    runner = ROOT / "runner"
+    return {p.relative_to(runner).as_posix() for p in runner.rglob("*.py") if function in dict(calls(p))}
+
+
+def test_the_test_split_has_one_door_and_only_the_declared_stages_ask_for_it():
+    assert users("load_split") == users("load_shots") == {"stages/inputs.py"}
+    assert users("load_own") == {"stages/inputs.py", "bench/data.py"}
+    for name, call in calls(ROOT / "runner" / "bench" / "data.py"):
+        if name == "load_own":  # of images that the benchmark made itself
+            assert call.args[1].value == "train800"
+    # `selection_split` opens it for a protocol that says so; its callers are the stages that select.
+    assert users("test_split") == {"stages/evaluate.py", "stages/inputs.py"}
+    assert users("target_splits") == {"stages/evaluate.py"}
+    assert users("selection_split") == {"stages/train.py", "stages/search.py", "stages/evaluate.py"}
     for path in (ROOT / "tools").glob("*.py"):
         named = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
-        assert not named & {"test_split", "target_splits"}
+        assert not named & {"test_split", "target_splits", "selection_split"}
+
+
+def test_no_stage_reads_the_config():
+    for package in ("stages", "rundir", "tracking", "report"):
+        for path in (ROOT / "runner" / package).glob("*.py"):
+            modules = {n.module for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom)}
+            assert not modules & {"runner.config.schema", "runner.config.resolve"}, path
+
+
+def test_protocols_are_told_apart_by_their_fields_alone():
+    names = {"clean", "clean_1000", "reference_2023_06"}
+    for path in (ROOT / "runner").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Compare):
+                texts = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
+                assert not texts & names, f"{path.name}:{node.lineno}"

@@ -15,7 +15,7 @@ from runner.bench import growth
 from runner.bench.model import Step, kinds, step_flops, tf32
 from runner.bench.profile import PYTHON, REST, group_of
 from runner.bench.setting import Setting, flops, in_turn
-from runner.runtime import use_tf32
+from runner.config.compute import use_tf32
 
 ROOT = Path(__file__).resolve().parent.parent
 

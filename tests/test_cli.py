@@ -82,7 +82,7 @@ def test_killed_training_and_search_resume_to_the_same_bits(tmp_path, data_root)
 
 
 def test_a_truncated_checkpoint_is_named_and_the_one_before_it_used(tmp_path, caplog):
-    from runner.folder import load_checkpoint, save_checkpoint
+    from runner.rundir.files import load_checkpoint, save_checkpoint
 
     path = tmp_path / "resume.pt"
     save_checkpoint(path, {"epoch": 1})
@@ -92,10 +92,10 @@ def test_a_truncated_checkpoint_is_named_and_the_one_before_it_used(tmp_path, ca
 
 
 def test_a_busy_folder_is_refused_and_a_dead_ones_taken_over(tmp_path):
-    from runner.config import ConfigError
-    from runner.folder import locked
+    from runner.config.errors import ConfigError
+    from runner.rundir.files import locked
 
-    holder = "import sys,time;from pathlib import Path;from runner.folder import locked\n"
+    holder = "import sys,time;from pathlib import Path;from runner.rundir.files import locked\n"
     holder += "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     process = subprocess.Popen(
         [sys.executable, "-c", holder, str(tmp_path)],
@@ -120,7 +120,7 @@ def test_a_busy_folder_is_refused_and_a_dead_ones_taken_over(tmp_path):
         (["trainer.epoch=3"], "epoch"),
         (["trainer.epochs=many"], "Integer"),
         (["ranks=[4,8]"], "write [8, 4]"),
-        (["protocol.name=mine"], "clean_1000"),
+        (["protocol=mine"], "clean_1000"),
     ],
 )
 def test_a_mistake_is_one_clear_message(tmp_path, data_root, words, said):

@@ -1,27 +1,18 @@
 """Every YAML composes with the schema, recursively, and the words of the published recipe give its numbers."""
 
-from pathlib import Path
-
 import pytest
-import torch
+from composing import ROOT, composed, resolved
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from data import SUITES
 from glora.methods import METHODS
-from runner import config as cfg
-from runner import schema
-from runner.reading import read
+from runner.config import schema
+from runner.config.errors import ConfigError
+from runner.config.sweeps import register_resolvers
 
-ROOT = Path(__file__).resolve().parent.parent / "configs"
 GROUPS = sorted(p.relative_to(ROOT).with_suffix("") for p in ROOT.rglob("*.yaml") if p.parent != ROOT)
-
-
-def composed(*words):
-    schema.register()
-    with initialize_config_dir(str(ROOT), version_base="1.3"):
-        return compose("train", overrides=list(words))
 
 
 def test_number_of_files():
@@ -34,44 +25,44 @@ def test_every_yaml_composes_and_is_accepted(path, tmp_path):
     assert (ROOT / path).with_suffix(".yaml").read_text().startswith("#"), "its first line gives the command or source"
     words = ["dataset=digits"] if group != "dataset" else []
     extra = ["backbone.timm_name=vit_small_patch16_224"] if name == "timm" else []
-    if group == "sweep":
-        words = []
+    if group == "sweep":  # the sweeper gives each job its task
+        words = ["dataset=cifar100"]
     if name == "folder":
         (tmp_path / "list.txt").write_text("".join(f"{i}.png {i % 2}\n" for i in range(200)))
         for i in range(200):
             (tmp_path / f"{i}.png").touch()
         extra = [f"dataset.root={tmp_path}"]
-    config = read(composed(*words, f"{group}={name}", *extra))
+    config = resolved(*words, f"{group}={name}", *extra)
     assert config.seed == 0
 
 
 @pytest.mark.parametrize("task", SUITES["vtab"])
 def test_learning_rates_are_those_of_the_papers_table_4(task):
-    config = read(composed(f"dataset={task}"))
+    config = resolved(f"dataset={task}")
     slow = {"retinopathy", "clevr_count", "clevr_dist", "snorb_ele"}
-    assert cfg.learning_rate(config) == (1e-4 if task in slow else 5e-4)
-    recipe = cfg.recipe(config)
+    assert config.recipe.lr == (1e-4 if task in slow else 5e-4)
+    recipe = config.recipe
     assert (recipe.epochs, recipe.batch_size, recipe.warmup_epochs, recipe.weight_decay) == (500, 64, 10, 1e-4)
 
 
 def test_defaults_are_the_documented_ones():
-    config = read(composed("dataset=cifar100"))
+    config = resolved("dataset=cifar100")
     assert config.backbone.timm_name == "vit_base_patch16_224.orig_in21k"
-    assert (config.method.name, config.ranks, config.trainer.name) == ("glora", [8, 4], "paper")
-    assert (config.protocol.name, config.backbone.normalization, config.backbone.drop_path_rate) == (
+    assert (config.method.name, config.method.options["ranks"], config.trainer) == ("glora", (8, 4), "paper")
+    assert (config.protocol.name, config.data.normalization, config.backbone.drop_path_rate) == (
         "clean",
         "imagenet",
         0.1,
     )
-    assert read(composed("dataset=digits")).backbone.name == "vit_micro"
-    assert read(composed("dataset=digits", "backbone=swin_b_in22k")).backbone.name == "swin_b_in22k"
+    assert resolved("dataset=digits").backbone.name == "vit_micro"
+    assert resolved("dataset=digits", "backbone=swin_b_in22k").backbone.name == "swin_b_in22k"
 
 
 def test_the_reference_protocol_limits_the_search_on_vit_b_alone():
     words = ["dataset=cifar100", "protocol=reference_2023_06"]
-    assert cfg.search_limit(read(composed(*words))) == 1_000_000
-    assert cfg.search_limit(read(composed(*words, "backbone=swin_b_in22k"))) is None
-    assert cfg.search_limit(read(composed("dataset=cifar100"))) is None
+    assert resolved(*words).search.max_params == 1_000_000
+    assert resolved(*words, "backbone=swin_b_in22k").search.max_params is None
+    assert resolved("dataset=cifar100").search.max_params is None
 
 
 @pytest.mark.parametrize(
@@ -81,51 +72,49 @@ def test_the_reference_protocol_limits_the_search_on_vit_b_alone():
      "backbone.drop_path_rate=1.5", "backbone.drop_path_rate=-0.1"],
 )  # fmt: skip
 def test_numbers_out_of_range_are_named(word):
-    with pytest.raises(cfg.ConfigError, match=rf"^{word.partition('=')[0]}=\S+ must be"):
-        read(composed("dataset=digits", word))
+    with pytest.raises(ConfigError, match=rf"^{word.partition('=')[0]}=\S+ must be"):
+        resolved("dataset=digits", word)
 
 
 def test_ranks_typed_for_another_method_are_refused_with_its_own_word():
     words = ["dataset=digits", "ranks=[4]"]
-    with pytest.raises(cfg.ConfigError, match=r"ranks=\[4\] is for method=glora alone; write method.options.rank="):
-        read(composed(*words, "method=lora"), ["dataset", "ranks", "method"])
-    assert read(composed(*words, "method=full"), ["dataset", "ranks", "method"]).method.name == "full"
-    assert read(composed(*words), ["dataset", "ranks"]).ranks == [4]
+    with pytest.raises(ConfigError, match=r"ranks=\[4\] is for method=glora alone; write method.options.rank="):
+        resolved(*words, "method=lora")
+    assert resolved(*words, "method=full").method.name == "full"
+    assert resolved(*words).method.options["ranks"] == (4,)
 
 
 def test_all_problems_are_reported_at_once():
-    with pytest.raises(cfg.ConfigError) as caught:
-        read(composed("dataset=digits", "ranks=[4,8]", "trainer.batch_size=0", "optimizer.lr=-1", "hparams=mine"))
+    with pytest.raises(ConfigError) as caught:
+        resolved("dataset=digits", "ranks=[4,8]", "trainer.batch_size=0", "optimizer.lr=-1", "hparams=mine")
     assert len(str(caught.value).splitlines()) == 4
 
 
 def test_a_typed_default_changes_no_folder_and_a_real_change_does():
-    from runner.folder import run_folder, search_folder
 
-    base = read(composed("dataset=digits"))
-    home = run_folder(base)
+    base = resolved("dataset=digits")
+    home = base.directory
     for words in (["seed=0"], ["optimizer.lr=5e-4"], ["device=cpu"], ["search.population=9"], ["logger.wandb=offline"]):
-        assert run_folder(read(composed("dataset=digits", *words))) == home, words
+        assert resolved("dataset=digits", *words).directory == home, words
     for words in (["seed=1"], ["optimizer.lr=1e-3"], ["ranks=[4,2]"], ["protocol=clean_1000"], ["trainer.epochs=9"]):
-        assert run_folder(read(composed("dataset=digits", *words))) != home, words
+        assert resolved("dataset=digits", *words).directory != home, words
     assert home.name.startswith("vit_micro-glora-r8-4-clean-paper-seed0-")
-    other = read(composed("dataset=digits", "search.population=9"))
-    assert search_folder(other, home) != search_folder(base, home)
+    other = resolved("dataset=digits", "search.population=9")
+    assert other.search.directory != base.search.directory
 
 
 def test_the_space_can_be_cut_to_some_tensors_and_widened_to_convolutions():
-    from runner.build import build
-    from runner.folder import run_folder
+    from runner.stages.model import build
 
     words = ("dataset=digits", "backbone=timm", "backbone.timm_name=convnext_atto", "backbone.pretrained=false")
-    usual, cut = read(composed(*words)), read(composed(*words, "tensors=AB", "convs=true", "ranks=[2]"))
-    assert cfg.label(usual) == "GLoRA-8-4" and cfg.label(cut) == "GLoRA-2 (AB, convolutions too)"
+    usual, cut = resolved(*words), resolved(*words, "tensors=AB", "convs=true", "ranks=[2]")
+    assert usual.method.label == "GLoRA-8-4" and cut.method.label == "GLoRA-2 (AB, convolutions too)"
     space = build(cut).space
     assert {"stem.0", "stages.0.blocks.0.conv_dw", "stages.0.blocks.0.mlp.fc1"} <= set(space.names)
-    with pytest.raises(cfg.ConfigError, match="no nn.Linear outside its classifier, .*; try convs=true"):
+    with pytest.raises(ConfigError, match="no nn.Linear outside its classifier, .*; try convs=true"):
         build(usual)  # its MLPs are 1 x 1 convolutions
     assert {tuple(map(len, space.options(layer))) for layer in space.layers} == {(4, 4, 1, 1, 1)}
-    assert len({run_folder(read(composed(*words, *w))) for w in ((), ("tensors=AB",), ("convs=true",))}) == 3
+    assert len({resolved(*words, *w).directory for w in ((), ("tensors=AB",), ("convs=true",))}) == 3
 
 
 def test_every_method_has_a_yaml_that_lists_its_options_with_their_defaults():
@@ -133,8 +122,9 @@ def test_every_method_has_a_yaml_that_lists_its_options_with_their_defaults():
 
     for name, kind in METHODS.items():
         text = yaml.safe_load((ROOT / "method" / f"{name}.yaml").read_text())
-        assert text["name"] == name and text.get("options", {}) == ({} if name == "glora" else kind.options())
-        assert read(composed("dataset=cifar100", f"method={name}")).trainer.epochs == (
+        assert text["name"] == name and kind.check_options(text.get("options", {})) == kind.options()
+        assert text.get("options", {}).keys() == kind.options().keys()
+        assert resolved("dataset=cifar100", f"method={name}").recipe.epochs == (
             500 if name in ("glora", "noah") else 100
         )
 
@@ -161,25 +151,24 @@ def test_every_method_has_a_yaml_that_lists_its_options_with_their_defaults():
     ],
 )
 def test_wrong_options_are_one_clear_message(words, said):
-    with pytest.raises(cfg.ConfigError) as caught:
-        read(composed("dataset=digits", *words))
+    with pytest.raises(ConfigError) as caught:
+        resolved("dataset=digits", *words)
     assert said in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
 def test_options_and_recipe_decide_the_folder_and_typed_defaults_do_not():
-    from runner.folder import recipe_digest, run_folder
 
     def home(*words):
-        return run_folder(read(composed("dataset=dtd", "method=lora", *words)))
+        return resolved("dataset=dtd", "method=lora", *words).directory
 
-    for words in (["method.options.scale=1"], ["ranks=[2]"], ["optimizer.name=adamw"], ["trainer.epochs=100"]):
+    for words in (["method.options.scale=1"], ["device=cpu"], ["optimizer.name=adamw"], ["trainer.epochs=100"]):
         assert home(*words) == home(), words
     for words in (["method.options.scale=2"], ["optimizer.name=sgd"], ["optimizer.decay_1d=false"],
                   ["hparams=published"]):  # fmt: skip
         assert home(*words) != home(), words
 
     def row(task, *words):
-        return recipe_digest(read(composed(f"dataset={task}", "hparams=published", *words)))
+        return resolved(f"dataset={task}", "hparams=published", *words).recipe_digest
 
     for words in (["method=ssf"], ["method=lora"], ["method=fact_tk"], ["method=repadapter_attention"]):
         assert row("eurosat", *words) == row("svhn", *words)
@@ -188,32 +177,32 @@ def test_options_and_recipe_decide_the_folder_and_typed_defaults_do_not():
 
 
 def test_published_values_and_what_is_typed():
-    ssf = cfg.recipe(read(composed("dataset=eurosat", "method=ssf", "hparams=published")))
+    ssf = resolved("dataset=eurosat", "method=ssf", "hparams=published").recipe
     assert (ssf.lr, ssf.weight_decay, ssf.decay_1d, ssf.min_lr) == (3e-3, 5e-2, False, 1e-8)
-    assert read(composed("dataset=eurosat", "method=ssf", "hparams=published")).backbone.drop_path_rate == 0.2
-    assert cfg.recipe(read(composed("dataset=svhn", "method=ssf", "hparams=published", "optimizer.lr=1"))).lr == 1
+    assert resolved("dataset=eurosat", "method=ssf", "hparams=published").backbone.drop_path_rate == 0.2
+    assert resolved("dataset=svhn", "method=ssf", "hparams=published", "optimizer.lr=1").recipe.lr == 1
     curves = {"glora": "glora", "fact_tk": "glora", "ssf": "timm", "vpt_deep": "vpt", "vpt_shallow": "vpt",
               "adapter_plus": "adapter_plus"}  # fmt: skip
     for method, curve in curves.items():
-        assert cfg.recipe(read(composed("dataset=dtd", f"method={method}"))).schedule == curve
-        assert cfg.recipe(read(composed("dataset=digits", f"method={method}", "trainer=mini"))).schedule == "glora"
-    assert cfg.recipe(read(composed("dataset=dtd", "method=ssf", "trainer.schedule=vpt"))).schedule == "vpt"
-    with pytest.raises(cfg.ConfigError, match="trainer.schedule=linear is not one of glora, timm, vpt, adapter_plus"):
-        read(composed("dataset=dtd", "trainer.schedule=linear"))
-    fact = read(composed("dataset=pets", "method=fact_tk", "hparams=published"))
+        assert resolved("dataset=dtd", f"method={method}").recipe.schedule == curve
+        assert resolved("dataset=digits", f"method={method}", "trainer=mini").recipe.schedule == "glora"
+    assert resolved("dataset=dtd", "method=ssf", "trainer.schedule=vpt").recipe.schedule == "vpt"
+    with pytest.raises(ConfigError, match="trainer.schedule=linear is not one of glora, timm, vpt, adapter_plus"):
+        resolved("dataset=dtd", "trainer.schedule=linear")
+    fact = resolved("dataset=pets", "method=fact_tk", "hparams=published")
     assert fact.method.options == {"rank": 16, "scale": 10.0, "dropout": 0.1}
-    attention = read(composed("dataset=caltech101", "method=repadapter_attention", "hparams=published"))
+    attention = resolved("dataset=caltech101", "method=repadapter_attention", "hparams=published")
     assert attention.method.options["scale"] == 10 and attention.method.options["place"] == "attention"
     for name in ("lora", "fact_tt", "fact_tk", "ssf", "adaptformer", "repadapter", "repadapter_attention"):
-        table = read(composed("dataset=dtd", f"method={name}")).method.published
+        table = composed("dataset=dtd", f"method={name}").method.published
         assert list(table) == list(SUITES["vtab"])
 
 
 def test_rank_variants_are_glora():
     for name, ranks in (("glora_4_2", [4, 2]), ("glora_2", [2])):
-        one, two = (composed("dataset=digits", w, *x) for w, x in
-                    ((f"method={name}", []), ("method=glora", [f"ranks={ranks}"])))  # fmt: skip
-        assert cfg.identity(read(one)) == cfg.identity(read(two))
+        one = resolved("dataset=digits", f"method={name}")
+        two = resolved("dataset=digits", "method=glora", f"ranks={ranks}")
+        assert one.identity == two.identity and one.directory == two.directory
 
 
 TABLE1 = ["full", "linear", "bitfit", "vpt_shallow", "vpt_deep", "adapter", "adaptformer", "lora", "noah", "fact_tk",
@@ -224,6 +213,7 @@ TABLE5 = ["full", "linear", "bitfit", "vpt_deep", "fact_tk", "repadapter", "glor
 def jobs(sweep, *typed):
     """The words of every job that Hydra's own sweeper makes of a sweep and of what is typed after it."""
     schema.register()
+    register_resolvers()
     with initialize_config_dir(str(ROOT), version_base="1.3"):
         raw = compose("train", overrides=[f"sweep={sweep}"], return_hydra_config=True)
     words = [f"{k}={v}" for k, v in raw.hydra.sweeper.params.items()] + list(typed)
@@ -239,7 +229,7 @@ def test_sweeps_over_methods_make_one_job_for_each_method_and_task(sweep, method
     pairs = {(word("method", job), word("dataset", job)) for job in made}
     assert pairs == {(m, t) for m in methods for t in SUITES[suite]} and len(made) == len(pairs)
     for job in made[:: len(SUITES[suite]) // 2]:
-        config = read(composed(f"sweep={sweep}", *job))
+        config = resolved(f"sweep={sweep}", *job)
         assert config.protocol.name == ("clean" if suite == "mini" else "clean_1000")
         assert config.hparams == ("val_grid" if sweep == "table5" else "global")
         assert config.backbone.name == {"table1": "vit_b16_in21k", "table5": "swin_b_in22k"}.get(sweep, "vit_micro")
@@ -259,7 +249,7 @@ CLIP = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130
 
 
 def normalization(*words):
-    return read(composed("dataset=digits", *words)).backbone.normalization
+    return resolved("dataset=digits", *words).data.normalization
 
 
 def test_a_timm_backbone_is_normalised_as_timm_says_and_the_pinned_ones_are_not():
@@ -275,35 +265,34 @@ def test_a_timm_backbone_is_normalised_as_timm_says_and_the_pinned_ones_are_not(
 
 
 def test_a_mean_and_std_is_used_by_the_run_recorded_in_its_folder_and_named_where_it_has_a_name():
-    from runner.build import Preprocess
-    from runner.folder import run_folder
+    import torch
+
+    from runner.stages.inputs import Preprocess
 
     words = ["dataset=digits", "backbone.normalization={mean:[0.5,0.4,0],std:[1,0.25,0.2]}"]
-    c = read(composed(*words))
+    c = resolved(*words)
     kept = {"mean": [0.5, 0.4, 0.0], "std": [1.0, 0.25, 0.2]}
-    assert c.backbone.normalization == cfg.identity(c)["backbone"]["normalization"] == kept
+    assert c.data.normalization == c.identity["backbone"]["normalization"] == kept
     grey = torch.full((1, 3, 64, 64), 51, dtype=torch.uint8)
     torch.testing.assert_close(Preprocess(c)(grey)[0, :, 0, 0].cpu(), torch.tensor([-0.3, -0.8, 1.0]))
-    assert run_folder(c) != run_folder(read(composed("dataset=digits")))
+    assert c.directory != resolved("dataset=digits").directory
     named = "backbone.normalization={mean:[0.485,0.456,0.406],std:[0.229,0.224,0.225]}"
-    assert run_folder(read(composed("dataset=digits", named))) == run_folder(read(composed("dataset=digits")))
+    assert resolved("dataset=digits", named).directory == resolved("dataset=digits").directory
 
 
 @pytest.mark.parametrize("given", ["clip", "{mean:[0.5,0.5,0.5]}", "{mean:[0,0,0],std:[1,1,0]}", "{mean:[0],std:[1]}",
                                    "{mean:[a,b,c],std:[1,1,1]}", "[0.5,0.5]", "null"])  # fmt: skip
 def test_a_wrong_normalization_says_what_is_allowed(given):
-    with pytest.raises(
-        cfg.ConfigError, match="^backbone.normalization=.* is not one of imagenet, inception, none, tim"
-    ):
+    with pytest.raises(ConfigError, match="^backbone.normalization=.* is not one of imagenet, inception, none, tim"):
         normalization(f"backbone.normalization={given}")
 
 
 def test_stochastic_depth_is_left_out_of_what_has_none():
     def rate(name, *words):
-        return read(composed("dataset=digits", "backbone=timm", f"backbone.timm_name={name}", *words)).backbone
+        return resolved("dataset=digits", "backbone=timm", f"backbone.timm_name={name}", *words).backbone
 
     assert rate("ghostnet_050").drop_path_rate == 0 and rate("vit_tiny_patch16_224").drop_path_rate == 0.1
-    with pytest.raises(cfg.ConfigError, match="backbone.drop_path_rate=0.1: vgg11 has no stochastic depth"):
+    with pytest.raises(ConfigError, match="backbone.drop_path_rate=0.1: vgg11 has no stochastic depth"):
         rate("vgg11", "backbone.drop_path_rate=0.1")
 
 
@@ -317,7 +306,6 @@ FOLDERS = {
 
 
 def test_run_folders_of_before_a_normalization_could_be_numbers_keep_their_names():
-    from runner.folder import run_folder
 
     for words, name in FOLDERS.items():
-        assert run_folder(read(composed("dataset=digits", *words.split()))).name == name
+        assert resolved("dataset=digits", *words.split()).directory.name == name

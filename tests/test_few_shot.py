@@ -163,15 +163,14 @@ def test_augmentation_is_a_function_of_seed_epoch_and_position(small):
 
 
 def test_a_run_augments_with_the_mean_and_std_of_its_words(small):
-    from test_configs import composed
+    from composing import resolved
 
-    from runner.build import training_set
-    from runner.reading import read
+    from runner.stages.inputs import training_set
 
     prepare(small)
     words = ["dataset=oxford_pets_fs", "dataset.shots=4", "backbone=vit_micro", "backbone.image_size=32", "device=cpu"]
     given = "backbone.normalization={mean:[0.1,0.2,0.3],std:[2,3,4]}"
-    images = training_set(read(composed(*words, given, f"data_root={small}")), "train800").images
+    images = training_set(resolved(*words, given, f"data_root={small}"), "train800").images
     assert (images.mean, images.std) == ((0.1, 0.2, 0.3), (2.0, 3.0, 4.0))
     normalize = images.transform.transforms[-2]
     assert normalize.mean.tolist() == pytest.approx([0.1, 0.2, 0.3]) and normalize.std.tolist() == [2, 3, 4]

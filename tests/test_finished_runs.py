@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 from commands import forked
+from composing import resolved
 from test_cli import SMALL
-from test_configs import composed
 
-from runner import build, measuring
-from runner.config import ConfigError
-from runner.exporting import export
-from runner.measuring import measure
-from runner.reading import read
-from runner.searching import search
-from runner.training import train
+from runner.config.errors import ConfigError
+from runner.stages import evaluate as evaluation
+from runner.stages import inputs
+from runner.stages.evaluate import evaluate as measure
+from runner.stages.export import export
+from runner.stages.search import search
+from runner.stages.train import train
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]
     """The words of a searched run, and where it lies."""
     home = tmp_path_factory.mktemp("searched")
     words = [*SMALL, "trainer.epochs=1", f"data_root={home / 'data'}"]
-    c = read(composed(*words, f"output_root={home / 'runs'}"))
+    c = resolved(*words, f"output_root={home / 'runs'}")
     train(c)
     search(c)
     return words, home / "runs"
@@ -47,7 +47,7 @@ def test_weights_that_are_cut_short_are_named(copied, stage):
     for best in runs.rglob("best.json") if stage is search else ():
         best.unlink()
     with pytest.raises(ConfigError, match=r"weights\.safetensors is damaged .*delete it and train"):
-        stage(read(composed(*words)))
+        stage(resolved(*words))
     assert weights.exists()
 
 
@@ -58,7 +58,7 @@ def test_a_subnet_that_is_none_is_named(copied, stage, text):
     (runs_subnet,) = runs.rglob("subnet_evolution.json")
     runs_subnet.write_text(text, encoding="latin-1")
     with pytest.raises(ConfigError, match=r"subnet_evolution\.json holds no subnet .*run search\.py"):
-        stage(read(composed(*words)))
+        stage(resolved(*words))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_summary_without_its_keys_is_named(copied, name, text, said):
     words, runs = copied
     next(runs.rglob(name)).write_text(text)
     with pytest.raises(ConfigError, match=said):
-        measure(read(composed(*words)))
+        measure(resolved(*words))
 
 
 def test_a_search_state_without_its_keys_is_named(copied):
@@ -81,12 +81,12 @@ def test_a_search_state_without_its_keys_is_named(copied):
     next(runs.rglob("best.json")).unlink()
     state.write_text('{"generation": 1, "candidates": [{"accuracy": 1}]}')
     with pytest.raises(ConfigError, match=r"evolution\.json is no state of this search .*delete it"):
-        search(read(composed(*words)))
+        search(resolved(*words))
 
 
 def test_a_damaged_result_is_named_beside_the_tables_of_the_others(copied):
     words, runs = copied
-    measure(read(composed(*words)))
+    measure(resolved(*words))
     (result,) = runs.rglob("result.json")
     for name, text in (("other", "{"), ("third", '{"dataset": "digits"}')):
         (runs / name).mkdir()
@@ -100,10 +100,10 @@ def test_a_damaged_result_is_named_beside_the_tables_of_the_others(copied):
 
 def test_comparators_see_few_test_images_and_the_winner_all(copied, monkeypatch):
     words, runs = copied
-    c, seen = read(composed(*words)), []
-    whole = build.test_split(c)
-    few = build.balanced_cut(whole, 100)
-    real = measuring.accuracy
+    c, seen = resolved(*words), []
+    whole = inputs.test_split(c)
+    few = inputs.balanced_cut(whole, 100)
+    real = evaluation.accuracy
 
     def counting(model, images, labels, prep):
         seen.append(len(labels))
@@ -111,16 +111,16 @@ def test_comparators_see_few_test_images_and_the_winner_all(copied, monkeypatch)
             assert torch.equal(images, few.images) and torch.equal(labels, few.labels)
         return real(model, images, labels, prep)
 
-    monkeypatch.setattr(measuring, "accuracy", counting)
-    monkeypatch.setattr(measuring, "COMPARED_IMAGES", 100)
+    monkeypatch.setattr(evaluation, "accuracy", counting)
+    monkeypatch.setattr(evaluation, "COMPARED_IMAGES", 100)
     record = measure(c)
     assert seen.count(797) == 1 and seen.count(100) == len(seen) - 1 == 23
     assert record["comparators"]["images"] == 100 and record["comparators"]["winner"]["test"] != record["test_accuracy"]
     shown = forked(["evaluate.py", f"output_root={runs}"])
     assert "on 100 class-balanced test images, where the winner" in " ".join(shown.stdout.split())
     next(runs.rglob("result.json")).unlink()
-    monkeypatch.setattr(measuring, "COMPARED_IMAGES", 1000)
+    monkeypatch.setattr(evaluation, "COMPARED_IMAGES", 1000)
     seen.clear()
     record = measure(c)
     assert seen == [797] * 23 and record["comparators"]["images"] == 797 and "winner" not in record["comparators"]
-    assert json.loads(next(runs.rglob("result.json")).read_text()) == record
+    assert json.loads(next(runs.rglob("result.json")).read_text()) == {"schema": 2, **record}

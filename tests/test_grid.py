@@ -1,20 +1,20 @@
 """`hparams=val_grid`: what the grid is, which point wins, and the commands with a kill in the middle."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from commands import kill_when
+from composing import resolved
 from safetensors.torch import load_file
 from test_cli import command, only, run
-from test_configs import composed
 
 from data import SUITES
 from glora.methods import METHODS
-from runner import config as cfg
-from runner import grid, reading
-from runner.choosing import choose, chosen
-from runner.folder import recipe_digest, run_folder
-from runner.tables import build_table
+from runner.config import grid
+from runner.config.errors import ConfigError
+from runner.report.tables import build_table
+from runner.stages.tune import choose, chosen
 
 GRID = "hparams=val_grid"
 
@@ -24,51 +24,47 @@ def data_root(tmp_path_factory):
     return tmp_path_factory.mktemp("data")
 
 
-def read(*words):
-    return reading.read(composed(*words), reading.typed_keys(list(words)))
-
-
 def test_the_grid_of_glora_is_the_papers_two_rates_wherever_none_is_published():
     for words in (["dataset=dtd"], ["dataset=food101"], ["dataset=imagenet_16shot"], ["dataset=dtd", "ranks=[2]"],
                   ["dataset=dtd", "backbone=swin_b_in22k"]):  # fmt: skip
-        assert grid.points(read(GRID, *words)) == [{"lr": 1e-4}, {"lr": 5e-4}]
+        assert resolved(GRID, *words).grid.points() == [{"lr": 1e-4}, {"lr": 5e-4}]
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_has_a_grid_and_the_mini_trainer_has_factors_of_its_rate(method):
-    assert len(grid.points(read("dataset=dtd", f"method={method}", GRID))) > 1
-    plain = read("dataset=digits", "trainer=mini", f"method={method}")
-    rates = [cfg.recipe(grid.at_point(read("dataset=digits", "trainer=mini", f"method={method}", GRID), p)).lr
-             for p in grid.points(read("dataset=digits", "trainer=mini", f"method={method}", GRID))]  # fmt: skip
-    assert rates == pytest.approx([f * cfg.learning_rate(plain) for f in (0.3, 1, 3)])
+    assert len(resolved("dataset=dtd", f"method={method}", GRID).grid.points()) > 1
+    plain = resolved("dataset=digits", "trainer=mini", f"method={method}")
+    rates = [resolved("dataset=digits", "trainer=mini", f"method={method}", GRID).at_point(p).recipe.lr
+             for p in resolved("dataset=digits", "trainer=mini", f"method={method}", GRID).grid.points()]  # fmt: skip
+    assert rates == pytest.approx([f * plain.recipe.lr for f in (0.3, 1, 3)])
 
 
 def test_a_point_sets_the_recipe_and_the_options_and_keeps_the_folder():
-    c = read("dataset=dtd", "method=fact_tk", GRID, "method.grid.scale=[1,10]", "+method.grid.rank=[8]",
+    c = resolved("dataset=dtd", "method=fact_tk", GRID, "method.grid.scale=[1,10]", "+method.grid.rank=[8]",
              "+method.grid.lr=[1e-2]", "+method.grid.weight_decay=[0]", "+method.grid.drop_path=[0.2]")  # fmt: skip
-    assert [p["scale"] for p in grid.points(c)] == [1, 10]
-    at = grid.at_point(c, grid.points(c)[1])
+    assert [p["scale"] for p in c.grid.points()] == [1, 10]
+    at = c.at_point(c.grid.points()[1])
     assert (at.method.options["scale"], at.method.options["rank"], at.backbone.drop_path_rate) == (10.0, 8, 0.2)
     assert type(at.method.options["rank"]) is int
-    assert (cfg.recipe(at).lr, cfg.recipe(at).weight_decay) == (1e-2, 0)
-    assert run_folder(at) == run_folder(c) and recipe_digest(at) == recipe_digest(c)
+    assert (at.recipe.lr, at.recipe.weight_decay) == (1e-2, 0)
+    assert at.directory == c.directory and at.recipe_digest == c.recipe_digest
 
 
 def test_typed_axes_join_the_factors_of_the_mini_trainer_and_a_typed_rate_replaces_them():
     words = ["dataset=digits", "trainer=mini", "method=lora", GRID]
-    assert list(read(*words).method.grid) == ["lr"]
-    assert set(read(*words, "method.grid.scale=[1,10]").method.grid) == {"lr", "scale"}
-    assert read(*words, "+method.grid.lr=[1e-3,2e-3]").method.grid == {"lr": [1e-3, 2e-3]}
-    assert read(*words, "+method.grid={lr:[1e-3]}").method.grid == {"lr": [1e-3]}
+    assert list(resolved(*words).grid.axes) == ["lr"]
+    assert set(resolved(*words, "method.grid.scale=[1,10]").grid.axes) == {"lr", "scale"}
+    assert resolved(*words, "+method.grid.lr=[1e-3,2e-3]").grid.axes == {"lr": [1e-3, 2e-3]}
+    assert resolved(*words, "+method.grid={lr:[1e-3]}").grid.axes == {"lr": [1e-3]}
 
 
 def test_the_values_of_the_grid_decide_folder_and_recipe_and_the_chosen_one_does_not():
-    homes = {run_folder(read("dataset=dtd", "method=lora", *w))
+    homes = {resolved("dataset=dtd", "method=lora", *w).directory
              for w in ([], [GRID], [GRID, "method.grid.scale=[1,10]"])}  # fmt: skip
     assert len(homes) == 3
     for extra in ([], ["trainer.lr_factors=[0.5,1]"], ["~method.grid.lr", "+method.grid.drop_path=[0,0.1]"]):
-        assert len({recipe_digest(read(f"dataset={t}", GRID, *extra)) for t in SUITES["vtab"]}) == 1
-    others = {recipe_digest(read("dataset=dtd", GRID, *w))
+        assert len({resolved(f"dataset={t}", GRID, *extra).recipe_digest for t in SUITES["vtab"]}) == 1
+    others = {resolved("dataset=dtd", GRID, *w).recipe_digest
               for w in ([], ["method.grid.lr=[1e-3]"], ["trainer.lr_factors=[0.5,1]"])}  # fmt: skip
     assert len(others) == 3
 
@@ -95,16 +91,16 @@ def test_the_values_of_the_grid_decide_folder_and_recipe_and_the_chosen_one_does
     ],
 )
 def test_a_conflict_is_one_clear_message(words, said):
-    with pytest.raises(cfg.ConfigError) as caught:
-        read("dataset=dtd", GRID, *words)
+    with pytest.raises(ConfigError) as caught:
+        resolved("dataset=dtd", GRID, *words)
     assert said in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
 def test_with_published_values_a_typed_default_wins():
     words = ["dataset=dtd", "method=lora", "hparams=published"]
-    assert read(*words).method.options["scale"] == 0.01
-    assert read(*words, "method.options.scale=1").method.options["scale"] == 1.0
-    assert read(*words, "method.options={scale:1}").method.options["scale"] == 1.0
+    assert resolved(*words).method.options["scale"] == 0.01
+    assert resolved(*words, "method.options.scale=1").method.options["scale"] == 1.0
+    assert resolved(*words, "method.options={scale:1}").method.options["scale"] == 1.0
 
 
 def tried(accuracy, **point):
@@ -119,26 +115,26 @@ def test_the_best_point_wins_and_ties_go_to_the_smaller_rate_then_to_the_earlier
 
 
 def test_a_diverged_point_is_recorded_and_passed_over_and_only_a_whole_grid_of_them_fails(tmp_path):
-    c = read("dataset=dtd", GRID)
+    c = resolved("dataset=dtd", GRID)
 
     def train_point(at, home):
-        if at.optimizer.lr > fatal:
+        if at.recipe.lr > fatal:
             raise FloatingPointError("loss is nan")
         home.mkdir(parents=True)
         for name in ("train_train800.json", "weights.safetensors"):
-            (home / name).write_text(str(at.optimizer.lr))
+            (home / name).write_text(str(at.recipe.lr))
         return {"val": {"largest": 0.2, "smallest": 0.4}, "seconds": 1.0}
 
-    with pytest.raises(cfg.ConfigError, match="holds no finished grid"):
-        chosen(c, tmp_path)
+    with pytest.raises(ConfigError, match="holds no finished grid"):
+        chosen(c)
     fatal = 2e-4
-    assert choose(c, tmp_path / "one", train_point).optimizer.lr == 1e-4
+    assert choose(replace(c, directory=tmp_path / "one"), train_point).recipe.lr == 1e-4
     record = json.loads((tmp_path / "one" / "grid.json").read_text())
     assert [p["val_accuracy"] for p in record["points"]] == [pytest.approx(0.3), None]
     assert (tmp_path / "one" / "weights.safetensors").read_text() == "0.0001"
     fatal = 0
     with pytest.raises(FloatingPointError, match="every point of the grid diverged: loss is nan"):
-        choose(c, tmp_path / "none", train_point)
+        choose(replace(c, directory=tmp_path / "none"), train_point)
 
 
 def test_tables_say_that_hyper_parameters_were_chosen_on_val200():
@@ -153,7 +149,7 @@ def test_a_killed_grid_resumes_and_its_chosen_run_is_the_run_with_those_words(tm
     stamp = only(tmp_path, "lr=0.001/weights.safetensors").stat().st_mtime_ns
     assert not list(tmp_path.rglob("grid.json"))
     early = run("evaluate.py", tmp_path, data_root, *words)
-    assert early.returncode == 2 and "run train.py with the same words first" in early.stderr
+    assert early.returncode == 2 and "run train.py with the same overrides first" in early.stderr
     again = run("train.py", tmp_path, data_root, *words)
     assert again.returncode == 0 and "resuming after epoch" in again.stdout, again.stderr
     assert only(tmp_path, "lr=0.001/weights.safetensors").stat().st_mtime_ns == stamp

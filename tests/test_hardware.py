@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from runner.hardware import PeakMemory
-from runner.memory import keep_freed_memory
+from runner.tracking.environment import PeakMemory
+from runner.tracking.memory import keep_freed_memory
 
 
 def test_a_peak_counts_what_was_freed_and_a_new_one_forgets_it():

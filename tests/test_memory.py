@@ -11,7 +11,7 @@ from commands import ROOT
 COUNT = """
 import resource
 import torch
-from runner.memory import keep_freed_memory
+from runner.tracking.memory import keep_freed_memory
 
 kept = keep_freed_memory()
 for _ in range(15):

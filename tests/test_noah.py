@@ -12,7 +12,8 @@ from test_cli import command, data_root, only, run  # noqa: F401
 from timm.models.swin_transformer import SwinTransformer
 
 from data.tasks import SUITES, TASKS
-from glora.methods import NOAH, NotDefined
+from glora.methods import NotDefined
+from glora.methods.noah import NOAH
 from glora.methods.noah_space import MODULES, NOAHSpace, NOAHSubnet
 from glora.methods.noah_subnets import PUBLISHED
 from glora.search import SEARCHES, EvolutionSearch

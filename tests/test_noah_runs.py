@@ -6,37 +6,37 @@ from dataclasses import replace
 import pytest
 import torch
 from commands import kill_when
+from composing import resolved
 from safetensors.torch import load_file
 from test_cli import command, data_root, only, run  # noqa: F401
-from test_configs import composed
 
 from glora.methods.noah_space import NOAHSpace, NOAHSubnet
 from glora.methods.noah_subnets import PUBLISHED
 from glora.train import Trainer
-from runner import config as cfg
-from runner.build import Preprocess, build
-from runner.reading import read
+from runner.config.errors import ConfigError
+from runner.stages.inputs import Preprocess
+from runner.stages.model import build
 
 WORDS = ["method=noah", "search.retrain_epochs=2"]
 
 
 def test_recipes_of_supernet_retraining_and_given_subnets():
-    paper = read(composed("dataset=cifar100", "method=noah"))
-    assert (cfg.recipe(paper).lr, cfg.recipe(paper).epochs) == (5e-4, 500)
-    again = cfg.recipe(cfg.retraining(paper, PUBLISHED["cifar100"]))
+    paper = resolved("dataset=cifar100", "method=noah")
+    assert (paper.recipe.lr, paper.recipe.epochs) == (5e-4, 500)
+    again = paper.retraining(PUBLISHED["cifar100"]).recipe
     assert (again.lr, again.epochs, again.weight_decay, again.min_lr) == (1e-3, 100, 1e-4, 1e-5)
-    given = read(composed("dataset=cifar100", "method=noah", "method.options.subnet=published"))
-    assert cfg.recipe(given) == again and not cfg.searched(given)
-    assert cfg.label(given) == "NOAH (published subnets)" and cfg.label(paper) == "NOAH"
-    mini = read(composed("dataset=digits", "method=noah", "trainer=mini"))
-    assert (mini.trainer.epochs, mini.search.retrain_epochs, mini.search.retrain_lr) == (60, 30, 5e-3)
+    given = resolved("dataset=cifar100", "method=noah", "method.options.subnet=published")
+    assert given.recipe == again and not given.method.searched
+    assert given.method.label == "NOAH (published subnets)" and paper.method.label == "NOAH"
+    mini = resolved("dataset=digits", "method=noah", "trainer=mini")
+    assert (mini.recipe.epochs, mini.search.retrain.epochs, mini.search.retrain.lr) == (60, 30, 5e-3)
     for words, said in (
         (["method=noah", "method.options.subnet=published"], "no published subnet for digits"),
-        (["method=glora", "search.retrain_epochs=3"], "method=noah is retrained"),
+        (["method=glora", "search.retrain_epochs=3"], "only the winner of a search whose method retrains it"),
         (["method=noah", "search.retrain_lr=-1"], "must be positive"),
     ):
-        with pytest.raises(cfg.ConfigError, match=said):
-            read(composed("dataset=digits", *words))
+        with pytest.raises(ConfigError, match=said):
+            resolved("dataset=digits", *words)
 
 
 @pytest.mark.slow  # ten commands
@@ -68,16 +68,16 @@ def test_train_search_evaluate_and_a_kill_while_retraining(tmp_path, data_root):
 def test_the_published_subnet_of_a_task_trains_in_small():
     small = "+backbone.kwargs={img_size:32,patch_size:16,embed_dim:32,depth:12,num_heads:2}"
     words = ["backbone=vit_b16_in21k", "backbone.pretrained=false", "backbone.image_size=32", "device=cpu", small]
-    c = read(composed("dataset=svhn", "method=noah", "method.options.subnet=published", *words))
-    method, recipe = build(c), replace(cfg.recipe(c), warmup_lr=1e-3)
+    c = resolved("dataset=svhn", "method=noah", "method.options.subnet=published", *words)
+    method, recipe = build(c), replace(c.recipe, warmup_lr=1e-3)
     assert method.params() == NOAHSpace(12, 32).params(NOAHSubnet.parse(PUBLISHED["svhn"]))
     trainer = Trainer(method.model, method.trainable(), recipe, Preprocess(c), before_step=method.before_step)
     images, labels = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8), torch.arange(64) % 10
     losses = [trainer.train_epoch(images, labels)["loss"] for _ in range(8)]
     assert losses[-1] < losses[0]
-    with pytest.raises(cfg.ConfigError, match="the subnet has 12 blocks, the model 2"):
-        build(read(composed("dataset=svhn", "method=noah", "method.options.subnet=published",
-                                *words[:-1], small.replace("12", "2"))))  # fmt: skip
+    with pytest.raises(ConfigError, match="the subnet has 12 blocks, the model 2"):
+        build(resolved("dataset=svhn", "method=noah", "method.options.subnet=published",
+                                *words[:-1], small.replace("12", "2")))  # fmt: skip
 
 
 def test_under_clean_1000_the_winner_alone_sees_all_images(tmp_path, data_root):  # noqa: F811

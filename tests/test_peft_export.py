@@ -9,8 +9,8 @@ import pytest
 import timm
 import torch
 from commands import forked
+from composing import resolved
 from safetensors.torch import load_file
-from test_configs import composed
 from test_supernet import SMALL, build
 from torch import nn
 
@@ -18,8 +18,7 @@ from glora.methods import METHODS
 from glora.options import LayerConfig
 from glora.peft_export import export_peft
 from glora.space import Subnet
-from runner.build import build as build_run
-from runner.reading import read
+from runner.stages.model import build as build_run
 
 
 def trained(kind, name, **options):
@@ -117,7 +116,7 @@ def test_the_command_writes_what_peft_reads(name, tmp_path):
         ran("export.py", [*words, f"export={kind}"])
     (merged,), (adapter,) = tmp_path.rglob("export"), tmp_path.rglob("export_peft")
 
-    untouched = build_run(read(composed(*words, "method=linear"))).model.eval()
+    untouched = build_run(resolved(*words, "method=linear")).model.eval()
     config = json.loads((merged / "config.json").read_text())
     plain = timm.create_model(config["architecture"], num_classes=config["num_classes"], **config["kwargs"])
     plain.load_state_dict(load_file(merged / "model.safetensors"))

@@ -9,8 +9,7 @@ import pytest
 from commands import ROOT
 from PIL import Image
 
-from runner.folder import write_json
-from runner.plots import (
+from runner.report.plots import (
     params_by_type,
     pareto_front,
     plot_options,
@@ -18,7 +17,8 @@ from runner.plots import (
     plot_search,
     plot_training,
 )
-from runner.report import draw_training
+from runner.report.show import draw_training
+from runner.rundir.files import write_json
 
 LAYERS = [f"blocks.{b}.{name}" for b in range(12) for name in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")]
 EPOCHS = [{"epoch": e, "loss": 2 / (e + 1), "lr": 1e-3, "val/largest": 0.5 + 0.004 * e} for e in range(30)]
@@ -110,7 +110,7 @@ def test_parameters_by_layer_type(tmp_path):
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "tkagg", "no such backend"])
 def test_agg_draws_whatever_the_environment_names(tmp_path, backend):
     """A fresh interpreter: matplotlib reads the variable once, at its first import."""
-    script = "from runner.plots import plot_training; plot_training([{'epoch': 0, 'loss': 1.0}], 'loss.png')"
+    script = "from runner.report.plots import plot_training; plot_training([{'epoch': 0, 'loss': 1.0}], 'loss.png')"
     environment = {**os.environ, "MPLBACKEND": backend, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)

@@ -9,14 +9,13 @@ from dataclasses import replace
 import pytest
 import torch
 from commands import forked, kill_when
+from composing import resolved
 from PIL import Image
 from test_cli import command, data_root, only, run  # noqa: F401
-from test_configs import composed
 
-from runner.build import Preprocess, build, load_trained, split, training_set
-from runner.folder import run_folder
-from runner.reading import read
-from runner.training import Job
+from runner.stages.inputs import Preprocess, split, training_set
+from runner.stages.model import build, load_trained
+from runner.stages.train import Job
 from tools.rank_correlation import draw, statistics_of, train_alone
 
 TOOL, FILE = "tools/rank_correlation.py", "rank_correlation.json"
@@ -58,9 +57,9 @@ def test_a_killed_check_goes_on_with_accuracies_of_merged_and_of_anew_trained_mo
     assert done.stdout.count(": inherited ") == 3 - len(before) and record["epochs"] == {"supernet": 3, "alone": 1}
     with Image.open(path.with_suffix(".png")) as image:
         assert image.format == "PNG" and image.width >= 900
-    c = read(composed(*words[1:-1]))
-    one_epoch = replace(c, trainer=replace(c.trainer, epochs=1))
-    method, data, val = load_trained(c, run_folder(c), final=False), training_set(c, "train800"), split(c, "val200")
+    c = resolved(*words[1:-1])
+    one_epoch = replace(c, recipe=replace(c.recipe, epochs=1))
+    method, data, val = load_trained(c, c.directory), training_set(c, "train800"), split(c, "val200")
     for row, subnet in zip(rows, draw(method.space, 3), strict=True):
         method.set(subnet)
         with torch.no_grad():
@@ -73,7 +72,7 @@ def test_the_subnet_without_any_support_tensor_trains_alone_as_the_linear_probe_
     found = []
     for method in ("glora", "linear"):
         words = ["optimizer.lr=0.1", "backbone.drop_path_rate=0", "trainer.epochs=10", f"method={method}"]
-        c = read(composed(*command(TOOL, "none", data_root, *words)[1:]))
+        c = resolved(*command(TOOL, "none", data_root, *words)[1:])
         data, val = training_set(c, "train800"), split(c, "val200")
         if method == "glora":
             found.append(train_alone(c, build(c).space.smallest, data, val))

@@ -2,19 +2,17 @@
 
 import pytest
 import torch
-from test_configs import composed
+from composing import resolved
 
-from runner import config as cfg
-from runner import reading
-from runner.build import build
-from runner.folder import run_folder
-from runner.runtime import plan
+from runner.config import compute
+from runner.config.errors import ConfigError
+from runner.stages.model import build
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def read(*words):
-    return reading.read(composed("dataset=digits", "trainer=mini", *words))
+    return resolved("dataset=digits", "trainer=mini", *words)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +31,10 @@ def read(*words):
     ],
 )
 def test_the_device_decides_and_words_override(words, device, graph, compile):
-    found = plan(read(*words), device)
+    run, forms = read(*(w for w in words if not w.startswith("runtime"))), {"graph": "auto", "compile": "auto"}
+    forms |= dict(w.removeprefix("runtime.").split("=") for w in words if w.startswith("runtime"))
+    zero = run.recipe.unused_grad == "zero"
+    found = compute.decide(device, "fp32", forms["graph"], forms["compile"], "auto", run.method.kind.static_graph, zero)
     assert (found.graph, found.compile) == (graph, compile)
 
 
@@ -43,7 +44,7 @@ def test_the_device_decides_and_words_override(words, device, graph, compile):
         (["runtime.graph=eager"], "runtime.graph=eager is not one of auto, branch, static"),
         (["runtime.last_block=cls"], "runtime.last_block=cls is not one of auto, whole"),
         (["precision=fp16"], "precision=fp16 is not one of fp32, bf16"),
-        (["runtime.graph=static", "method=lora"], "leave it out for method=lora"),
+        (["runtime.graph=static", "method=lora"], "that method=lora does not have; leave it out"),
         (["runtime.graph=static", "optimizer.unused_grad=none"], "write optimizer.unused_grad=zero"),
         (["runtime.graph=static", "optimizer.unused_grad=first_draw"], "write optimizer.unused_grad=zero"),
         (["runtime.graph=branch", "runtime.compile=default"], "write runtime.graph=static"),
@@ -51,15 +52,15 @@ def test_the_device_decides_and_words_override(words, device, graph, compile):
     ],
 )
 def test_what_does_not_fit_is_refused(words, message):
-    with pytest.raises(cfg.ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message):
         read(*words)
 
 
 def test_form_and_compiler_share_a_run_folder_and_precision_does_not():
-    usual = run_folder(read())
+    usual = read().directory
     form = "runtime.graph=static", "runtime.compile=default", "runtime.last_block=whole"
-    assert run_folder(read(*form, "precision=fp32")) == usual
-    assert run_folder(read("precision=bf16")) != usual
+    assert read(*form, "precision=fp32").directory == usual
+    assert read("precision=bf16").directory != usual
 
 
 @pytest.mark.parametrize(
@@ -67,5 +68,5 @@ def test_form_and_compiler_share_a_run_folder_and_precision_does_not():
 )
 def test_the_log_names_the_form_and_the_last_block(words, end):
     c = read("backbone=vit_micro", "backbone.pretrained=false", "runtime.graph=static", "precision=bf16", *words)
-    found = plan(c, CPU).describe(build(c).model)
+    found = c.compute.describe(build(c).model)
     assert found == f"one static graph for all subnets, torch.compile off, matrix products in bfloat16{end}"

@@ -1,22 +1,20 @@
 """What the stages do inside, where the command line shows too little of it."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from test_configs import composed
+from composing import resolved
 
 from glora import MergedEvaluator
 from glora.evaluation import accuracy
-from glora.methods import Linear
 from glora.methods import glora as glora_method
-from runner import config as cfg
-from runner import searching, training
-from runner.build import Preprocess, load_trained, split
-from runner.folder import read_json
-from runner.reading import read
-from runner.searching import find, selection_split
-from runner.training import train
+from glora.methods.linear import Linear
+from runner.rundir.files import read_json
+from runner.stages import search as searching
+from runner.stages import train as training
+from runner.stages.inputs import Preprocess, balanced_cut, selection_split, split
+from runner.stages.model import load_trained
+from runner.stages.search import find
+from runner.stages.train import train
 
 
 @pytest.fixture(scope="module")
@@ -25,17 +23,17 @@ def words(tmp_path_factory):
 
 
 def test_selection_splits_are_cut_seeded_and_class_balanced(words):
-    whole = read(composed(*words))
+    whole = resolved(*words)
     assert torch.equal(selection_split(whole).labels, split(whole, "val200").labels)
-    cut = read(composed(*words, "search.val_limit=50"))
-    one, two = selection_split(cut), selection_split(cut)
+    cut = resolved(*words, "search.val_limit=50")
+    one, two = (balanced_cut(selection_split(cut), cut.search.selection_images) for _ in range(2))
     assert len(one.labels) == 50 and torch.equal(one.images, two.images)
     assert one.labels.bincount(minlength=10).tolist() == [5] * 10
 
 
 def test_all_candidates_of_a_search_share_one_model_and_images_prepared_once(words, tmp_path, monkeypatch):
     small = ["trainer=mini", "trainer.max_steps=1", "backbone.pretrained=false", "backbone.kwargs.depth=1"]
-    c = read(composed(*words, *small, "search.generations=2", "search.population=5", f"output_root={tmp_path}"))
+    c = resolved(*words, *small, "search.generations=2", "search.population=5", f"output_root={tmp_path}")
     train(c)
     prepared, models = [], []
 
@@ -55,12 +53,12 @@ def test_all_candidates_of_a_search_share_one_model_and_images_prepared_once(wor
 
 
 def test_the_test_split_has_one_door(words):
-    with pytest.raises(AssertionError, match="test_split alone"):
-        split(read(composed(*words)), "test")
+    with pytest.raises(ValueError, match="test_split alone"):
+        split(resolved(*words), "test")
 
 
 def test_preprocessing_resizes_and_normalises(words):
-    config = read(composed(*words, "backbone=vit_b16_in21k"))
+    config = resolved(*words, "backbone=vit_b16_in21k")
     grey = torch.full((2, 3, 64, 64), 128, dtype=torch.uint8)
     out = Preprocess(config)(grey)
     assert out.shape == (2, 3, 224, 224)
@@ -70,19 +68,19 @@ def test_preprocessing_resizes_and_normalises(words):
 
 
 def test_an_identity_names_everything_that_decides_a_run():
-    config = read(composed("dataset=digits"))
-    known = cfg.identity(config)
+    config = resolved("dataset=digits")
+    known = config.identity
     assert {"dataset", "backbone", "method", "trainer", "optimizer", "protocol", "ranks", "seed", "source"} <= set(
         known
     )
     assert not {"device", "logger", "search", "output_root", "data_root"} & set(known)
-    assert Path(cfg.weights_path(config)).name == "vit_micro.safetensors"
+    assert config.backbone.weights.name == "vit_micro.safetensors"
 
 
 def test_a_probes_features_are_computed_once_for_all_points_of_a_grid_and_all_phases(words, tmp_path, monkeypatch):
     small = ["trainer=mini", "trainer.epochs=2", "backbone.pretrained=false", "backbone.kwargs.depth=1"]
     grid = ["method=linear", "hparams=val_grid", "protocol=clean_1000", f"output_root={tmp_path}"]
-    c, seen, real = read(composed(*words, *small, *grid)), [], Linear.features
+    c, seen, real = resolved(*words, *small, *grid), [], Linear.features
 
     def counting(self, images, prepare, batch=256):
         seen.append(len(images))
@@ -94,7 +92,7 @@ def test_a_probes_features_are_computed_once_for_all_points_of_a_grid_and_all_ph
     points = read_json(folder / "grid.json")["points"]
     assert len(points) == 3 and seen == [800, 200, 1000]
     val, best = split(c, "val200"), max(points, key=lambda p: (p["val_accuracy"], -p["point"]["lr"]))
-    model = load_trained(c, folder, final=False).model
+    model = load_trained(c, folder).model
     assert accuracy(model, val.images, val.labels, Preprocess(c)) == best["val_accuracy"]
-    train(read(composed(*words, *small, *grid, "seed=1")))  # random weights differ with the seed, and so do features
+    train(resolved(*words, *small, *grid, "seed=1"))  # random weights differ with the seed, and so do features
     assert seen == [800, 200, 1000] * 2

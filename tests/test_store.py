@@ -18,7 +18,7 @@ from vtab_raw import write_noah
 from data import DataError
 from data.base import usable_cpus
 from data.store import read_split, write_split
-from runner.folder import locked
+from runner.rundir.files import locked
 
 ROOT = Path(__file__).resolve().parent.parent
 

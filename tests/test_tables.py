@@ -9,12 +9,12 @@ import sys
 import pytest
 from commands import ROOT
 
-from runner.costs import cost_table
-from runner.folder import write_json
-from runner.published import TABLE1, TABLE5, VTAB_ORDER
-from runner.render import to_csv, to_latex, to_markdown, to_rich
-from runner.render import write_all as write_tables
-from runner.tables import Table, build_table, build_tables, search_table
+from runner.report.cost_table import cost_table
+from runner.report.published import TABLE1, TABLE5, VTAB_ORDER
+from runner.report.render import to_csv, to_latex, to_markdown, to_rich
+from runner.report.render import write_all as write_tables
+from runner.report.tables import Table, build_table, build_tables, search_table
+from runner.rundir.files import write_json
 
 MINI = {"digits": "natural", "textures": "specialized", "shapes_count": "structured", "shapes_location": "structured",
         "shapes_orientation": "structured", "shapes_distance": "structured"}  # fmt: skip

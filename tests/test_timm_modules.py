@@ -3,13 +3,12 @@
 import pytest
 import timm
 import torch
-from test_configs import composed
+from composing import resolved
 from torch import nn
 
 from glora.backbones import WeightsError
-from runner.build import build
-from runner.config import ConfigError
-from runner.reading import read
+from runner.config.errors import ConfigError
+from runner.stages.model import build
 
 SMALLEST = """
 beit beit_base_patch16_224 224
@@ -141,11 +140,11 @@ def adapted(name, size, kwargs=""):
     words = ["dataset=digits", "backbone=timm", f"backbone.timm_name={name}", "backbone.pretrained=false", "ranks=[2]",
              f"backbone.image_size={size}", f"+backbone.kwargs={{{kwargs}}}", "device=cpu"]  # fmt: skip
     try:
-        return build(read(composed(*words)))
+        return build(resolved(*words))
     except ConfigError as error:
         if not str(error).endswith("; try convs=true"):
             raise
-    return build(read(composed(*words, "convs=true")))
+    return build(resolved(*words, "convs=true"))
 
 
 def check_every_layer_takes_part(method, size):

@@ -18,7 +18,7 @@ import pytest
 from commands import ROOT
 from wandb_files import history, offline_files
 
-from runner.tracking import Tracker, read_metrics, resolve_mode, run_id_for
+from runner.tracking.tracker import Tracker, read_metrics, resolve_mode, run_id_for
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +136,7 @@ def test_two_runs_at_once_and_a_restart_keep_their_ids(tmp_path):
 
 STAGE = """
 import os, signal, sys, time
-from runner.tracking import Tracker
+from runner.tracking.tracker import Tracker
 with Tracker(sys.argv[1], mode="offline") as tracker:
     tracker.truncate_after(int(sys.argv[2]))
     for epoch in range(int(sys.argv[2]), int(sys.argv[3])):

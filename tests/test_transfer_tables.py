@@ -4,10 +4,10 @@ import pytest
 from test_plots import count, pixels
 from test_tables import record, row
 
-from runner.plots_few_shot import plot_few_shot
-from runner.published_transfer import DOMAIN, FEW_SHOT, FEW_SHOT_SETS, SHOTS
-from runner.report import show, tables
-from runner.transfer import domain_tables, few_shot_curves, few_shot_tables
+from runner.report.plots_few_shot import plot_few_shot
+from runner.report.published_transfer import DOMAIN, FEW_SHOT, FEW_SHOT_SETS, SHOTS
+from runner.report.show import show, tables
+from runner.report.transfer_tables import domain_tables, few_shot_curves, few_shot_tables
 
 
 def few_shot(dataset, shots, test, list_seed=0, **changes):

@@ -6,19 +6,18 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commands import forked
-from test_configs import composed
+from commands import ROOT, forked
+from composing import resolved
 
 import benchmark
 import prepare
 from data import DataError
 from glora.space import LayerSpec, SearchSpace
-from runner import config as cfg
 from runner import quickstart
 from runner.cli import quote_tildes
-from runner.config import ASSETS
-from runner.folder import read_json, read_subnet, run_folder
-from runner.reading import read
+from runner.config.errors import ConfigError
+from runner.config.resolve import ASSETS
+from runner.rundir.files import read_json, read_subnet
 
 MINI = ["dataset=digits", "backbone=vit_micro", "trainer=mini", "trainer.max_steps=2", "trainer.batch_size=16",
         "method=linear", "logger.wandb=disabled"]  # fmt: skip
@@ -34,7 +33,7 @@ def test_the_home_folder_through_the_command_line(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
     assert {p.name for p in tmp_path.iterdir()} >= {"runs", "data"}
     assert {p.name for p in (tmp_path / "runs").iterdir()} == {"digits", "sweeps", "tables"}
-    assert not (Path(cfg.__file__).parent.parent / "~").exists()
+    assert not (ROOT / "~").exists()
     done = forked(["train.py", "-m", *words, "output_root=~nobody_at_all/runs"])
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "output_root=~nobody_at_all/runs: no home folder is known for this ~; write the whole path" in done.stderr
@@ -47,14 +46,14 @@ def test_every_path_of_the_config_knows_the_home_folder(tmp_path: Path, monkeypa
     for i in range(200):
         (tmp_path / "set" / f"{i}.png").touch()
     paths = {"dataset.root": "~/set", "backbone.weights": "~/w", "data_root": "~/d", "output_root": "~/o"}
-    c = read(composed("dataset=folder", *(f"{key}='{path}'" for key, path in paths.items())))
-    assert (cfg.weights_path(c), cfg.data_root(c)) == (tmp_path / "w", tmp_path / "d")
-    assert cfg.own(c).rows["test"][0][0].parent == tmp_path / "set"
-    assert run_folder(c).parent.parent == cfg.output_root(c) == tmp_path / "o"
-    for key in ("data_root", "output_root"):
-        setattr(c, key, "~nobody_at_all/x")
-        with pytest.raises(DataError, match=f"{key}=~nobody_at_all/x: no home folder is known"):
-            getattr(cfg, key)(c)
+    words = {key: f"{key}='{path}'" for key, path in paths.items()}
+    run = resolved("dataset=folder", *words.values())
+    assert (run.backbone.weights, run.data.root) == (tmp_path / "w", tmp_path / "d")
+    assert run.data.own.rows["test"][0][0].parent == tmp_path / "set"
+    assert run.directory.parent.parent == run.output_root == tmp_path / "o"
+    for key in paths:
+        with pytest.raises((ConfigError, DataError), match=f"{key}=~nobody_at_all/x: no home folder is known"):
+            resolved("dataset=folder", *(words | {key: f"{key}='~nobody_at_all/x'"}).values())
 
 
 def test_words_with_a_tilde_are_quoted_for_hydra() -> None:

@@ -14,7 +14,7 @@ from vtab_raw import write_noah
 from data import SUITES, TASKS
 from data.sources.noah import OTHER_SPELLINGS
 from data.vtab_table import VTAB_BY_ID
-from runner.tables import GROUPS
+from runner.report.tables import GROUPS
 
 SMALL = [
     "backbone=vit_b16_in21k", "backbone.pretrained=false", "backbone.image_size=32",

@@ -1,6 +1,6 @@
 """Pre-train the embedded `vit_micro` backbone on Tiny-ImageNet-200.
 
-    python tools/pretrain_vit_micro.py /path/to/tiny-imagenet --out weights.safetensors
+    python -m tools.pretrain_vit_micro /path/to/tiny-imagenet --out weights.safetensors
 
 The data folder is an image folder with `train/<class>/*` and `val/<class>/*` (64x64 RGB). Recipe: Muon on the
 weight matrices of the blocks and AdamW on everything else, a constant learning rate that falls linearly to zero

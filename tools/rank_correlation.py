@@ -1,6 +1,6 @@
 """Do inherited weights rank subnets as training them alone does? The standard check of weight sharing.
 
-    python tools/rank_correlation.py dataset=digits trainer=mini [subnets=20] [alone_epochs=60]
+    python -m tools.rank_correlation dataset=digits trainer=mini [subnets=20] [alone_epochs=60]
 
 The words are those of train.py, whose supernet must be finished. Draws `subnets` subnets as a training step does,
 measures each on val200 with the weights it inherits, trains each alone from the pre-trained backbone with the
@@ -22,17 +22,17 @@ from typing import Any
 
 from data import Split
 from glora.evaluation import accuracy
-from glora.methods import Searched
 from glora.search import Member, Space
-from runner import config as cfg
-from runner.build import Preprocess, TrainingSet, environment, load_trained, split, training_set
 from runner.cli import main, own_number
-from runner.config import REFERENCE, ConfigError
-from runner.folder import locked, read_json, run_folder, write_json
-from runner.plots import attempt, new_figure, save, tidy
-from runner.progress import Progress, log_file
-from runner.schema import TrainConf
-from runner.training import Job
+from runner.config.errors import ConfigError
+from runner.config.run import Run
+from runner.report.plots import attempt, new_figure, save, tidy
+from runner.rundir.files import locked, read_json, write_json
+from runner.stages.inputs import Preprocess, TrainingSet, split, training_set
+from runner.stages.model import load_trained, searched
+from runner.stages.train import Job
+from runner.tracking.of_run import environment
+from runner.tracking.progress import Progress, log_file
 
 log = logging.getLogger("glora")
 Pairs = Sequence[tuple[float, float]]
@@ -53,43 +53,42 @@ def draw(space: Space, count: int) -> list[Member]:
     raise ConfigError(f"subnets={count}: {20 * count} draws gave {len(found)} distinct ones; ask for no more than that")
 
 
-def train_alone(c: TrainConf, subnet: Member, data: TrainingSet, val: Split) -> float:
-    """val200 accuracy of one subnet trained from the pre-trained backbone with the recipe, seed and order of `c`."""
-    job = Job(c, data)
-    method = job.method
-    assert isinstance(method, Searched)
+def train_alone(run: Run, subnet: Member, data: TrainingSet, val: Split) -> float:
+    """val200 accuracy of one subnet trained from the pre-trained backbone with the recipe, seed and order of `run`."""
+    job = Job(run, data)
+    method = searched(job.method)
     job.trainer.before_step = lambda _: method.set(subnet)
     while not job.trainer.done:
         job.trainer.train_epoch(job.inputs, job.labels)
     return accuracy(method.evaluator().write(subnet), val.images, val.labels, job.prep)
 
 
-def correlate(c: TrainConf, count: int, epochs: int) -> Path:
-    """Train what is not trained yet, write rank_correlation.json and .png; returns their folder.
+def correlate(run: Run, count: int, epochs: int) -> Path:
+    """Train what is not trained yet, write rank_correlation.json and .png; returns their directory.
 
     Args:
-        c: the words of the supernet.
+        run: the supernet.
         count: how many subnets at least; those of earlier calls stay.
         epochs: of each training alone; 0 for as many as the supernet had.
 
     Raises:
         ConfigError: without a finished supernet, for methods without subnets, and where val200 was trained on.
     """
-    if not cfg.searched(c):
-        raise ConfigError(f"method={c.method.name} has no subnets that share weights; use method=glora or method=noah")
-    if c.protocol.name == REFERENCE:
-        raise ConfigError(f"protocol={REFERENCE} trains the supernet on val200; use protocol=clean")
-    supernet = load_trained(c, run_folder(c), final=False)
-    assert isinstance(supernet, Searched)
-    alone = replace(c, trainer=replace(c.trainer, epochs=epochs or c.trainer.epochs))
-    folder = run_folder(c) / "rank_correlation" / f"e{alone.trainer.epochs}"
-    path, space, evaluator, prep = folder / "rank_correlation.json", supernet.space, supernet.evaluator(), Preprocess(c)
-    with locked(folder), log_file(folder / "rank_correlation.log"):
+    if not run.method.searched:
+        raise ConfigError(f"method={run.method.name} has no subnets that share weights; use method=glora or noah")
+    if not run.protocol.holds_out_val200:
+        raise ConfigError(f"protocol={run.protocol.name} trains the supernet on val200; use protocol=clean")
+    supernet = searched(load_trained(run, run.directory))
+    alone = replace(run, recipe=replace(run.recipe, epochs=epochs or run.recipe.epochs))
+    directory = run.directory / "rank_correlation" / f"e{alone.recipe.epochs}"
+    path, space, evaluator = directory / "rank_correlation.json", supernet.space, supernet.evaluator()
+    prep, title = Preprocess(run), f"{run.task.id}, {run.method.label}"
+    with locked(directory), log_file(directory / "rank_correlation.log"):
         rows = read_json(path)["subnets"] if path.exists() else []
         finished = {space.decode(row) for row in rows}
         missing = [subnet for subnet in draw(space, count) if subnet not in finished]
         log.info("%d subnets are finished, %d to train", len(rows), len(missing))
-        data, val, title = training_set(alone, "train800"), split(c, "val200"), f"{cfg.task(c).id}, {cfg.label(c)}"
+        data, val = training_set(alone, "train800"), split(run, "val200")
         with Progress(f"{title} alone", len(rows) + len(missing), len(rows)) as progress:
             for subnet in missing:
                 inherited = accuracy(evaluator.write(subnet), val.images, val.labels, prep)
@@ -97,22 +96,22 @@ def correlate(c: TrainConf, count: int, epochs: int) -> Path:
                 sizes = {"params": space.params(subnet), "inherited": inherited, "alone": found}
                 rows.append({**space.encode(subnet), **sizes})
                 write_json(path, {"subnets": rows})
-                words = f"inherited {100 * inherited:.1f}%, alone {100 * found:.1f}%"
-                progress.step(words)
-                log.info("subnet %d: %s, %s parameters", len(rows), words, f"{sizes['params']:,}")
+                figures = f"inherited {100 * inherited:.1f}%, alone {100 * found:.1f}%"
+                progress.step(figures)
+                log.info("subnet %d: %s, %s parameters", len(rows), figures, f"{sizes['params']:,}")
         record = {
-            "run": str(run_folder(c).relative_to(cfg.output_root(c))),
-            "epochs": {"supernet": c.trainer.epochs, "alone": alone.trainer.epochs},
-            "lr": cfg.learning_rate(c),
+            "run": str(run.directory.relative_to(run.output_root)),
+            "epochs": {"supernet": run.recipe.epochs, "alone": alone.recipe.epochs},
+            "lr": run.recipe.lr,
             "images": {"trained_on": len(data.labels), "measured_on": len(val.labels)},
-            "environment": environment(c),
+            "environment": environment(run),
             **statistics_of([(row["inherited"], row["alone"]) for row in rows]),
             "subnets": rows,
         }
         write_json(path, record)
         log.info("%s", summary(record))
-        attempt(partial(plot, title=f"{title}, {c.backbone.name}"), folder / "rank_correlation.png", record)
-    return folder
+        attempt(partial(plot, title=f"{title}, {run.backbone.name}"), directory / "rank_correlation.png", record)
+    return directory
 
 
 def statistics_of(pairs: Pairs) -> dict[str, Any]:
@@ -182,4 +181,4 @@ def plot(record: dict[str, Any], path: Path, title: str) -> Path:
 
 if __name__ == "__main__":
     number, epochs = own_number("subnets", 20), own_number("alone_epochs", 0)
-    main(lambda c: print(f"written: {correlate(c, number, epochs)}"))
+    main(lambda run: print(f"written: {correlate(run, number, epochs)}"))

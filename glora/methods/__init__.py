@@ -1,43 +1,18 @@
 """The adaptation methods: one file each, all with the verbs of `base.Method`; found by name in `METHODS`."""
 
+import importlib
+import pkgutil
+
 from glora.attach import NotDefined
-from glora.methods.adapter import Adapter
-from glora.methods.adapter_plus import AdapterPlus
-from glora.methods.adaptformer import AdaptFormer
-from glora.methods.base import Method, NotMergeable, Searched
-from glora.methods.bitfit import BitFit
-from glora.methods.fact import FacTTK, FacTTT
-from glora.methods.full import Full
-from glora.methods.glora import GLoRA
-from glora.methods.linear import Linear
-from glora.methods.lora import LoRA
-from glora.methods.noah import NOAH
-from glora.methods.repadapter import RepAdapter
-from glora.methods.ssf import SSF
-from glora.methods.superlora import SuperLoRA
-from glora.methods.vpt_deep import VPTDeep
-from glora.methods.vpt_shallow import VPTShallow
+from glora.methods.base import GROUPS, METHODS, Method, NotMergeable, Searched
 
-METHODS: dict[str, type[Method]] = {
-    m.name: m
-    for m in (
-        Full,
-        Linear,
-        BitFit,
-        VPTShallow,
-        VPTDeep,
-        Adapter,
-        AdaptFormer,
-        LoRA,
-        NOAH,
-        FacTTT,
-        FacTTK,
-        SSF,
-        RepAdapter,
-        AdapterPlus,
-        SuperLoRA,
-        GLoRA,
-    )
-}
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["METHODS", "NOAH", "GLoRA", "Linear", "LoRA", "Method", "NotDefined", "NotMergeable", "Searched"]
+
+def ordered_methods() -> list[type[Method]]:
+    """Every method, by group and then by name: the order of sweeps."""
+    return sorted(METHODS.values(), key=lambda m: (GROUPS.index(m.group), m.name))
+
+
+__all__ = ["GROUPS", "METHODS", "Method", "NotDefined", "NotMergeable", "Searched", "ordered_methods"]

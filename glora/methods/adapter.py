@@ -49,6 +49,9 @@ class Adapter(AddedModules):
     """One adapter of width `hidden` per block; on a Swin with each stage's width (ours: the source has ViTs only)."""
 
     name = "adapter"
+    label = "Adapter"
+    paper_rows = {"table1": ("adapter",)}
+    known_params = {"vit_b16": 156_768, "swin_b": 204_736}
     reason = "its QuickGELU lies between two projections after the MLP, and no weight of the block holds one"
 
     def __init__(self, model: nn.Module, hidden: int = 8, dropout: float = 0.1) -> None:

@@ -41,6 +41,8 @@ class AdapterPlus(AddedModules):
     """One adapter after every block; on a Swin with each stage's width (ours)."""
 
     name = "adapter_plus"
+    label = "Adapter+"
+    known_params = {"vit_b16": 165_984, "swin_b": 216_768}
     reason = "its GELU lies between two projections on the residual stream, where no weight of the backbone is"
 
     def __init__(self, model: nn.Module, hidden: int = 8, drop_path: float = 0.1) -> None:

@@ -67,6 +67,9 @@ class AdaptFormer(AddedModules):
     """
 
     name = "adaptformer"
+    label = "AdaptFormer"
+    paper_rows = {"table1": ("adaptformer",)}
+    known_params = {"vit_b16": 156_768, "swin_b": 204_736}
     reason = "its ReLU branch runs beside the MLP and bypasses the GELU between fc1 and fc2"
 
     def __init__(

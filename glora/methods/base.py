@@ -19,21 +19,58 @@ class NotMergeable(ValueError):
     """The method has no plain model of the original architecture; the message says why mathematically."""
 
 
+METHODS: dict[str, type[Method]] = {}
+"""Every method by name; a class with a `name` of its own enters when it is defined."""
+
+GROUPS = ("traditional", "efficient", "searched")
+"""The groups of methods, in the order in which tables and sweeps list them."""
+
+
 class Method(ABC):
     """An adaptation of `model`, made in place by the constructor; everything that does not train is frozen.
 
     The constructor's keyword arguments, with their defaults, are the method's options (Table 1's setting by default).
-    `mergeable`: `merge` gives a plain model. `eval_backbone`: while training, the backbone stays in eval mode.
-    `ours_on_swin`: no publication defines it on a Swin; what it is there is this project's.
-    `retrained`: the winner of a search is trained anew, as the same method with the option `subnet`, the winner's text;
-    else it keeps the supernet's weights.
+    What the framework knows of a method beyond its options stands here too:
+
+    Attributes:
+        name: what `method=` takes.
+        label: the row's name in tables (`row_label` adds what the options change).
+        group: one of `GROUPS`.
+        paper_rows: for a table of the GLoRA paper, the files of configs/method that make this method's rows there.
+        known_params: trainable parameters without head under the default options, by backbone family; what a test holds
+            the code against. A family that is missing is one that the method is not defined on.
+        mergeable: `merge` gives a plain model.
+        eval_backbone: while training, the backbone stays in eval mode.
+        ours_on_swin: no publication defines it on a Swin; what it is there is this project's.
+        retrained: the winner of a search is trained anew, as the same method with the option `subnet`, the winner's
+            text; else it keeps the supernet's weights.
+        static_graph: the method can train as one graph for all subnets (`use_static_graph`).
+        published_note: why `hparams=published` is refused, where that is not for want of a table.
     """
 
     name: ClassVar[str]
+    label: ClassVar[str]
+    group: ClassVar[str] = "efficient"
+    paper_rows: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    known_params: ClassVar[Mapping[str, int]] = {}
     mergeable: ClassVar[bool] = True
     eval_backbone: ClassVar[bool] = False
     ours_on_swin: ClassVar[bool] = False
     retrained: ClassVar[bool] = False
+    static_graph: ClassVar[bool] = False
+    published_note: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        name = cls.__dict__.get("name")
+        if name is None:
+            return
+        known = METHODS.get(name)
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(f"two methods are called {name!r}: {known.__module__} and {cls.__module__}")
+        if "label" not in cls.__dict__ or cls.group not in GROUPS:
+            raise ValueError(f"method {name!r} needs a label, and a group of {', '.join(GROUPS)}")
+        METHODS[name] = cls
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -66,12 +103,19 @@ class Method(ABC):
             kind = type(known[key])
             if kind is float and type(value) is int:
                 value = float(value)
+            if kind is tuple and isinstance(value, list):
+                value = tuple(value)
             if known[key] is not None and type(value) is not kind:
                 raise ValueError(f"method={cls.name}: option {key}={value!r} is no {kind.__name__}; {allowed}")
             if key in ("dropout", "drop_path") and not 0 <= value < 1:
                 raise ValueError(f"method={cls.name}: option {key}={value} must be a probability, from 0 up to 1")
             checked[key] = value
         return checked
+
+    @classmethod
+    def row_label(cls, options: Mapping[str, Any]) -> str:
+        """The row's name in tables for these options."""
+        return cls.label
 
     @classmethod
     def searches(cls, options: Mapping[str, Any]) -> bool:
@@ -102,6 +146,10 @@ class Method(ABC):
 
     def before_step(self, rng: random.Random) -> None:  # noqa: B027 (a hook that most methods leave empty)
         """Called before every training step; a supernet draws its subnet here."""
+
+    def use_static_graph(self) -> None:
+        """Train as one graph for all subnets. Raises ValueError for a method without that form (`static_graph`)."""
+        raise ValueError(f"method={self.name} has no static form")
 
     @abstractmethod
     def merge(self) -> nn.Module:
@@ -134,7 +182,7 @@ class Searched(Method):
 
     @classmethod
     def searches(cls, options: Mapping[str, Any]) -> bool:
-        """Yes."""
+        """True unless the options fix the subnet."""
         return True
 
     @abstractmethod

@@ -12,6 +12,9 @@ class BitFit(Method):
     """The biases move from their pre-trained values; Swin's tables of relative positions are no biases of a layer."""
 
     name = "bitfit"
+    label = "BitFit"
+    paper_rows = {"table1": ("bitfit",), "table5": ("bitfit",)}
+    known_params = {"vit_b16": 102_912, "swin_b": 137_216}
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)

@@ -142,6 +142,8 @@ class FacTTT(FacT):
     """FacT as a tensor train: independent cores, 1536 r + 144 r^2 parameters on ViT-B."""
 
     name = "fact_tt"
+    label = "FacT-TT"
+    known_params = {"vit_b16": 61_440, "swin_b": 135_168}
     form = "tt"
 
 
@@ -149,6 +151,9 @@ class FacTTK(FacT):
     """FacT as a Tucker decomposition: cores mixed from one (r, r, r) tensor, 1680 r + r^3 parameters on ViT-B."""
 
     name = "fact_tk"
+    label = "FacT-TK"
+    paper_rows = {"table1": ("fact_tk",), "table5": ("fact_tk",)}
+    known_params = {"vit_b16": 86_528, "swin_b": 263_168}
     form = "tk"
 
     def __init__(self, model: nn.Module, rank: int = 32, scale: float = 1.0, dropout: float = 0.1) -> None:

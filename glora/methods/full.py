@@ -12,6 +12,10 @@ class Full(Method):
     """Nothing is frozen and nothing added."""
 
     name = "full"
+    label = "Full"
+    group = "traditional"
+    paper_rows = {"table1": ("full",), "table5": ("full",)}
+    known_params = {"vit_b16": 85_798_656, "swin_b": 86_743_224}
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)

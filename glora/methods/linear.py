@@ -16,6 +16,10 @@ class Linear(Method):
     """The frozen backbone with a trained head."""
 
     name = "linear"
+    label = "Linear"
+    group = "traditional"
+    paper_rows = {"table1": ("linear",), "table5": ("linear",)}
+    known_params = {"vit_b16": 0, "swin_b": 0}
     eval_backbone = True
 
     def __init__(self, model: nn.Module) -> None:

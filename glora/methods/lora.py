@@ -77,6 +77,9 @@ class LoRA(AdaptedLinears):
     """
 
     name = "lora"
+    label = "LoRA"
+    paper_rows = {"table1": ("lora",)}
+    known_params = {"vit_b16": 294_912, "swin_b": 385_024}
 
     def __init__(
         self,

@@ -78,6 +78,10 @@ class NOAH(AddedModules, Searched):
     """
 
     name = "noah"
+    label = "NOAH"
+    group = "searched"
+    paper_rows = {"table1": ("noah",)}
+    known_params = {"vit_b16": 654_456}
     retrained = True
     space: NOAHSpace
     reason = "prompts are extra tokens, and its adapters have a QuickGELU between two projections"
@@ -127,6 +131,12 @@ class NOAH(AddedModules, Searched):
             put_after_mlp(block, found["adapter"])
             self.parts.append(found["adapter"])
         return found
+
+    @classmethod
+    def row_label(cls, options: Mapping[str, Any]) -> str:
+        """ "NOAH", and where its subnets come from if not from a search."""
+        source = {"search": "", "published": " (published subnets)"}
+        return cls.label + source.get(options["subnet"], " (given subnet)")
 
     @classmethod
     def searches(cls, options: Mapping[str, Any]) -> bool:

@@ -54,6 +54,9 @@ class RepAdapter(AdaptedLinears):
     """
 
     name = "repadapter"
+    label = "RepAdapter"
+    paper_rows = {"table1": ("repadapter",), "table5": ("repadapter",)}
+    known_params = {"vit_b16": 239_808, "swin_b": 313_216}
 
     def __init__(
         self,

@@ -51,6 +51,9 @@ class SSF(Method):
     """
 
     name = "ssf"
+    label = "SSF"
+    paper_rows = {"table1": ("ssf",)}
+    known_params = {"vit_b16": 205_824, "swin_b": 274_432}
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)

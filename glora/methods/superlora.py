@@ -68,6 +68,8 @@ class SuperLoRA(AdaptedLinears):
     """
 
     name = "superlora"
+    label = "SuperLoRA"
+    known_params = {"vit_b16": 27_328, "swin_b": 27_328}
     ours_on_swin = True
 
     def __init__(

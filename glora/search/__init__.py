@@ -1,12 +1,10 @@
 """Search over subnets: evolution, NSGA-II and random search on one interface."""
 
-from glora.search.base import Candidate, Search, best_first
+from glora.search.base import SEARCHES, Candidate, Search, best_first
 from glora.search.evolution import EvolutionSearch, RandomSearch
 from glora.search.nsga2 import NSGA2Search
 from glora.search.pareto import hypervolume, pareto_front
 from glora.search.space import Member, Space
-
-SEARCHES: dict[str, type[Search]] = {"evolution": EvolutionSearch, "nsga2": NSGA2Search, "random": RandomSearch}
 
 __all__ = [
     "SEARCHES",

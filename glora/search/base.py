@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, make_dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from glora.search.pareto import pareto_front
 from glora.search.space import Member, Space
@@ -46,6 +46,15 @@ def check_limits(space: Space, min_params: int, max_params: int | None) -> None:
         )
 
 
+SEARCHES: dict[str, type[Search]] = {}
+"""Every search by name; a class with a `name` of its own enters when it is defined."""
+
+
+def at_least(default: Any, low: float, high: float | None = None) -> Any:
+    """A setting whose number is at least `low` and at most `high`; the bounds stand in the field's metadata."""
+    return field(default=default, metadata={"low": low, "high": high})
+
+
 @dataclass
 class Search:
     """Base of the searches: evaluate each distinct subnet once, within the limits, at most `budget` of them.
@@ -53,15 +62,30 @@ class Search:
     Subclasses implement `propose`. `step` runs one generation; `state` and `load_state` carry plain JSON values.
     """
 
+    name: ClassVar[str]
+
     space: Space
     fitness: Fitness
     seed: int = 0
-    generations: int = 20
-    population: int = 50
-    min_params: int = 0
-    max_params: int | None = None
+    generations: int = at_least(20, 1)
+    population: int = at_least(50, 1)
+    min_params: int = at_least(0, 0)
+    max_params: int | None = at_least(None, 0)
     candidates: list[Candidate] = field(default_factory=list)
     generation: int = 0
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" in cls.__dict__:
+            SEARCHES[cls.name] = cls
+
+    @classmethod
+    def settings(cls) -> type:
+        """The dataclass of the search's own settings: its fields without space, fitness and state."""
+        state = ("space", "fitness", "candidates", "generation")
+        own = [f for f in fields(cls) if f.name not in state]
+        copies = [(f.name, f.type, field(default=f.default, metadata=f.metadata)) for f in own]
+        return make_dataclass(f"{cls.__name__}Settings", copies)
 
     def __post_init__(self) -> None:
         check_limits(self.space, self.min_params, self.max_params)

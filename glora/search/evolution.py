@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from glora.search.base import Search, best_first
+from glora.search.base import Search, at_least, best_first
 from glora.search.space import Member
 
 
@@ -18,9 +18,9 @@ class BreedingSearch(Search):
     `generations` x `population` evaluations count; the published code evaluates one more population that can never win.
     """
 
-    mutants: int = 25
-    crossovers: int = 25
-    mutation_probability: float = 0.2
+    mutants: int = at_least(25, 0)
+    crossovers: int = at_least(25, 0)
+    mutation_probability: float = at_least(0.2, 0, 1)
 
     def selector(self, rng: random.Random) -> Callable[[], Member]:
         """A function that draws one parent at a time."""
@@ -51,7 +51,9 @@ class BreedingSearch(Search):
 class EvolutionSearch(BreedingSearch):
     """Population 50, 20 generations, the best 10 of everything evaluated breed 25 mutants and 25 crossovers."""
 
-    parents: int = 10
+    name = "evolution"
+
+    parents: int = at_least(10, 1)
 
     def selector(self, rng: random.Random) -> Callable[[], Member]:
         """Uniform among the best `parents` of everything evaluated."""
@@ -62,6 +64,8 @@ class EvolutionSearch(BreedingSearch):
 @dataclass
 class RandomSearch(Search):
     """As many distinct random subnets within the limits as the evolution evaluates."""
+
+    name = "random"
 
     def propose(self, rng: random.Random) -> list[Member]:
         """A population of random subnets."""

@@ -21,6 +21,8 @@ class NSGA2Search(BreedingSearch):
     resumed search needs nothing else.
     """
 
+    name = "nsga2"
+
     def selector(self, rng: random.Random) -> Callable[[], Member]:
         """The better of two random parents: lower rank, then more room around it, then chance."""
         parents = self._parents()

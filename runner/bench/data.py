@@ -17,7 +17,7 @@ from data import load_own, own_images
 from data.base import usable_cpus
 from glora.backbones import NORMALIZATIONS
 from glora.train import Normalizer
-from runner.hardware import processor, versions
+from runner.tracking.environment import processor, versions
 
 SIZE, BATCH = 224, 64
 

@@ -16,8 +16,8 @@ from glora.evaluation import score
 from glora.search.base import Fitness
 from runner.bench.model import Step
 from runner.bench.setting import Setting, in_turn, record
-from runner.plots import LINE_STYLES, PALETTE, new_figure, save, tidy
-from runner.runtime import PRECISIONS
+from runner.config.compute import PRECISIONS
+from runner.report.plots import LINE_STYLES, PALETTE, new_figure, save, tidy
 
 SIZES: dict[str, tuple[int, ...]] = {
     "images": (16, 32, 64),

@@ -17,9 +17,9 @@ from torch import nn
 from glora import MergedEvaluator
 from runner.bench.reference import to_reference
 from runner.bench.setting import Setting, bandwidth, flops, in_turn, matmul_rate, pairs, record, synchronize
-from runner.hardware import PeakMemory
-from runner.memory import keep_freed_memory
-from runner.runtime import use_tf32
+from runner.config.compute import use_tf32
+from runner.tracking.environment import PeakMemory
+from runner.tracking.memory import keep_freed_memory
 
 BASE = "reference"
 """The published way, in float32 whatever the setting's precision."""

@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from glora import Supernet
 from glora.class_token import compute_class_token_alone
-from runner.hardware import processor, versions
-from runner.runtime import PRECISIONS
+from runner.config.compute import PRECISIONS
+from runner.tracking.environment import processor, versions
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "vit_b16": ("vit_base_patch16_224", {}),
@@ -47,7 +47,7 @@ class Setting:
 
     @property
     def form(self) -> str:
-        """The form of the supernet that a run takes on this device (`runner.runtime.plan`)."""
+        """The form of the supernet that a run takes on this device (`runner.config.compute.plan`)."""
         return "static" if self.cuda else "branch"
 
     def words(self) -> str:

@@ -1,0 +1,90 @@
+"""Checks that stand beside the field they are about: bounds and allowed values in a dataclass field's metadata."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+def number(default: Any, low: float | None = None, above: float | None = None, below: float = math.inf) -> Any:
+    """A field whose number is at least `low` (or above `above`) and below `below`; None, where allowed, passes."""
+    return dataclasses.field(default=default, metadata={"low": low, "above": above, "below": below})
+
+
+def choice(default: Any, allowed: Sequence[str]) -> Any:
+    """A field with one of these values; None, where the type allows it, passes."""
+    return dataclasses.field(default=default, metadata={"allowed": tuple(allowed)})
+
+
+def problems_of(value: Any, prefix: str = "") -> Iterator[str]:
+    """What a dataclass instance, and those inside it, hold against the metadata of their fields, a sentence each."""
+    for field in dataclasses.fields(value):
+        found, name = getattr(value, field.name), f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(found):
+            yield from problems_of(found, f"{name}.")
+        elif found is not None:
+            yield from _field_problems(name, found, field.metadata)
+
+
+def _field_problems(name: str, value: Any, rule: Mapping[str, Any]) -> Iterator[str]:
+    if "allowed" in rule and value not in rule["allowed"]:
+        yield f"{name}={value} is not one of {', '.join(rule['allowed'])}"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return
+    low, above, high, below = (rule.get(key) for key in ("low", "above", "high", "below"))
+    fits = math.isfinite(value) and (low is None or value >= low) and (above is None or value > above)
+    if not (fits and (high is None or value <= high) and (below is None or value < below)):
+        bounds = [("at least", low), ("above", above), ("at most", high), ("below", below)]
+        listed = [f"{word} {bound:g}" for word, bound in bounds if bound is not None and math.isfinite(bound)]
+        positive = above == 0 and len(listed) == 1
+        yield f"{name}={value} must be {'positive' if positive else ' and '.join(listed) or 'a finite number'}"
+
+
+def build(kind: type[T], values: Mapping[str, Any], prefix: str) -> T:
+    """The dataclass `kind` from a mapping of its keys, as a YAML gives it.
+
+    Raises:
+        ValueError: with every key that is unknown, missing, of another type, or against its metadata, a line each.
+    """
+    hints = get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind) if f.init}  # type: ignore[arg-type]
+    problems = [f"unknown key {prefix}{k}; known: {', '.join(fields)}" for k in values if k not in fields]
+    required = [n for n, f in fields.items() if f.default is dataclasses.MISSING
+                and f.default_factory is dataclasses.MISSING]  # fmt: skip
+    problems += [f"{prefix}{name} is missing" for name in required if name not in values]
+    for name, value in values.items():
+        if name in fields and not _fits(value, hints[name]):
+            problems.append(f"{prefix}{name}={value} is no {_type_name(hints[name])}")
+        elif name in fields and value is not None:
+            problems += _field_problems(f"{prefix}{name}", value, fields[name].metadata)
+    if problems:
+        raise ValueError("\n".join(problems))
+    return kind(**values)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = get_origin(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in get_args(hint))
+    if hint is Any:
+        return True
+    if origin is not None:
+        hint = origin
+    if hint is float:
+        return type(value) in (int, float)
+    if hint in (int, bool):
+        return type(value) is hint
+    if hint is type(None):
+        return value is None
+    return isinstance(value, hint)
+
+
+def _type_name(hint: Any) -> str:
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    names = {int: "whole number", float: "number", bool: "true or false", str: "text", type(None): "null"}
+    return " or ".join(names.get(part, getattr(get_origin(part) or part, "__name__", str(part))) for part in parts)

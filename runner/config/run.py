@@ -1,0 +1,164 @@
+"""What a run is, decided once: the frozen value that every stage takes, made by `runner.config.resolve`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from data import OwnImages, TaskInfo
+from glora.backbones import Backbone
+from glora.methods import Method
+from glora.search import Search
+from glora.train import Recipe
+from runner.config.compute import Compute
+from runner.config.grid import Grid, Point
+from runner.config.protocol import Protocol
+
+
+@dataclass(frozen=True)
+class Shots:
+    """Which few-shot or domain-generalisation lists: images per class, list seed, augmentation, classes counted."""
+
+    shots: int
+    list_seed: int
+    augmentation: str
+    class_subset: str
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """Where the images of the task come from and what the backbone sees of them.
+
+    `shots` and `own` are None for tasks that are neither few-shot lists nor the user's own images.
+    """
+
+    root: Path
+    source: str | None
+    codec: str
+    resize: str
+    image_size: int
+    normalization: str | Mapping[str, Any]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    shots: Shots | None = None
+    own: OwnImages | None = None
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """The method's class, all its options, and what follows from them."""
+
+    kind: type[Method]
+    options: Mapping[str, Any]
+    label: str
+
+    @property
+    def name(self) -> str:
+        """What `method=` takes."""
+        return self.kind.name
+
+    @property
+    def searched(self) -> bool:
+        """Whether it is a supernet, so that a search comes between training and evaluating."""
+        return self.kind.searches(self.options)
+
+    @property
+    def retrained(self) -> bool:
+        """Whether the winner of the search is trained anew instead of inheriting the supernet's weights."""
+        return self.searched and self.kind.retrained
+
+    def with_options(self, **options: Any) -> MethodChoice:
+        """The same method with some options changed."""
+        changed = {**self.options, **options}
+        return MethodChoice(self.kind, changed, self.kind.row_label(changed))
+
+
+@dataclass(frozen=True)
+class SearchChoice:
+    """The search over a supernet: its class and settings, its directory, and the recipe of a retrained winner.
+
+    `settings` are keyword arguments of the class, the limits included; `selection_images` cuts the selection split.
+    """
+
+    name: str
+    kind: type[Search]
+    settings: Mapping[str, Any]
+    selection_images: int
+    directory: Path
+    retrain: Recipe | None
+
+    @property
+    def max_params(self) -> int | None:
+        """The limit on the subnets' parameters."""
+        limit: int | None = self.settings["max_params"]
+        return limit
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where metrics go besides the run directory."""
+
+    wandb: str
+    project: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run and what follows it. Nothing about it is decided later.
+
+    `identity` is what names the directory; `recipe_digest` is what the seeds and tasks of one table row share.
+    `eval_every` is in epochs; `trainer` names the recipe's config.
+    """
+
+    task: TaskInfo
+    data: DataChoice
+    backbone: Backbone
+    method: MethodChoice
+    recipe: Recipe
+    trainer: str
+    eval_every: int
+    protocol: Protocol
+    hparams: str
+    grid: Grid | None
+    search: SearchChoice | None
+    compute: Compute
+    tracking: Tracking
+    seed: int
+    export: str
+    output_root: Path
+    directory: Path
+    identity: Mapping[str, Any]
+    recipe_digest: str
+
+    @property
+    def result_directory(self) -> Path:
+        """Where the result goes: the search's directory for a supernet, else the run's."""
+        return self.directory if self.search is None else self.search.directory
+
+    def at_point(self, point: Point) -> Run:
+        """The run with the values of one grid point; its identity is still that of the whole grid."""
+        options = self.method.kind.options()
+        chosen = {k: type(options[k])(v) for k, v in point.items() if k in options}
+        lr, decay = (point.get(k, getattr(self.recipe, k)) for k in ("lr", "weight_decay"))
+        drop_path = point.get("drop_path", self.backbone.drop_path_rate)
+        return replace(
+            self,
+            method=self.method.with_options(**chosen),
+            recipe=replace(self.recipe, lr=lr, weight_decay=decay),
+            backbone=replace(self.backbone, drop_path_rate=drop_path),
+        )
+
+    def retraining(self, subnet: str) -> Run:
+        """The training of the search's winner: the method with that one subnet, and the recipe of retraining."""
+        if self.search is None or self.search.retrain is None:
+            raise ValueError(f"the winner of method={self.method.name} is not trained anew")
+        recipe = self.search.retrain
+        identity = {**self.identity, "method": {**self.identity["method"]}}
+        identity["method"]["options"] = {**self.identity["method"]["options"], "subnet": subnet}
+        identity["trainer"] = {**self.identity["trainer"], "epochs": recipe.epochs}
+        identity["optimizer"] = {**self.identity["optimizer"], "lr": recipe.lr}
+        return replace(
+            self, method=self.method.with_options(subnet=subnet), recipe=recipe, search=None, identity=identity
+        )

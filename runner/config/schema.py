@@ -1,0 +1,165 @@
+"""The typed schema of the config: every key a user can set, its type, default and bounds.
+
+`runner.config.resolve` gives it meaning; nothing behind it sees these classes.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+
+from data import CODECS, RESIZES
+from glora.schedule import SCHEDULES
+from glora.train import OPTIMIZERS, UNUSED_GRADS
+from runner.config.compute import COMPILES, GRAPHS, LAST_BLOCKS, PRECISIONS
+from runner.config.fields import choice, number
+
+EXPORTS = ("merged", "peft")
+HPARAMS = ("global", "val_grid", "published")
+WANDB_MODES = ("auto", "online", "offline", "disabled")
+
+
+@dataclass
+class DatasetConf:
+    id: str = MISSING
+    lr: float = number(5e-4, above=0)
+    root: str | None = None
+    train: int | None = None
+    val: int | None = None
+    test: int | None = None
+    shots: int | None = None
+    list_seed: int | None = None
+    augmentation: str | None = None
+    class_subset: str | None = None
+
+
+@dataclass
+class BackboneConf:
+    """`family` names the published backbone that this one is: whose rows, limits and counts are its own."""
+
+    name: str = MISSING
+    timm_name: str = MISSING
+    family: str | None = None
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    pretrained: bool = True
+    weights: str | None = None
+    image_size: int = number(224, low=1)
+    normalization: Any = "imagenet"  # a name, or {mean: [r, g, b], std: [r, g, b]}
+    drop_path_rate: float | None = number(None, low=0, below=1)
+
+
+@dataclass
+class RecipeConf:
+    """A method's own recipe; what is left open is GLoRA's."""
+
+    lr: float | None = number(None, above=0)
+    epochs: int = number(500, low=1)
+    warmup_epochs: int = number(10, low=0)
+    schedule: str = choice("glora", tuple(SCHEDULES))
+    warmup_lr: float = number(1e-6, low=0)
+    min_lr: float = number(1e-5, low=0)
+    weight_decay: float = number(1e-4, low=0)
+    decay_1d: bool = True
+    drop_path: float = number(0.1, low=0, below=1)
+    optimizer: str = choice("adamw", OPTIMIZERS)
+
+
+@dataclass
+class TrainerRecipeConf:
+    """What a method takes under trainers whose `recipes` is this entry's key; None: the method's own recipe."""
+
+    lr: float | None = number(None, above=0)
+    epochs: int | None = number(None, low=1)
+    retrain_lr: float | None = number(None, above=0)
+    retrain_epochs: int | None = number(None, low=1)
+
+
+@dataclass
+class MethodConf:
+    name: str = MISSING
+    options: dict[str, Any] = field(default_factory=dict)
+    recipe: RecipeConf = field(default_factory=RecipeConf)
+    retrain: RecipeConf = field(default_factory=RecipeConf)
+    trainers: dict[str, TrainerRecipeConf] = field(default_factory=dict)
+    published: dict[str, dict[str, Any]] = field(default_factory=dict)
+    published_with: dict[str, Any] = field(default_factory=dict)
+    grid: dict[str, list[Any]] = field(default_factory=dict)
+
+
+@dataclass
+class TrainerConf:
+    """`recipes` is the entry of a method's `trainers` that counts here; `default_epochs` is for methods without one."""
+
+    name: str = MISSING
+    recipes: str | None = None
+    epochs: int | None = number(None, low=1)
+    default_epochs: int | None = number(None, low=1)
+    warmup_epochs: int | None = number(None, low=0)
+    schedule: str | None = choice(None, tuple(SCHEDULES))
+    batch_size: int = number(64, low=1)
+    eval_every: int = number(25, low=1)
+    max_steps: int | None = number(None, low=1)
+    lr_factors: list[float] = field(default_factory=list)
+
+
+@dataclass
+class OptimizerConf:
+    lr: float | None = number(None, above=0)
+    weight_decay: float | None = number(None, low=0)
+    unused_grad: str = choice("zero", UNUSED_GRADS)
+    name: str | None = choice(None, OPTIMIZERS)
+    decay_1d: bool | None = None
+    warmup_lr: float | None = number(None, low=0)
+    min_lr: float | None = number(None, low=0)
+
+
+@dataclass
+class RuntimeConf:
+    graph: str = choice("auto", GRAPHS)
+    compile: str = choice("auto", COMPILES)
+    last_block: str = choice("auto", LAST_BLOCKS)
+
+
+@dataclass
+class LoggerConf:
+    wandb: str = choice("auto", WANDB_MODES)
+    project: str = "glora-vtab"
+
+
+@dataclass
+class TrainConf:
+    """The whole config. `ranks`, `tensors` and `convs` are short for `method.options.ranks` and so on."""
+
+    dataset: DatasetConf | None = None
+    backbone: BackboneConf = field(default_factory=BackboneConf)
+    method: MethodConf = field(default_factory=MethodConf)
+    trainer: TrainerConf = field(default_factory=TrainerConf)
+    optimizer: OptimizerConf = field(default_factory=OptimizerConf)
+    protocol: dict[str, Any] = field(default_factory=dict)
+    search: dict[str, Any] = field(default_factory=dict)
+    logger: LoggerConf = field(default_factory=LoggerConf)
+    runtime: RuntimeConf = field(default_factory=RuntimeConf)
+    ranks: list[int] | None = None
+    tensors: str | None = None
+    convs: bool | None = None
+    hparams: str = choice("global", HPARAMS)
+    seed: int = 0
+    source: str | None = None
+    codec: str = choice("raw", CODECS)
+    resize: str = choice("bicubic", RESIZES)
+    export: str = choice("merged", EXPORTS)
+    data_root: str | None = None
+    output_root: str = "outputs"
+    device: str = "auto"
+    precision: str = choice("fp32", tuple(PRECISIONS))
+    plugins: list[str] = field(default_factory=list)
+
+
+def register() -> None:
+    """Make the schema known to Hydra under the name that `configs/train.yaml` starts from, and what "~" stands for."""
+    OmegaConf.register_new_resolver("expanduser", os.path.expanduser, replace=True)
+    ConfigStore.instance().store(name="base_train", node=TrainConf)

@@ -1,0 +1,300 @@
+"""Result records to tables in the paper's layout, printed or written as Markdown, CSV and LaTeX.
+
+    write_all([*build_tables(records), search_table(records)], folder)
+
+A record is the dict of a ``result.json``. Accuracies are fractions there and percent here; sd is the sample sd over
+seeds. A missing value is "-", never 0.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from glora.methods import METHODS
+from runner.config.protocol import FOUNDING
+from runner.report.published import PAPER_TABLES, VTAB_ORDER
+from runner.report.result import Record, later
+
+MISSING = "-"
+GROUPS: dict[str, str] = {"natural": "Nat", "specialized": "Spec", "structured": "Struct"}
+
+
+COLUMNS: dict[str, Callable[[list[Record]], str]] = {
+    "Seeds": lambda row: span(
+        filter(None, (len(known(r["test_accuracy"] for r in t)) for t in _by_task(row).values()))
+    ),
+    "Train images": lambda row: span(r["training_images"] for r in row),
+    "Protocol": lambda row: str(row[0]["protocol"]),
+    "Remarks": lambda row: remarks(row[0]),
+}
+"""The last columns of an accuracy table: title, and the cell of a row from its records. "Remarks" is shown last."""
+
+
+@dataclass
+class Table:
+    """A table of finished text: every row is as long as ``header``; ``notes`` are sentences that go below it."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    notes: list[str] = field(default_factory=list)
+
+
+def percent(value: float | None) -> str:
+    return MISSING if value is None else f"{100 * value:.1f}"
+
+
+def mean_sd(values: Sequence[float]) -> str:
+    """Fractions over seeds as "84.0" or, from two values on, "84.0 ± 1.2" with the sample sd."""
+    if not values:
+        return MISSING
+    mean = percent(statistics.fmean(values))
+    return f"{mean} ± {percent(statistics.stdev(values))}" if len(values) > 1 else mean
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return statistics.fmean(found) if found else None
+
+
+def count(value: float | None) -> str:
+    return MISSING if value is None else f"{round(value):,}"
+
+
+def span(counts: Iterable[int]) -> str:
+    """ "3" when all counts agree, else "1-3"."""
+    seen = sorted(set(counts))
+    return MISSING if not seen else f"{seen[0]:,}" if len(seen) == 1 else f"{seen[0]:,}-{seen[-1]:,}"
+
+
+def known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _layout(suite: str, records: list[Record]) -> tuple[list[tuple[str, str]], dict[str, tuple[str, ...]]]:
+    """(task id, title) of the tasks that occur, in canonical order with unknown ones last; all tasks of each group."""
+    from data.tasks import SUITES, TASKS  # pulls torch in, which a caller that only writes a table need not pay for
+
+    present = {record["dataset"] for record in records}
+    listed = [task for task in SUITES.get(suite, ()) if task in present]
+    columns = [(task, TASKS[task].title) for task in listed] + [(task, task) for task in sorted(present - set(listed))]
+    return columns, {g: tuple(task for task in SUITES.get(suite, ()) if TASKS[task].group == g) for g in GROUPS}
+
+
+def _group_means(values: dict[str, float], groups: dict[str, tuple[str, ...]]) -> list[float | None]:
+    """Nat, Spec, Struct and their mean. A group counts only when each of its tasks has a value."""
+    means = [
+        statistics.fmean(values[task] for task in tasks) if tasks and all(task in values for task in tasks) else None
+        for tasks in groups.values()
+    ]
+    complete = known(means)
+    return [*means, statistics.fmean(complete) if len(complete) == len(means) else None]
+
+
+def row_key(record: Record) -> tuple[Any, ...]:
+    """What must agree before two records may be averaged as seeds of one row."""
+    variant = record.get("recipe"), record.get("search"), record.get("augmentation"), record.get("class_subset")
+    return record["label"], record["hparams"], bool(record["selected_on_test"]), *variant
+
+
+def row_names(records: Sequence[Record]) -> dict[tuple[Any, ...], str]:
+    """Row key to the row's name: the label, and what tells it from other rows of that label."""
+    keys = {row_key(r): r for r in records}
+    names = {}
+    for key, record in keys.items():
+        rivals = [other for other in keys if other[0] == key[0]]
+        marks = [f"hparams {key[1]}"] if len({k[1] for k in keys}) > 1 else []
+        if len({other[3] for other in rivals}) > 1:
+            marks.append(f"{record.get('trainer', 'trainer')} {key[3]}")
+        if len({other[4] for other in rivals}) > 1:
+            marks.append(str(key[4]))
+        names[key] = f"{key[0]} ({', '.join(marks)})" if marks else key[0]
+    return names
+
+
+def grouped(records: Iterable[Record], key: Any) -> dict[Any, list[Record]]:
+    """Records by key, in order of first appearance."""
+    groups: dict[Any, list[Record]] = {}
+    for record in records:
+        groups.setdefault(key(record), []).append(record)
+    return groups
+
+
+def without_repeats(records: list[Record], notes: list[str]) -> list[Record]:
+    """One record per row, task and seed (a repeated seed is no further evidence): the last given one wins, noted."""
+    kept: dict[Any, Record] = {}
+    for record in records:
+        lists = record.get("shots"), record.get("list_seed")
+        key = (record["backbone"], record["protocol"], row_key(record), record["dataset"], record["seed"], lists)
+        if key in kept and kept[key] != record:
+            notes.append(f"{record['label']}, {record['dataset']}, seed {record['seed']}: several differing results; "
+                         "the last one given is used")  # fmt: skip
+        kept[key] = record
+    return list(kept.values())
+
+
+def mixing_notes(records: list[Record]) -> list[str]:
+    """Sentences on inputs that differ: a warning within one task, plain information when tasks differ by nature."""
+    notes = []
+    records = [{"resize": "bicubic", **record} for record in records]  # results from before it was recorded
+    for name, plural in (("source", "image sources"), ("codec", "codecs"), ("resize", "resizes"),
+                         ("normalization", "normalizations")):  # fmt: skip
+        if len({str(record[name]) for record in records}) < 2:
+            continue
+        by_task = {t: sorted({str(r[name]) for r in rs}) for t, rs in grouped(records, lambda r: r["dataset"]).items()}
+        listing = "; ".join(f"{task}: {', '.join(values)}" for task, values in by_task.items())
+        within = any(len(values) > 1 for values in by_task.values())
+        kind = "MIXED within a task, rows are not comparable there" if within else "mixed across tasks"
+        notes.append(f"{plural} {kind} ({listing})")
+    return notes
+
+
+def remarks(record: Record) -> str:
+    """What a reader must know about how the row was chosen and, where no publication says it, defined."""
+    record = {**later(record), **record}
+    marks = [record["mark"]] if record["mark"] else []
+    chosen = {"published": ["published hyper-parameters"], "val_grid": ["hyper-parameters chosen on val200"]}
+    method = METHODS.get(record["method"])
+    if method is not None and method.ours_on_swin and record["family"] == "swin_b":
+        marks.append("on a Swin defined by this project")
+    return ", ".join(marks + chosen.get(record["hparams"], []))
+
+
+def last_columns() -> list[str]:
+    """The titles of `COLUMNS`, the remarks last."""
+    return [*(title for title in COLUMNS if title != "Remarks"), "Remarks"]
+
+
+def _by_task(records: list[Record]) -> dict[str, list[Record]]:
+    return grouped(records, lambda r: r["dataset"])
+
+
+def _table_key(record: Record) -> tuple[str, str, str]:
+    return record["suite"], record["backbone"], record["protocol"]
+
+
+def build_tables(records: list[Record]) -> list[Table]:
+    """One result table per (suite, backbone, protocol), in order of first appearance."""
+    return [build_table(part) for part in grouped(records, _table_key).values()]
+
+
+def build_table(records: list[Record]) -> Table:
+    """The result table of records of one suite, backbone and protocol, published rows first where the paper has any.
+
+    Raises ValueError when there are no records or they differ in suite, backbone or protocol (see ``build_tables``).
+    """
+    keys = {_table_key(record) for record in records}
+    if len(keys) != 1:
+        raise ValueError(f"a table needs records of one (suite, backbone, protocol), not {sorted(keys)}")
+    suite, backbone, protocol = keys.pop()
+    notes: list[str] = []
+    records = without_repeats(records, notes)
+    columns, groups = _layout(suite, records)
+    table = Table(
+        f"{suite}, {backbone}, protocol {protocol}: top-1 test accuracy (%)",
+        ["Method", *(title for _, title in columns), *GROUPS.values(), "Average", "Params", *last_columns()],
+        [],
+        notes,
+    )  # fmt: skip
+    if suite == "vtab":
+        first = {**later(records[0]), **records[0]}
+        _add_published(table, columns, backbone, first["family"], first["comparable"])
+    names = row_names(records)
+    for key, part in grouped(records, row_key).items():
+        by_task = _by_task(part)
+        tests = {task: known(r["test_accuracy"] for r in rs) for task, rs in by_task.items()}
+        tested = {task: statistics.fmean(values) for task, values in tests.items() if values}
+        params = {task: statistics.fmean(known(r["params"] for r in rs)) for task, rs in by_task.items()
+                  if known(r["params"] for r in rs)}  # fmt: skip
+        # Averaged like the accuracies, so that a suite with eight structured tasks does not weigh those most.
+        mean_params = _group_means(params, groups)[-1]
+        mean_params = _mean(params.values()) if mean_params is None else mean_params
+        table.rows.append([
+            names[key], *(mean_sd(tests.get(task, [])) for task, _ in columns),
+            *(percent(mean) for mean in _group_means(tested, groups)), count(mean_params),
+            *(COLUMNS[title](part) for title in last_columns()),
+        ])  # fmt: skip
+    notes += mixing_notes(records)
+    if any(" ± " in cell for row in table.rows for cell in row):
+        notes.append("mean ± sample sd over the seeds; group means and Average are of the means over seeds")
+    return table
+
+
+def _add_published(
+    table: Table, columns: list[tuple[str, str]], backbone: str, family: str | None, comparable: bool
+) -> None:
+    paper = PAPER_TABLES.get(family or "")
+    if paper is None:
+        table.notes.append(f"the paper has no VTAB-1K table for backbone {backbone}")
+        return
+    remark = "published" if comparable else "published, not directly comparable"
+    for row in paper.rows:
+        means = (row.natural, row.specialized, row.structured, row.average)
+        cells = [f"{row.tasks[task]:.1f}" if task in row.tasks else MISSING for task, _ in columns]
+        params = MISSING if row.params_m is None else f"{row.params_m}M"
+        table.rows.append([row.method, *cells, *(f"{mean:.1f}" for mean in means), params,
+                           *[MISSING] * (len(COLUMNS) - 1), remark])  # fmt: skip
+    origin = "" if paper.group_means_printed else "; its group means are computed from the printed task columns"
+    table.notes.append(f"published: {paper.source} ({paper.backbone}){origin}")
+    if not comparable:
+        others = " or ".join(p.name for p in FOUNDING.values() if p.comparable)
+        table.notes.append(f"published rows are not directly comparable with this protocol, only with {others}")
+    if len(columns) < len(VTAB_ORDER):
+        table.notes.append("group means and Average of published rows cover all 19 tasks, shown here or not")
+
+
+def _task(record: Record) -> str:
+    return record["dataset"] + (f", {record['shots']}-shot" if record.get("shots") else "")
+
+
+def _compared(part: list[Record], name: str, key: str) -> list[float]:
+    return known((r.get("comparators", {}).get(name) or {}).get(key) for r in part)
+
+
+def search_table(records: list[Record]) -> Table:
+    """The searched subnet of every searched run beside what it must beat, one row per method, task and protocol.
+
+    Gap is validation minus test in percentage points: how far selection overstates. Random 20 is the mean of 20 random
+    subnets and the sd among them (over seeds: mean of the means, root mean square of the sds).
+    """
+    notes: list[str] = []
+    searched = without_repeats([r for r in records if r.get("comparators") or r.get("ranks")], notes)
+    header = ["Method", "Dataset", "Backbone", "Winner val", "Winner test", "Gap", "Largest test", "Random 20 test",
+              "Random search val", "Random search test", "Params winner", "Params largest", "Params random search",
+              "Seeds", "Protocol", "Remarks"]  # fmt: skip
+    table = Table("Search: winner against the largest, random and randomly searched subnets (accuracy in %)", header,
+                  [], notes)  # fmt: skip
+    names = row_names(searched)
+    for part in grouped(searched, lambda r: (row_key(r), _task(r), r["backbone"], r["protocol"])).values():
+        first = part[0]
+        pairs = [(r["val_accuracy"], r["test_accuracy"]) for r in part]
+        gaps = [val - test for val, test in pairs if val is not None and test is not None]
+        random20 = [r["comparators"]["random20"] for r in part if r.get("comparators", {}).get("random20")]
+
+        random_cell = MISSING
+        if random20:
+            spread = math.sqrt(statistics.fmean(entry["test_sd"] ** 2 for entry in random20))
+            random_cell = f"{percent(statistics.fmean(e['test_mean'] for e in random20))} ± {percent(spread)}"
+        table.rows.append([
+            names[row_key(first)],
+            _task(first), first["backbone"], mean_sd(known(val for val, _ in pairs)),
+            mean_sd(known(test for _, test in pairs)), mean_sd(gaps), mean_sd(_compared(part, "largest", "test")),
+            random_cell, mean_sd(_compared(part, "random_search", "val")),
+            mean_sd(_compared(part, "random_search", "test")), count(_mean(known(r["params"] for r in part))),
+            count(_mean(_compared(part, "largest", "params"))),
+            count(_mean(_compared(part, "random_search", "params"))), str(len(part)), first["protocol"],
+            remarks(first),
+        ])  # fmt: skip
+        few = _compared(part, "winner", "test")
+        if few:
+            images = span(r["comparators"]["images"] for r in part if r["comparators"].get("winner"))
+            notes.append(f"{names[row_key(first)]}, {_task(first)}: largest, random and randomly searched subnets on "
+                         f"{images} class-balanced test images, where the winner has {mean_sd(few)}")  # fmt: skip
+    notes.append("Gap: validation minus test, in points; ± is the sample sd over seeds, except in Random 20 test, "
+                 "where it is the sd among the random subnets; random search has the budget of the search")  # fmt: skip
+    notes += mixing_notes(searched)
+    return table

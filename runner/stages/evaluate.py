@@ -1,0 +1,207 @@
+"""The evaluation stage: test once per finished run, kept in `result.json` and only read from then on."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from data import Split, list_info
+from glora.backbones import file_sha256, find_weights
+from glora.evaluation import accuracy
+from glora.methods import Method, Searched
+from glora.search import Member
+from runner.config.errors import ConfigError
+from runner.config.protocol import WEIGHTS
+from runner.config.run import Run
+from runner.report.result import read_result, write_result
+from runner.rundir.files import locked, read_best, read_json, read_subnet, read_winner
+from runner.stages.inputs import Preprocess, balanced_cut, selection_split, target_splits, test_split
+from runner.stages.model import load_trained, searched
+from runner.stages.tune import chosen
+from runner.tracking.of_run import environment, open_tracker
+
+COMPARED_IMAGES = 1000
+"""Test images that comparators see at most: 22 subnets on all of them would cost more than the search."""
+
+
+def evaluate(run: Run) -> dict[str, Any]:
+    """Measure test once and keep the record; a second call only reads it.
+
+    Raises:
+        ConfigError: if training, or the search of a supernet, is not finished.
+    """
+    directory = run.result_directory
+    shots = run.data.shots
+    # Another way to count classes is another result of the same run.
+    subset = shots is not None and shots.class_subset == "dataset"
+    result = directory / "class_subset" / "result.json" if subset else directory / "result.json"
+    if result.exists():
+        return read_result(result)
+    finished = directory / "retrained" / WEIGHTS if run.method.retrained else directory / "best.json"
+    if run.method.searched and not finished.exists():
+        raise ConfigError(f"{run.directory} is not searched yet; run search.py with the same overrides first")
+    run = chosen(run)
+    with locked(run.directory):
+        record = _measure(run, directory)
+        write_result(result, record)
+        with open_tracker(run, directory / "evaluate", "evaluate") as tracker:
+            tracker.summary({k: v for k, v in record.items() if isinstance(v, (int, float, str, dict))})
+    return record
+
+
+def _measure(run: Run, directory: Path) -> dict[str, Any]:
+    method, summary = _final(run, directory)
+    prep, test, protocol = Preprocess(run), test_split(run), run.protocol
+    record = _description(run, method, summary, test)
+    if run.method.searched and not run.method.retrained:
+        supernet = searched(method)
+        record |= _measure_subnets(supernet, directory, test, prep)
+        plain = supernet.evaluator().write(read_winner(supernet.space, directory))
+    else:
+        plain = method.model
+        if protocol.measured == "best":
+            record["test_accuracy"] = max(row["val/accuracy"] for row in summary["rows"] if "val/accuracy" in row)
+        else:
+            record["test_accuracy"] = accuracy(plain, test.images, test.labels, prep)
+        if run.method.searched:
+            record |= _selection(read_best(directory), directory)
+        elif protocol.selects_on_test:
+            record["val_accuracy"] = None
+        else:
+            model, val = load_trained(run, run.directory).model, selection_split(run)
+            record["val_accuracy"] = accuracy(model, val.images, val.labels, prep)
+    if run.data.shots is not None:
+        # The winner alone, and nothing is chosen by it.
+        record["targets"] = {n: _target_accuracy(plain, s, kept, prep) for n, s, kept in target_splits(run)}
+    return record
+
+
+def _description(run: Run, method: Method, summary: dict[str, Any], test: Split) -> dict[str, Any]:
+    """What a record says besides accuracies."""
+    weights = find_weights(run.backbone)
+    record = {
+        "dataset": run.task.id,
+        "group": run.task.group,
+        "suite": run.task.suite,
+        "method": run.method.name,
+        "label": run.method.label,
+        **({"ranks": list(run.method.options["ranks"])} if "ranks" in run.method.options else {}),
+        "backbone": run.backbone.name,
+        "family": run.backbone.family,
+        "protocol": run.protocol.name,
+        "mark": run.protocol.mark,
+        "comparable": run.protocol.comparable,
+        "hparams": run.hparams,
+        "seed": run.seed,
+        "training_images": summary["images"],
+        "batch_size": run.recipe.batch_size,
+        "training_seconds": summary["seconds"],
+        "peak_memory_mb": summary.get("peak_memory_mb"),
+        "params": method.params(),
+        "selected_on_test": run.protocol.selects_on_test,
+        "normalization": run.data.normalization,
+        "source": test.source,
+        "codec": test.codec,
+        "resize": test.resize,
+        "trainer": run.trainer,
+        "recipe": run.recipe_digest,
+        "lr": run.recipe.lr,
+        "precision": run.compute.precision,
+        "environment": environment(run),
+        "data_hash": {"train": summary["data_hash"], "test": test.content_hash},
+        "comparators": {},
+        "weights": {"tag": run.backbone.timm_name, "sha256": file_sha256(weights) if weights else None},
+    }
+    if run.grid is not None:
+        record["grid"] = read_json(run.directory / "grid.json")
+    return record | _lists_record(run)
+
+
+def _final(run: Run, directory: Path) -> tuple[Method, dict[str, Any]]:
+    """The method with the weights that are measured, and the summary of their training (seconds: all trainings)."""
+    final, protocol = f"train_{run.protocol.final}.json", run.protocol
+    if not run.method.retrained:
+        method = load_trained(run, run.directory, protocol.weights_file(final=True))
+        return method, read_json(run.directory / final)
+    training, retrained = run.retraining(read_best(directory)["subnet"]), directory / "retrained"
+    summary = read_json(retrained / final)
+    supernet = read_json(run.directory / f"train_{protocol.training}.json")
+    seconds = round(supernet["seconds"] + summary["seconds"], 1)
+    return load_trained(training, retrained), {**summary, "seconds": seconds}
+
+
+def _lists_record(run: Run) -> dict[str, Any]:
+    """What tells few-shot and domain-generalisation results apart, and the lists they come from; else nothing."""
+    shots = run.data.shots
+    if shots is None:
+        return {}
+    info = list_info(run.task.id, run.data.root, shots.shots, shots.list_seed, run.data.image_size)
+    return vars(shots) | {f"lists_{k}": info[k] for k in ("lists", "doubled_lines", "overlap")}
+
+
+class _Restricted(nn.Module):
+    """A model whose classes other than `kept` cannot be predicted."""
+
+    def __init__(self, model: nn.Module, kept: list[int]) -> None:
+        super().__init__()
+        self.model, self.kept = model, kept
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) to logits (B, classes)."""
+        logits = self.model(x)
+        out = torch.full_like(logits, -torch.inf)
+        out[:, self.kept] = logits[:, self.kept]
+        return out
+
+
+def _target_accuracy(model: nn.Module, s: Split, kept: list[int] | None, prep: Preprocess) -> float:
+    return accuracy(model if kept is None else _Restricted(model, kept), s.images, s.labels, prep)
+
+
+def _selection(best: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """What the search says of its winner; its accuracy is with the supernet's weights, as it was selected."""
+    return {
+        "params": best["params"],
+        "selection_images": best["images"],
+        "val_accuracy": best["val_accuracy"],
+        "search": directory.name,
+        "search_seconds": _search_seconds(directory, best["search"]),
+        "comparators": {"random_search": best["random_search"]},
+    }
+
+
+def _search_seconds(directory: Path, name: str) -> float | None:
+    """Wall time of the search, without the random search beside it; None for one finished before it was kept."""
+    clock = directory / f"seconds_{name}.json"
+    return read_json(clock)["seconds"] if clock.exists() else None
+
+
+def _measure_subnets(method: Searched, directory: Path, test: Split, prep: Preprocess) -> dict[str, Any]:
+    """Test accuracy of the winner and of the declared comparators, none of which selects anything.
+
+    Comparators see at most `COMPARED_IMAGES`, the same ones always, and where those are not all the winner sees them
+    by themselves too.
+    """
+    space, evaluator, best = method.space, method.evaluator(), read_best(directory)
+    few = balanced_cut(test, COMPARED_IMAGES)
+
+    def on(s: Split, subnet: Member) -> float:
+        return accuracy(evaluator.write(subnet), s.images, s.labels, prep)
+
+    winner, rng = read_winner(space, directory), random.Random("comparators")
+    draws = torch.tensor([on(few, space.sample(rng)) for _ in range(20)])
+    return {
+        **_selection(best, directory),
+        "test_accuracy": on(test, winner),
+        "comparators": {
+            "images": len(few.labels),
+            **({} if few is test else {"winner": {"test": on(few, winner)}}),
+            "largest": {"test": on(few, space.largest), "params": space.params_range[1]},
+            "random20": {"test_mean": draws.mean().item(), "test_sd": draws.std().item()},
+            "random_search": {**best["random_search"], "test": on(few, read_subnet(space, directory, "random"))},
+        },
+    }

@@ -1,0 +1,40 @@
+"""The export stage: the finished run's merged model with a timm config, or its adapter as HF PEFT stores it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from glora.export import export_model
+from glora.peft_export import export_peft
+from runner.config.errors import ConfigError
+from runner.config.run import Run
+from runner.rundir.files import read_winner
+from runner.stages.model import load_trained, searched
+from runner.stages.tune import chosen
+
+
+def export(run: Run) -> Path:
+    """Write <result directory>/export/{model.safetensors, config.json}; returns the directory.
+
+    `export=peft` writes export_peft/{adapter_model.safetensors, adapter_config.json} instead.
+
+    Raises:
+        ConfigError: if the run is not finished, its merged model is not a plain timm architecture, or HF
+            PEFT has no format for what was trained.
+    """
+    result = run.result_directory
+    method = load_trained(chosen(run), run.directory, run.protocol.weights_file(final=True))
+    if run.method.searched and method.mergeable:
+        supernet = searched(method)
+        if not (result / "best.json").exists():
+            raise ConfigError(f"{run.directory} is not searched yet; run search.py with the same overrides first")
+        supernet.set(read_winner(supernet.space, result))
+    data = run.data
+    preprocessing = {"size": data.image_size, "resize": "bicubic squash", "mean": data.mean, "std": data.std}
+    try:
+        if run.export == "peft":
+            return export_peft(method, result / "export_peft")
+        return export_model(method.merge(), result / "export", run.backbone.timm_name, dict(run.backbone.kwargs),
+                            run.task.num_classes, preprocessing)  # fmt: skip
+    except ValueError as error:
+        raise ConfigError(str(error)) from error

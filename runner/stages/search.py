@@ -1,0 +1,163 @@
+"""The search stage: the winner on the selection split, and random search with equal budget beside it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from data import Split
+from glora.evaluation import Batches, score
+from glora.methods import METHODS
+from glora.search import SEARCHES, Candidate, Member, Search, Space
+from runner.config.errors import ConfigError, NotSearched
+from runner.config.protocol import WEIGHTS
+from runner.config.run import Run, SearchChoice
+from runner.report.show import draw_search, draw_training
+from runner.rundir.files import has_weights, locked, read_best, read_json, write_json, write_text
+from runner.stages.inputs import Preprocess, balanced_cut, selection_split
+from runner.stages.model import load_trained, searched
+from runner.stages.train import train_phase
+from runner.stages.tune import chosen
+from runner.tracking.of_run import open_tracker
+from runner.tracking.progress import Progress, log_file
+
+log = logging.getLogger("glora")
+
+BASELINE = "random"
+"""The search that runs beside every other with the same budget."""
+
+
+def search(run: Run) -> Path:
+    """Find the winner and, where the method asks for it, retrain it; returns the directory of the search."""
+    directory = find(run)
+    if run.method.retrained:
+        retrain(run)
+    return directory
+
+
+def search_choice(run: Run) -> SearchChoice:
+    """The run's search. Raises NotSearched for a method without subnets to search."""
+    if run.search is None:
+        known = sorted(n for n, m in METHODS.items() if m.searches(m.options()))
+        why = "trains the one subnet it was given" if run.method.name in known else "has no subnets to search"
+        raise NotSearched(f"method={run.method.name} {why}; search.py is for method={' or method='.join(known)}")
+    return run.search
+
+
+def retrain(run: Run) -> None:
+    """Train the winner with fresh modules on the protocol's final images, into <search directory>/retrained."""
+    directory = search_choice(run).directory
+    retrained = directory / "retrained"
+    with locked(run.directory), log_file(run.directory / "search.log"):
+        if has_weights(retrained / WEIGHTS):
+            log.info("%s is finished, nothing to do", retrained)
+            return
+        training = chosen(run).retraining(read_best(directory)["subnet"])
+        log.info("retraining the winner %s", training.method.options["subnet"])
+        write_json(retrained / "config.json", training.identity)
+        train_phase(training, retrained, run.protocol.phase(run.protocol.final, WEIGHTS), owner=run)
+        draw_training(retrained)
+
+
+class Fitness:
+    """Accuracy of a subnet on the selection split, evaluated once however many searches propose it."""
+
+    def __init__(self, run: Run, space: Space, evaluate: object, data: Split) -> None:
+        self.known: dict[Member, float] = {}
+        self.space, self._evaluator, self._labels = space, evaluate, data.labels
+        # All candidates share one model to write into and one set of prepared batches.
+        self._batches = Batches(data.images, Preprocess(run), run.compute.device, keep=True)
+        self._dtype = run.compute.dtype
+
+    def __call__(self, subnet: Member) -> float:
+        """In [0, 1]."""
+        if subnet not in self.known:
+            model = self._evaluator.write(subnet)  # type: ignore[attr-defined]
+            self.known[subnet] = score(model, self._batches, self._labels, self._dtype)
+        return self.known[subnet]
+
+
+def make_search(name: str, choice: SearchChoice, space: Space, fitness: Fitness) -> Search:
+    """The search called `name` with the budget and limits of the chosen one, and its other settings where it has them.
+
+    Raises:
+        ConfigError: if no subnet lies within the limits.
+    """
+    kind = SEARCHES[name]
+    known = vars(kind.settings()())
+    settings = {k: v for k, v in choice.settings.items() if k in known}
+    try:
+        return kind(space, fitness, **settings)
+    except ValueError as error:
+        raise ConfigError(f"{error}; set search.max_params or search.min_params") from error
+
+
+def find(run: Run) -> Path:
+    """Search over the trained supernet, and at random with equal budget beside it; returns the directory."""
+    choice = search_choice(run)
+    directory = choice.directory
+    with locked(run.directory), log_file(run.directory / "search.log"):
+        if (directory / "best.json").exists():
+            log.info("%s is finished, nothing to do", directory)
+            return directory
+        run = chosen(run)
+        method = searched(load_trained(run, run.directory))
+        data, space = balanced_cut(selection_split(run), choice.selection_images), method.space
+        fitness = Fitness(run, space, method.evaluator(), data)
+        log.info(space.describe())
+        searches = {n: make_search(n, choice, space, fitness) for n in dict.fromkeys((choice.name, BASELINE))}
+        with open_tracker(run, directory, "search") as tracker:
+            for name, s in searches.items():
+                _load(s, directory / f"{name}.json", name)
+                fitness.known |= {c.subnet: c.accuracy for c in s.candidates}
+            winners = {n: _run_search(s, directory / f"{n}.json", n) for n, s in searches.items()}
+            rows = [(n, k.generation, k.params, k.accuracy) for n, s in searches.items() for k in s.candidates]
+            tracker.log_table("candidates", ("search", "generation", "params", "val_accuracy"), rows)
+            tracker.summary({f"{n}_{k}": getattr(w, k) for n, w in winners.items() for k in ("accuracy", "params")})
+        for name, winner in winners.items():
+            write_text(directory / f"subnet_{name}.json", space.to_json(winner.subnet))
+        best, baseline = winners[choice.name], winners[BASELINE]
+        write_json(
+            directory / "best.json",
+            {
+                "search": choice.name,
+                "val_accuracy": best.accuracy,
+                "params": best.params,
+                "images": len(data.labels),
+                "random_search": {"val": baseline.accuracy, "params": baseline.params},
+                **({"subnet": str(best.subnet)} if method.retrained else {}),
+            },
+        )
+        draw_search(directory, space, choice.name)
+    return directory
+
+
+def _load(s: Search, path: Path, name: str) -> None:
+    """Continue from the state of a killed search, if there is one."""
+    if not path.exists():
+        return
+    try:
+        s.load_state(read_json(path, "generation", "candidates"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path} is no state of this search ({error!r}); delete it to search anew") from error
+    log.info("%s search: resuming after generation %d", name, s.generation)
+
+
+def _run_search(s: Search, path: Path, name: str) -> Candidate:
+    # Beside the search's own file, which is the same whether or not the search was interrupted.
+    clock = path.with_name(f"seconds_{name}.json")
+    spent = read_json(clock)["seconds"] if clock.exists() else 0.0
+    with Progress(f"{name} search", s.generations, s.generation) as progress:
+        while not s.done:
+            began = time.perf_counter()
+            s.step()
+            spent += time.perf_counter() - began
+            write_json(path, s.state())
+            write_json(clock, {"seconds": round(spent, 3)})
+            best = s.best()
+            figures = f"best {100 * best.accuracy:.1f}% with {best.params:,} parameters"
+            progress.step(figures)
+            log.info("%s search: generation %d/%d, %d evaluated, %s", name, s.generation, s.generations,
+                     len(s.candidates), figures)  # fmt: skip
+    return s.best()

@@ -1,0 +1,231 @@
+"""The training stage: the phases of the protocol, resumable after every epoch."""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from data import DataError, Split
+from glora.backbones import WeightsError
+from glora.evaluation import Batches, accuracy, score
+from glora.methods import Searched
+from glora.methods.linear import Linear
+from glora.search import Member, Space
+from glora.train import Trainer
+from runner.config.protocol import WEIGHTS, Phase
+from runner.config.run import Run
+from runner.report.show import draw_training
+from runner.rundir.files import (
+    has_weights,
+    load_checkpoint,
+    locked,
+    read_json,
+    remove_checkpoints,
+    save_checkpoint,
+    write_json,
+    write_weights,
+)
+from runner.stages.inputs import Preprocess, TrainingSet, balanced_cut, selection_split, training_set
+from runner.stages.model import build, load_trained
+from runner.stages.tune import choose
+from runner.tracking.environment import PeakMemory
+from runner.tracking.of_run import open_tracker
+from runner.tracking.progress import Progress, log_file
+
+log = logging.getLogger("glora")
+LOGGED_IMAGES = 1000
+"""Selection images that the training log evaluates at most."""
+KEPT_FEATURES = 4
+"""Splits whose features are kept for later points of a grid and later phases."""
+_features: dict[tuple[Any, ...], Tensor] = {}
+
+
+def fixed_subnets(space: Space) -> dict[str, Member]:
+    """What the training log evaluates: the largest, the smallest and three seeded subnets, never a fresh draw."""
+    named = {"largest": space.largest, "smallest": space.smallest}
+    return named | {f"random{i}": space.sample(random.Random(f"fixed-{i}")) for i in range(3)}
+
+
+def subnet_accuracies(supernet: Searched, images: Tensor, labels: Tensor, prep: Preprocess) -> dict[str, float]:
+    """The accuracies of the fixed subnets with the supernet's weights, by name."""
+    evaluator, subnets = supernet.evaluator(), fixed_subnets(supernet.space)
+    batches = Batches(images, prep, labels.device, keep=True)
+    return {n: score(evaluator.write(k), batches, labels) for n, k in subnets.items()}
+
+
+def probe_features(run: Run, probe: Linear, images: Tensor, content_hash: str, prep: Preprocess) -> Tensor:
+    """What the probe's classifier sees of these images; computed once for all points of a grid and all phases."""
+    key = (repr(run.backbone), run.seed, run.data.resize, str(images.device), content_hash, len(images))
+    if key not in _features:
+        while len(_features) >= KEPT_FEATURES:
+            del _features[next(iter(_features))]
+        _features[key] = probe.features(images, prep)
+    return _features[key]
+
+
+class Job:
+    """One phase's training, seen uniformly: what runs, on which input, and how it is evaluated.
+
+    A linear probe runs on features computed once, since its backbone never changes, unless images are augmented or
+    the model's logits are not those of one classifier on its features; everything else runs on images.
+    """
+
+    def __init__(self, run: Run, data: TrainingSet) -> None:
+        self.run, self.method, self.prep = run, build(run), Preprocess(run)
+        self.probe = None
+        if isinstance(self.method, Linear) and isinstance(data.images, Tensor):
+            self.probe = self.method if self.method.reads_features(self.prep(data.images[:2])) else None
+        self.labels = data.labels
+        self.inputs = self._inputs(data.images, data.content_hash) if isinstance(data.images, Tensor) else data.images
+        # A probe's constructor refuses a model without a classifier.
+        model = self.method.model if self.probe is None or self.probe.head is None else self.probe.head
+        self.normalize: Callable[[Tensor], Tensor] = self.prep if self.probe is None else nn.Identity()
+        if run.compute.graph == "static":
+            self.method.use_static_graph()
+        self.trainer = Trainer(
+            run.compute.compiled(model),
+            self.method.trainable(),
+            run.recipe,
+            self.normalize,
+            run.seed,
+            self.method.before_step,
+            self.method.no_decay(),
+            self.method.eval_backbone,
+            run.compute.dtype,
+        )
+
+    def _inputs(self, images: Tensor, content_hash: str) -> Tensor:
+        return images if self.probe is None else probe_features(self.run, self.probe, images, content_hash, self.prep)
+
+    def evaluator(self, s: Split) -> Callable[[], dict[str, float]]:
+        """A function that gives the accuracies on `s`: of the fixed subnets of a supernet, or of the method."""
+        inputs, model = self._inputs(s.images, s.content_hash), self.trainer.model
+        supernet = self.method
+        if not isinstance(supernet, Searched) or not self.run.method.searched:
+            return lambda: {"accuracy": accuracy(model, inputs, s.labels, self.normalize)}
+        return lambda: subnet_accuracies(supernet, inputs, s.labels, self.prep)
+
+
+def train(run: Run) -> Path:
+    """Train under the protocol; returns the run directory. Resumes what was killed, skips what is finished."""
+    directory = run.directory
+    with locked(directory), log_file(directory / "train.log"):
+        write_json(directory / "config.json", run.identity)
+        if run.grid is not None:
+            run = choose(run, train_point)
+            draw_training(directory)
+        for phase in run.protocol.phases(run.method.retrained):
+            if has_weights(directory / phase.file):
+                log.info("%s is finished, nothing to do", directory / phase.file)
+            else:
+                train_phase(run, directory, phase)
+                draw_training(directory)
+    return directory
+
+
+def train_point(run: Run, directory: Path) -> dict[str, Any]:
+    """Train one point of a grid in `directory`, unless that is done, and evaluate it on val200."""
+    phase = run.protocol.phase(run.protocol.training, WEIGHTS)
+    if not has_weights(directory / phase.file):
+        train_phase(run, directory, phase)
+        draw_training(directory)
+    method, val, prep = load_trained(run, directory), selection_split(run), Preprocess(run)
+    if isinstance(method, Searched) and run.method.searched:
+        found = subnet_accuracies(method, val.images, val.labels, prep)
+    elif isinstance(method, Linear) and method.head is not None and method.reads_features(prep(val.images[:2])):
+        features = probe_features(run, method, val.images, val.content_hash, prep)
+        found = {"accuracy": accuracy(method.head, features, val.labels, nn.Identity())}
+    else:
+        found = {"accuracy": accuracy(method.model, val.images, val.labels, prep)}
+    return {"val": found, "seconds": read_json(directory / f"train_{phase.split}.json", "seconds")["seconds"]}
+
+
+def _training_data(run: Run, name: str) -> TrainingSet:
+    """The training images; where they are missing, the error also says whether the weights are."""
+    try:
+        return training_set(run, name)
+    except DataError as error:
+        try:
+            build(run)
+        except WeightsError as other:
+            raise DataError(f"{error}\n{other}") from error
+        raise
+
+
+def train_phase(run: Run, directory: Path, phase: Phase, owner: Run | None = None) -> None:
+    """Train on the images of one phase and leave its file in `directory`; resumes what was killed.
+
+    Args:
+        run: what is trained.
+        directory: where everything of it goes.
+        phase: its images and file; where it validates, the selection split is evaluated every `trainer.eval_every`
+            epochs, or as often as the protocol says.
+        owner: the run that this training belongs to, if it is not `run` itself.
+    """
+    data = _training_data(run, phase.split)
+    # Cut where it is long, as a few-shot list is: evaluating it would cost more than the training. Not where its
+    # accuracy is the result.
+    val = selection_split(run) if phase.validate else None
+    if val is not None and not run.protocol.selects_on_test:
+        val = balanced_cut(val, LOGGED_IMAGES)
+    job = Job(run, data)
+    trainer, evaluate = job.trainer, None if val is None else job.evaluator(val)
+    if isinstance(job.method, Searched) and run.method.searched:
+        log.info(job.method.space.describe())
+    log.info(run.compute.describe(job.method.model))
+    resume = directory / f"resume_{phase.split}.pt"
+    rows: list[dict[str, Any]] = []
+    memory, earlier_peak = PeakMemory(run.compute.device), 0.0
+    state = load_checkpoint(resume)
+    if state is not None:
+        trainer.load_state(state["trainer"])
+        rows, earlier_peak = state["rows"], state.get("peak_memory_mb", 0.0)
+        log.info("resuming after epoch %d", trainer.epoch)
+
+    def peak() -> float:
+        return round(max(earlier_peak, memory.megabytes()), 1)
+
+    every, epochs = run.protocol.selection_every or run.eval_every, run.recipe.epochs
+    # Phase two has its own metrics: its epochs would collide with those of the first.
+    tracked = directory if phase.validate else directory / phase.split
+    job_type = ("retrain" if owner else "train") + ("" if phase.validate else f"-{phase.split}")
+    with (
+        open_tracker(owner or run, tracked, job_type) as tracker,
+        Progress(f"{run.task.id} {run.method.name}", epochs, trainer.epoch) as progress,
+    ):
+        tracker.truncate_after(trainer.epoch)
+        while not trainer.done:
+            began = time.perf_counter()
+            row: dict[str, Any] = {"epoch": trainer.epoch, **trainer.train_epoch(job.inputs, job.labels)}
+            row["seconds"] = round(time.perf_counter() - began, 3)
+            # A run cut short by max_steps ends without the costly evaluation.
+            last = trainer.epoch == epochs
+            if evaluate is not None and (trainer.epoch % every == 0 or last):
+                row |= {f"val/{k}": v for k, v in evaluate().items()}
+            rows.append(row)
+            tracker.log(row, trainer.epoch)
+            save_checkpoint(resume, {"trainer": trainer.state(), "rows": rows, "peak_memory_mb": peak()})
+            figures = f"loss {row['loss']:.3f} lr {row['lr']:.2e}"
+            found = " ".join(f"{k} {100 * v:.1f}%" for k, v in row.items() if k.startswith("val/"))
+            progress.step(f"{figures} {found}")
+            if found or not sys.stdout.isatty():
+                log.info("epoch %d/%d %s %s", trainer.epoch, epochs, figures, found)
+    summary = {
+        "split": phase.split,
+        "data_hash": data.content_hash,
+        "images": len(data.labels),
+        "steps": trainer.step,
+        "seconds": round(sum(row["seconds"] for row in rows), 1),
+        "peak_memory_mb": peak(),
+        "rows": rows,
+    }
+    write_json(directory / f"train_{phase.split}.json", summary)
+    write_weights(directory / phase.file, job.method.state_dict())
+    remove_checkpoints(resume)

@@ -1,0 +1,86 @@
+"""`hparams=val_grid`: every point of the grid is a training of its own, kept in <run>/grid/<point>; val200 chooses."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from runner.config.errors import ConfigError
+from runner.config.grid import Point, best, point_name
+from runner.config.protocol import WEIGHTS
+from runner.config.run import Run
+from runner.rundir.files import read_json, write_json
+
+log = logging.getLogger("glora")
+FILES = ("train_train800.json", WEIGHTS)  # the weights last: they say that the phase is finished
+
+
+def choose(run: Run, train_point: Callable[[Run, Path], dict[str, Any]]) -> Run:
+    """Train every point that is not finished, write grid.json, and leave the chosen point's training in the directory.
+
+    Args:
+        run: with a grid, its directory held by this process.
+        train_point: trains a run in a directory; returns `val` (accuracies on val200 with the last epoch's weights by
+            name, a supernet's of its fixed subnets) and `seconds`.
+
+    Returns:
+        The run at the chosen point.
+
+    Raises:
+        FloatingPointError: if every point diverged.
+    """
+    if run.grid is None:
+        return run
+    file = run.directory / "grid.json"
+    if not file.exists():
+        tried = [_try(run, p, run.directory / "grid" / point_name(p), train_point) for p in run.grid.points()]
+        try:
+            winner = best(tried)
+        except ValueError:
+            raise FloatingPointError(f"every point of the grid diverged: {tried[-1]['diverged']}") from None
+        write_json(file, {"chosen": winner["point"], "points": tried})
+    point = read_json(file)["chosen"]
+    log.info("chosen on val200: %s", point_name(point))
+    for name in FILES:
+        target = run.directory / name
+        if not target.exists():
+            part = target.with_name(f"{name}.part")
+            shutil.copyfile(run.directory / "grid" / point_name(point) / name, part)
+            part.replace(target)
+    return run.at_point(point)
+
+
+def _try(run: Run, point: Point, directory: Path, train_point: Callable[[Run, Path], dict[str, Any]]) -> dict[str, Any]:
+    """The record of one point, from its directory if it is finished."""
+    file = directory / "point.json"
+    if file.exists():
+        log.info("%s is finished, nothing to do", directory)
+        record: dict[str, Any] = read_json(file)
+        return record
+    log.info("grid point %s", point_name(point))
+    try:
+        found = train_point(run.at_point(point), directory)
+        record = {"point": point, "val_accuracy": sum(found["val"].values()) / len(found["val"]), **found}
+    except FloatingPointError as error:
+        # A learning rate that is too high for this task is an answer, not the end of the grid.
+        log.warning("%s diverged and is not chosen: %s", point_name(point), error)
+        record = {"point": point, "val_accuracy": None, "diverged": str(error)}
+    write_json(file, record)
+    return record
+
+
+def chosen(run: Run) -> Run:
+    """The run at the point that was chosen; `run` itself without a grid.
+
+    Raises:
+        ConfigError: if the grid is not finished.
+    """
+    if run.grid is None:
+        return run
+    file = run.directory / "grid.json"
+    if not file.exists():
+        raise ConfigError(f"{run.directory} holds no finished grid; run train.py with the same overrides first")
+    return run.at_point(read_json(file)["chosen"])

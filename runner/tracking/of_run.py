@@ -1,0 +1,39 @@
+"""The tracker of a stage, and what a run was made on, from the run."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runner.config.run import Run
+from runner.tracking.environment import processor, versions
+from runner.tracking.tracker import Tracker
+
+log = logging.getLogger("glora")
+
+
+def open_tracker(run: Run, directory: Path, job_type: str) -> Tracker:
+    """The tracker of one stage; the stages of one run share a W&B group."""
+    search = {} if run.search is None else {"name": run.search.name, **run.search.settings}
+    name = f"{run.directory.parent.name}-{run.directory.name}"
+    return Tracker(
+        directory,
+        mode=run.tracking.wandb,
+        project=run.tracking.project,
+        name=f"{name}-{job_type}",
+        group=name,
+        job_type=job_type,
+        config={**run.identity, "search": search},
+        echo=log.info,
+    )
+
+
+def environment(run: Run) -> dict[str, Any]:
+    """Hardware and versions, for the record: what a figure was made with."""
+    device = run.compute.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    found = versions("torch", "torchvision", "timm", "numpy", "hydra-core")
+    return {"device": name, "threads": torch.get_num_threads(), **found}

@@ -1,0 +1,123 @@
+"""What a person sees while a run goes on: a live line on a terminal, plain lines in the log file and elsewhere."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from runner.tracking.terminal import drop_output
+
+LOGGER = logging.getLogger("glora")
+FORMAT = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
+
+
+ASCII = {"±": "+-"}
+"""What stands for the characters of our own words where an output cannot show them."""
+
+
+def _spell(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    text = "".join(ASCII.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lacking)
+    return text, error.end
+
+
+codecs.register_error("glora.spell", _spell)
+
+
+def spelled(text: str, encoding: str) -> str:
+    """The text with what the encoding lacks spelled in characters that it has."""
+    return text.encode(encoding, "glora.spell").decode(encoding)
+
+
+def print_anything() -> None:
+    """Let the output of this process take every text, in a terminal that is not UTF-8 (LC_ALL=C, Windows) too."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's or a test's own stream takes any text
+            stream.reconfigure(errors="glora.spell")
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """Log lines; once nobody reads them (`| head`) they go nowhere, and the run and its log file go on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            drop_output()
+        else:
+            super().handleError(record)
+
+
+def to_terminal() -> None:
+    """Send the log to standard output: through rich on a terminal, as plain lines in a pipe or file."""
+    print_anything()
+    handler: logging.Handler
+    if sys.stdout.isatty():
+        from rich.logging import RichHandler
+
+        handler = RichHandler(show_path=False, show_level=False, log_time_format="%H:%M:%S")
+    else:
+        handler = _Lines(sys.stdout)
+        handler.setFormatter(FORMAT)
+    LOGGER.handlers = [handler]
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Append the log to `path` as well, for the time of one stage."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(FORMAT)
+    LOGGER.addHandler(handler)
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        handler.close()
+
+
+class Progress:
+    """A live bar with the time left; silent where standard output is no terminal.
+
+    Args:
+        title: what is being done.
+        total: number of steps (epochs, generations).
+        done: steps that an earlier process finished.
+    """
+
+    def __init__(self, title: str, total: int, done: int = 0) -> None:
+        self._bar = None
+        if not sys.stdout.isatty():
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[words]}"),
+        )
+        self._task = self._bar.add_task(title, total=total, completed=done, words="")
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def step(self, words: str) -> None:
+        """One more step is done; `words` are the newest figures."""
+        if self._bar is not None:
+            self._bar.update(self._task, advance=1, words=words)

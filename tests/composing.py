@@ -1,0 +1,28 @@
+"""Overrides to a `Run`, as the scripts do it, without a process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from runner.config import schema
+from runner.config.resolve import resolve, typed_keys
+from runner.config.run import Run
+from runner.config.sweeps import register_resolvers
+
+ROOT = Path(__file__).resolve().parent.parent / "configs"
+
+
+def composed(*overrides: str) -> DictConfig:
+    """What Hydra composes of the overrides."""
+    schema.register()
+    register_resolvers()
+    with initialize_config_dir(str(ROOT), version_base="1.3"):
+        return compose("train", overrides=list(overrides))
+
+
+def resolved(*overrides: str) -> Run:
+    """The run that the overrides name."""
+    return resolve(composed(*overrides), typed_keys(list(overrides)))

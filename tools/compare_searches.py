@@ -1,0 +1,122 @@
+"""Compare the searches on one trained supernet at equal budget, over several search seeds, by hypervolume.
+
+    python -m tools.compare_searches dataset=digits trainer=mini search=mini [seeds=5]
+
+The words are those of train.py and search.py; `search.seed` is where the seeds start. Each search lies in the folder
+that search.py would give it, so finished ones are reused and a killed one resumes. Writes <run>/comparison/<budget>.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from glora.search import SEARCHES, hypervolume, pareto_front
+from runner.cli import main, own_number
+from runner.config.identity import digest, search_directory
+from runner.config.run import Run
+from runner.report.plots import attempt, plot_fronts
+from runner.report.render import to_rich, write_all
+from runner.report.tables import Table
+from runner.rundir.files import read_json, write_json
+from runner.stages.model import build, searched
+from runner.stages.search import find, search_choice
+from runner.tracking.of_run import environment
+
+
+def compare(run: Run, seeds: int) -> Path:
+    """Run or reuse every search with every seed, write comparison.json, table and fronts; returns the directory.
+
+    Raises:
+        ConfigError: if the supernet is not trained or the method has no subnets.
+    """
+    choice = search_choice(run)
+    first, settings = choice.settings["seed"], choice.settings
+    found = {n: [_candidates(with_search(run, n, first + i)) for i in range(seeds)] for n in SEARCHES}
+    space = searched(build(run)).space
+    reference = choice.max_params or space.params_range[1], 1 / run.task.num_classes
+    record = {
+        "run": str(run.directory.relative_to(run.output_root)),
+        "environment": environment(run),
+        "reference": {"params": reference[0], "accuracy": reference[1]},
+        "seeds": [first + i for i in range(seeds)],
+        "searches": {name: [_figures(rows, reference) for rows in runs] for name, runs in found.items()},
+    }
+    named = digest({**settings, "val_limit": choice.selection_images, "seeds": seeds})
+    budget = f"g{settings['generations']}-p{settings['population']}-k{seeds}-{named}"
+    directory = run.directory / "comparison" / budget
+    write_json(directory / "comparison.json", record)
+    table = comparison_table(record, f"{run.task.id}, {run.backbone.name}, {run.method.label}")
+    to_rich(table)
+    write_all([table], directory)
+    fronts = {name: [[rows[i] for i in pareto_front(rows)] for rows in runs] for name, runs in found.items()}
+    attempt(plot_fronts, directory / "fronts.png", fronts)
+    return directory
+
+
+def with_search(run: Run, name: str, seed: int) -> Run:
+    """The run with another search at the same budget and limits; settings that only it has are its defaults."""
+    choice, kind = search_choice(run), SEARCHES[name]
+    known = vars(kind.settings()())
+    settings = {k: choice.settings.get(k, v) for k, v in known.items()} | {"seed": seed}
+    named = settings | {"val_limit": choice.selection_images}
+    if choice.retrain is not None:
+        named |= {"retrain_epochs": choice.retrain.epochs, "retrain_lr": choice.retrain.lr}
+    directory = search_directory(run.directory, name, named)
+    return replace(run, search=replace(choice, name=name, kind=kind, settings=settings, directory=directory))
+
+
+def _candidates(run: Run) -> list[tuple[int, float]]:
+    """(parameters, validation accuracy) of everything one search evaluated."""
+    choice = search_choice(run)
+    # Random search also runs beside each other search. It depends on seed and budget alone, so its state moves along.
+    for other in SEARCHES:
+        done = search_choice(with_search(run, other, choice.settings["seed"])).directory
+        target = choice.directory / "random.json"
+        if (done / "best.json").exists() and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_name("random.json.part")
+            shutil.copyfile(done / "random.json", part)
+            part.replace(target)
+    find(run)
+    rows = read_json(choice.directory / f"{choice.name}.json")["candidates"]
+    return [(row["params"], row["accuracy"]) for row in rows]
+
+
+def _figures(rows: list[tuple[int, float]], reference: tuple[float, float]) -> dict[str, Any]:
+    params, accuracy = min(rows, key=lambda p: (-p[1], p[0]))
+    whole = reference[0] * (1 - reference[1])
+    return {"evaluated": len(rows), "val_accuracy": accuracy, "params": params,
+            "hypervolume": hypervolume(rows, reference) / whole}  # fmt: skip
+
+
+def comparison_table(record: dict[str, Any], title: str) -> Table:
+    """Mean and sample sd over the seeds, one row per search; ordered by hypervolume."""
+
+    def spread(runs: list[dict[str, Any]], key: str, scale: float, digits: int) -> str:
+        values = [scale * r[key] for r in runs]
+        sd = f" ± {statistics.stdev(values):,.{digits}f}" if len(values) > 1 else ""
+        return f"{statistics.fmean(values):,.{digits}f}{sd}"
+
+    rows = [
+        [name, spread(runs, "hypervolume", 1, 4), spread(runs, "val_accuracy", 100, 1), spread(runs, "params", 1, 0),
+         str(max(r["evaluated"] for r in runs)), str(len(runs))]
+        for name, runs in sorted(record["searches"].items(),
+                                 key=lambda item: -statistics.fmean(r["hypervolume"] for r in item[1]))
+    ]  # fmt: skip
+    at = record["reference"]
+    header = ["Search", "Hypervolume", "Best val (%)", "Params of the winner", "Evaluated", "Seeds"]
+    notes = [
+        f"hypervolume: share of the rectangle from the reference ({at['params']:,} parameters, accuracy "
+        f"{at['accuracy']:.3f}, chance) to (0 parameters, accuracy 1) that the validation front dominates",
+        "mean ± sample sd over the search seeds, one trained supernet",
+    ]
+    return Table(f"Searches at equal budget: {title}", header, rows, notes)
+
+
+if __name__ == "__main__":
+    count = own_number("seeds", 5)
+    main(lambda run: print(f"written: {compare(run, count)}"))
