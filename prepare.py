@@ -28,9 +28,9 @@ from data import SUITES, DataError, default_data_root, get_task, user_path
 from data.archives import still_to_fetch, unpack
 from data.base import MissingCopy, MissingData, TaskInfo
 from data.build import build, homes, split_path, variant
-from data.cache import build_mini, mini_path, mini_ready
 from data.download import fetch
 from data.images import CODECS, RESIZES
+from data.mini_cache import build_mini, mini_path, mini_ready
 from data.shot_table import LIST_SEEDS, SHOT_ROWS, SHOTS, ShotRow
 from data.shots import SOURCE_FOLDER, build_shots, eval_path, shots_instructions
 from data.sources.raw import raw_folder

@@ -10,13 +10,13 @@ import numpy as np
 import PIL
 
 from data.base import STORED_SPLITS, DataError, TaskInfo
+from data.cache import sound, write_split
 from data.images import prepare_image
 from data.order import SLICES, hash_order, member_range
 from data.sources.base import Listing
 from data.sources.noah import noah
 from data.sources.raw import raw
 from data.sources.tfds import tfds
-from data.store import sound, write_split
 from data.vtab_table import VTAB_SOURCES
 
 READERS: dict[str, Callable[[Path, TaskInfo], dict[str, Listing]]] = {"raw": raw, "tfds": tfds, "noah": noah}

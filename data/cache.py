@@ -1,93 +1,244 @@
-"""The cache of mini tasks, one file each, made at first use.
+"""The cache of prepared splits: one safetensors file each, read memory-mapped, with a small JSON beside it.
 
-<data_root>/mini/<task>.safetensors   tensors <split>.images and <split>.labels; metadata: hash of each split
+    <data_root>/vtab/<task>/<source>-<codec>-<resize>/<split>.safetensors   labels int64 (N,), images uint8 (N, 3, s, s)
+                                                      <split>.json          source, versions, counts, content hash
+
+The JSON is written last: a file without one is not finished and is made anew. An empty <split>.safetensors.lock stays
+beside it: what processes that make one split at the same time wait on.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import json
 import logging
 import os
-import tempfile
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any, BinaryIO
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from data.base import STORED_SPLITS, Split, TaskInfo, hash_content, joined, parts_of
-from data.mini import build_task, salt
+from data.base import DataError, Split, hash_content, usable_cpus
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("glora")
+
+SCHEMA = 1
+BATCH = 256
+
+FLAT = 8
+"""An image whose every channel spans fewer of the 256 levels than this (3 %) shows nothing."""
 
 
-def mini_path(task_id: str, data_root: Path) -> Path:
-    """The cache file of a mini task."""
-    return data_root / "mini" / f"{task_id}.safetensors"
+_without_locks: set[int] = set()
+"""The devices (st_dev) of the file systems that were warned of."""
 
 
-def _write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """Write ``path`` so that readers see the old file or the whole new one. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
+def take_lock(stream: IO[Any], folder: Path, wait: bool = False) -> bool:
+    """Lock the open file for as long as it is open; False where another process has it and ``wait`` is not set.
+
+    The lock is the kernel's: it goes with the process, so a killed one blocks nobody. Where the file system of
+    ``folder`` knows no locks (Lustre without its flock option, some network mounts), True after one warning: a file
+    that marks the folder as taken would stay behind a killed process, and block the folder.
+    """
     try:
-        save_file(tensors, temporary, metadata)
-        os.chmod(temporary, 0o644)  # mkstemp makes files private, which would lock others out of a shared data root
-        os.replace(temporary, path)
-    except SafetensorError as error:  # how the library reports a full disk
-        raise OSError(str(error)) from error
+        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        device = os.fstat(stream.fileno()).st_dev
+        if device not in _without_locks:
+            _without_locks.add(device)
+            log.warning(
+                "the file system of %s has no locks (%s): two processes in one folder are not kept apart there",
+                folder,
+                error.strerror,
+            )
+    return True
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold the right to make ``path``, waiting for another process that has it."""
+    with path.with_name(f"{path.name}.lock").open("a") as stream:
+        if not take_lock(stream, path.parent):
+            log.warning("%s is being made by another process; waiting for it", path)
+            take_lock(stream, path.parent, wait=True)
+        yield
+
+
+def _reserve(stream: BinaryIO, size: int, free: Path) -> None:
+    """Give the file ``size`` bytes of the disk now; OSError where there are not so many."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(stream.fileno(), 0, size)
+        return
+    # macOS can only be asked.
+    if shutil.disk_usage(free).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    stream.truncate(size)
+
+
+def is_flat(image: np.ndarray) -> bool:
+    """Whether uint8 (3, H, W) is of one colour, or nearly so."""
+    rows = np.ascontiguousarray(image).reshape(3, -1)  # 375x500 from (H, W, 3): 0.2 ms, not 13
+    return int((rows.max(1) - rows.min(1)).max()) < FLAT
+
+
+def warn_flat(path: Path, flat: Sequence[int], count: int, name: Callable[[int], str]) -> None:
+    """Log how many of the ``count`` images of ``path`` are flat, and the first; ``flat`` has their places."""
+    if flat:
+        log.warning("%s: %d of %d images are of one colour or nearly so, the first is %s; were they decoded as they "
+                    "should be?", path, len(flat), count, name(flat[0]))  # fmt: skip
+
+
+def write_split(
+    path: Path,
+    count: int,
+    size: int,
+    get: Callable[[int], tuple[np.ndarray, int]],
+    info: dict[str, Any],
+    classes: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    name: Callable[[int], str] = lambda i: f"image {i}",
+) -> bool:
+    """Fill ``path`` with ``count`` examples from ``get`` (uint8 (3, size, size) and label), decoding in parallel.
+
+    Images of one colour are counted in a warning with the ``name`` of the first.
+
+    Space is reserved first, so that a full disk is an error before any work; nothing under the final name exists
+    until all is written. One process makes a split at a time; the others wait. False where it was whole already, which
+    is how they find it. Raises DataError.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with alone(path):
+            if sound(path):
+                log.info("%s was made by another process", path)
+                return False
+            warn_flat(path, _write(path, count, size, get, info, classes, progress), count, name)
+    except OSError as error:
+        needed = count * 3 * size * size / 1e9
+        raise DataError(f"cannot write {path} ({error.strerror or error}); {needed:.2f} GB are needed") from error
+    return True
+
+
+def _write(
+    path: Path,
+    count: int,
+    size: int,
+    get: Callable[[int], tuple[np.ndarray, int]],
+    info: dict[str, Any],
+    classes: int,
+    progress: Callable[[int, int], None],
+) -> list[int]:
+    """Write the files; the places of flat images."""
+    flat: list[int] = []
+    part = path.with_name(path.name + ".part")
+    try:
+        parts = reserve(part, {"labels": ("I64", (count,)), "images": ("U8", (count, 3, size, size))})
+        images, labels = parts["images"], parts["labels"]
+        # Threads: Pillow and zlib release the interpreter lock, and nothing has to be sent between processes. JPEGs of
+        # 375x500 on 2 cores: 280 images/s (6.0 s of processor time) against 213 (6.9 s) in processes.
+        with ThreadPoolExecutor(usable_cpus()) as pool:
+            for first in range(0, count, BATCH):
+                block = range(first, min(first + BATCH, count))
+                for i, (image, label) in zip(block, pool.map(get, block), strict=True):
+                    if not 0 <= label < classes:
+                        raise DataError(f"{path.parent.parent.name}: label {label} of image {i} is not in 0 to "
+                                        f"{classes - 1}")  # fmt: skip
+                    images[i], labels[i] = image, label
+                    if is_flat(images[i]):
+                        flat.append(i)
+                progress(block.stop, count)
+        publish(path, part, parts, info | {
+            "count": count,
+            "size": size,
+            "class_counts": np.bincount(labels, minlength=classes).tolist(),
+            "content_hash": hash_content(torch.from_numpy(images), torch.from_numpy(np.array(labels))),
+        })  # fmt: skip
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
+    return flat
 
 
-def _read_mini(task: TaskInfo, split: str, path: Path) -> Split | None:
-    """One stored split from the cache; None when there is none, it is from another version, or it is damaged."""
+def reserve(part: Path, tensors: dict[str, tuple[str, tuple[int, ...]]]) -> dict[str, np.memmap]:
+    """A safetensors file of the given dtypes ("I64", those first, or "U8") and shapes, its space reserved, to fill in.
+
+    Raises OSError on a full disk.
+    """
+    header: dict[str, Any] = {}
+    end = 0
+    for name, (dtype, shape) in tensors.items():
+        size = int(np.prod(shape)) * (8 if dtype == "I64" else 1)
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    start = 8 + len(text)
+    with part.open("wb") as stream:
+        _reserve(stream, start + end, part.parent)
+        stream.write(len(text).to_bytes(8, "little") + text)
+    return {name: np.memmap(part, "<i8" if dtype == "I64" else np.uint8, "r+",
+                            start + header[name]["data_offsets"][0], shape)
+            for name, (dtype, shape) in tensors.items()}  # fmt: skip
+
+
+def publish(path: Path, part: Path, tensors: dict[str, np.memmap], record: dict[str, Any]) -> None:
+    """Give a filled file its final name, and write ``record`` beside it last."""
+    for tensor in tensors.values():
+        tensor.flush()
+    note = path.with_suffix(".json.part")
+    note.write_text(json.dumps({"schema": SCHEMA, **record}, indent=1) + "\n")
+    path.with_suffix(".json").unlink(missing_ok=True)
+    part.replace(path)
+    note.replace(path.with_suffix(".json"))
+
+
+def read_info(path: Path) -> dict[str, Any] | None:
+    """The JSON beside a cache file; None when the split is not (wholly) there or was written by another version."""
+    try:
+        info: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
+    except (OSError, ValueError):
+        return None
+    return info if path.is_file() and info.get("schema") == SCHEMA else None
+
+
+def read_tensors(path: Path, names: tuple[str, ...], remedy: str) -> tuple[dict[str, Any], list[torch.Tensor]]:
+    """The JSON and the tensors of a cache file, memory-mapped; DataError with ``remedy`` when it cannot be read."""
+    info = read_info(path)
+    if info is None:
+        raise DataError(f"{path} is not prepared; {remedy}")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            images, labels = file.get_tensor(f"{split}.images"), file.get_tensor(f"{split}.labels")
-    except FileNotFoundError:
-        return None
+            return info, [file.get_tensor(name) for name in names]
     except (SafetensorError, OSError) as error:
-        log.warning("%s is damaged (%s); it is made anew", path, error)
-        return None
-    if metadata.get("generator") != salt(task.id):
-        log.info("%s is from another version of the generator; it is made anew", path)
-        return None
-    found = hash_content(images, labels, salt(task.id))
-    if found != metadata.get(split):
-        log.warning("%s is damaged (wrong content hash of %s); it is made anew", path, split)
-        return None
-    return Split(images, labels, found)
+        raise DataError(f"{path} cannot be read ({error}); {remedy}") from error
 
 
-def build_mini(task: TaskInfo, data_root: Path) -> dict[str, Split]:
-    """Make a mini task and store it. A data root that cannot be written costs time at the next load, nothing else."""
-    splits = build_task(task)
-    tensors = {f"{name}.{field}": getattr(split, field) for name, split in splits.items()
-               for field in ("images", "labels")}  # fmt: skip
-    metadata = {name: split.content_hash for name, split in splits.items()} | {"generator": salt(task.id)}
-    path = mini_path(task.id, data_root)
+def check_hash(path: Path, found: str, info: dict[str, Any], remedy: str) -> None:
+    """Raise DataError unless ``found`` is the content hash that was recorded."""
+    if found != info["content_hash"]:
+        raise DataError(f"{path} is damaged (its content hash is not the one recorded); {remedy}")
+
+
+def read_split(path: Path, remedy: str) -> Split:
+    """A split, memory-mapped, checked against its hash; DataError with ``remedy`` when it is damaged."""
+    info, (images, labels) = read_tensors(path, ("images", "labels"), remedy)
+    found = hash_content(images, labels)
+    check_hash(path, found, info, remedy)
+    return Split(images, labels, found, info["source"], info["codec"], info["resize"])
+
+
+def sound(path: Path) -> bool:
+    """Whether the cache file is whole; reads and hashes it."""
     try:
-        _write(path, tensors, metadata)
-    except OSError as error:
-        log.warning("cannot write %s (%s); dataset %s is rendered again at each start", path, error, task.id)
-    return splits
-
-
-def mini_ready(task: TaskInfo, data_root: Path) -> bool:
-    """Whether a sound cache of this version exists; reads and hashes it."""
-    path = mini_path(task.id, data_root)
-    return path.is_file() and all(_read_mini(task, split, path) is not None for split in STORED_SPLITS)
-
-
-def load_mini(task: TaskInfo, split: str, data_root: Path) -> Split:
-    """A split of a mini task, from the cache or, failing that, made and cached."""
-    wanted = parts_of(split)
-    path = mini_path(task.id, data_root)
-    found = [_read_mini(task, name, path) for name in wanted]
-    parts = [part for part in found if part is not None]
-    if len(parts) < len(wanted):
-        built = build_mini(task, data_root)
-        parts = [built[name] for name in wanted]
-    return joined(parts, salt(task.id))
+        read_split(path, "")
+    except DataError:
+        return False
+    return True

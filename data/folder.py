@@ -15,12 +15,12 @@ from typing import NamedTuple
 import numpy as np
 
 from data.base import STORED_SPLITS, DataError, Split, TaskInfo, joined, parts_of
+from data.cache import read_info, read_split, write_split
 from data.decode import OWN_RULES
 from data.images import prepare_image
 from data.layout import user_layout
-from data.sources.checks import read_bytes
+from data.sources.reading import read_bytes
 from data.sources.repeats import check_disjoint, distinct, warn_of_copies
-from data.store import read_info, read_split, write_split
 from data.stratify import stratified
 
 log = logging.getLogger("glora")

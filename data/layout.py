@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from data.base import DataError
 from data.sources.base import Row, read_rows
-from data.sources.checks import files_below, is_junk, real_paths
+from data.sources.reading import files_below, is_junk, real_paths
 
 log = logging.getLogger("glora")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from data.base import STORED_SPLITS, DataError, Split, TaskInfo, joined, parts_of, user_path
 from data.build import split_path, variant
-from data.cache import load_mini
+from data.cache import read_info, read_split
 from data.images import CODECS, RESIZES
+from data.mini_cache import load_mini
 from data.shot_table import SHOT_ROWS
-from data.store import read_info, read_split
 from data.tasks import LOADERS, check_split, get_task
 from data.vtab_table import VTAB_SOURCES
 

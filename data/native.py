@@ -17,9 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from data.base import DataError, hash_content, usable_cpus
+from data.cache import BATCH, alone, check_hash, is_flat, publish, read_tensors, reserve, warn_flat
 from data.decode import reading, to_rgb
-from data.sources.checks import read_bytes
-from data.store import BATCH, alone, check_hash, is_flat, publish, read_tensors, reserve, warn_flat
+from data.sources.reading import read_bytes
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from data.augment import crop_words, eval_image
 from data.base import DataError, Split, hash_content
+from data.cache import read_info, read_split, write_split
 from data.decode import to_rgb
 from data.native import Pictures, read_pictures, write_pictures
 from data.shot_table import LIST_SEEDS, REPOSITORY, SHOT_ROWS, ShotRow
-from data.sources.checks import read_bytes
 from data.sources.lists import Rows, digest, read_eval, read_train, train_list_path
-from data.store import read_info, read_split, write_split
+from data.sources.reading import read_bytes
 
 SOURCE_FOLDER = "noah"
 """Where lists and images lie under the data root unless said otherwise."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from data.archives import ARCHIVES, still_to_fetch
 from data.base import STORED_SPLITS, TaskInfo
 from data.build import homes, split_path, variant
-from data.cache import mini_path, mini_ready
 from data.load import prepared
+from data.mini_cache import mini_path, mini_ready
 from data.shot_table import REPOSITORY, SHOT_ROWS
 from data.shots import shots_state
 from data.sources.noah import spellings as noah_spellings

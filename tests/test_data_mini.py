@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from data import SUITES, TASKS, Split, load_split
-from data import cache as cache_module
-from data.cache import mini_path, mini_ready
+from data import mini_cache as cache_module
 from data.mini import RENDERERS, render_split
+from data.mini_cache import mini_path, mini_ready
 
 # First 16 digits of each test split's content hash. A change here without a new mini.VERSION is a mistake.
 GOLDEN: dict[str, str] = {

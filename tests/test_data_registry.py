@@ -15,8 +15,8 @@ from commands import forked
 
 from data import SPLITS, SUITES, TASKS, DataError, default_data_root, get_task, load_split
 from data.build import split_path, variant
+from data.cache import write_split
 from data.status import status_lines
-from data.store import write_split
 
 ROOT = Path(__file__).parent.parent
 

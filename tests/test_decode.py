@@ -14,9 +14,9 @@ from PIL import Image, PngImagePlugin
 from vtab_raw import picture, save
 
 from data import DataError, load_own, own_images
+from data.cache import write_split
 from data.decode import TRUST, to_rgb
 from data.native import write_pictures
-from data.store import write_split
 
 INFO = {"source": "raw", "codec": "raw", "resize": "bicubic"}
 LEVELS = np.arange(256, dtype=np.uint8).reshape(16, 16)

@@ -7,7 +7,7 @@ from composing import resolved
 from glora import MergedEvaluator
 from glora.evaluation import accuracy
 from glora.methods import glora as glora_method
-from glora.methods.linear import Linear
+from glora.methods.linear_probe import Linear
 from runner.rundir.files import read_json
 from runner.stages import search as searching
 from runner.stages import train as training

@@ -17,7 +17,7 @@ from vtab_raw import write_noah
 
 from data import DataError
 from data.base import usable_cpus
-from data.store import read_split, write_split
+from data.cache import read_split, write_split
 from runner.rundir.files import locked
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,7 +26,7 @@ MAKER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from data.store import write_split
+from data.cache import write_split
 path, go = Path(sys.argv[1]), Path(sys.argv[2])
 def get(i):
     sys.stdout.write("decoding\\n")  # one write: threads that print() mix their lines
@@ -77,7 +77,7 @@ def test_a_file_system_without_locks_is_a_warning(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    monkeypatch.setattr("data.store._without_locks", set())
+    monkeypatch.setattr("data.cache._without_locks", set())
     info = {"source": "raw", "codec": "raw", "resize": "bicubic"}
     image = np.arange(192, dtype=np.uint8).reshape(3, 8, 8)
     for _ in range(2):

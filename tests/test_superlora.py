@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from test_supernet import build
 from torch import nn
 
-from glora.factors import FactorSpec, fold_side, near_factors
 from glora.methods import METHODS, NotDefined
-from glora.projection import hadamard_, project, shuffle
+from glora.methods.superlora_factors import FactorSpec, fold_side, near_factors
+from glora.methods.superlora_projection import hadamard_, project, shuffle
 
 N = 565_248
 FORMS = {

@@ -14,11 +14,11 @@ from vtab_raw import sun397, write_noah
 from data import DataError, get_task
 from data.base import STORED_SPLITS
 from data.build import build, select, split_path, variant
+from data.cache import read_split
 from data.images import prepare_image
 from data.order import member_range
 from data.sources.noah import OTHER_SPELLINGS, noah
 from data.sources.raw import READERS, raw, raw_folder
-from data.store import read_split
 from data.vtab_table import VTAB_ROWS
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from data.base import DataError, MissingData
 from data.decode import Picture
-from data.sources.checks import faults, inside, read_bytes, read_label, read_lines
+from data.sources.reading import faults, inside, read_bytes, read_label, read_lines
 
 
 class Example(NamedTuple):

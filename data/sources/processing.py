@@ -15,7 +15,7 @@ import numpy as np
 from data.base import DataError
 from data.decode import to_rgb
 from data.sources.base import optional
-from data.sources.checks import faults
+from data.sources.reading import faults
 
 RADIUS, KEPT, QUALITY = 300, 0.9, 72
 """The eye is scaled to this radius in pixels, of which this share is kept; then JPEG of this quality."""

@@ -10,7 +10,7 @@ import numpy as np
 from data.base import DataError
 from data.labels import dsprites_location, dsprites_orientation
 from data.sources.base import Listing, array_listing, need, optional
-from data.sources.checks import faults, read_bytes
+from data.sources.reading import faults, read_bytes
 
 Listings = dict[str, Listing]
 

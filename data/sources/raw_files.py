@@ -14,8 +14,8 @@ import numpy as np
 from data.base import DataError
 from data.labels import VEHICLES, clevr_count, clevr_distance, kitti_distance
 from data.sources.base import Listing, file_listing, need, optional
-from data.sources.checks import faults, files_below, inside, is_junk, read_label, read_lines, read_text
 from data.sources.processing import btgraham, limited, recoded
+from data.sources.reading import faults, files_below, inside, is_junk, read_label, read_lines, read_text
 from data.vtab_table import VTAB_BY_ID
 
 Listings = dict[str, Listing]

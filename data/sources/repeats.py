@@ -10,7 +10,7 @@ from pathlib import Path
 
 from data.base import DataError
 from data.sources.base import Row
-from data.sources.checks import read_bytes, readable, real_paths
+from data.sources.reading import read_bytes, readable, real_paths
 
 log = logging.getLogger("glora")
 

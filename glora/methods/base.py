@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor, nn
 
 from glora.attach import Adapted, call_every_linear, plain_copy, replace_module
-from glora.search.space import Member, Space
+from glora.search.interface import Member, Space
 from glora.state import find_classifier, load_trained, parameters_of, trained_state
 
 

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glora.attach import LINEARS, Adapted, find_blocks, plain_copy
-from glora.factors import FactorSpec
 from glora.methods.base import AdaptedLinears
-from glora.updates import Piece, Updates
+from glora.methods.superlora_factors import FactorSpec
+from glora.methods.superlora_updates import Piece, Updates
 
 GROUPINGS = ("weight", "layer", "group")
 TARGETS = ("qv", "all")

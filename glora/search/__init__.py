@@ -2,9 +2,9 @@
 
 from glora.search.base import SEARCHES, Candidate, Search, best_first
 from glora.search.evolution import EvolutionSearch, RandomSearch
+from glora.search.interface import Member, Space
 from glora.search.nsga2 import NSGA2Search
 from glora.search.pareto import hypervolume, pareto_front
-from glora.search.space import Member, Space
 
 __all__ = [
     "SEARCHES",

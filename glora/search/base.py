@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, fields, make_dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+from glora.search.interface import Member, Space
 from glora.search.pareto import pareto_front
-from glora.search.space import Member, Space
 
 Fitness = Callable[[Member], float]
 REJECTION_SHARE = 0.01

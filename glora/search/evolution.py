@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from glora.search.base import Search, at_least, best_first
-from glora.search.space import Member
+from glora.search.interface import Member
 
 
 @dataclass

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from glora.search.base import Candidate
 from glora.search.evolution import BreedingSearch
+from glora.search.interface import Member
 from glora.search.pareto import crowding_distances, nondominated_sort
-from glora.search.space import Member
 
 
 @dataclass

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from data.store import take_lock
+from data.cache import take_lock
 from glora.search import Member, Space
 from runner.config.errors import ConfigError
 

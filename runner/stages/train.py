@@ -16,7 +16,7 @@ from data import DataError, Split
 from glora.backbones import WeightsError
 from glora.evaluation import Batches, accuracy, score
 from glora.methods import Searched
-from glora.methods.linear import Linear
+from glora.methods.linear_probe import Linear
 from glora.search import Member, Space
 from glora.train import Trainer
 from runner.config.protocol import WEIGHTS, Phase

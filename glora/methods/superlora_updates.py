@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import get_gradient_edge
 
-from glora.factors import Factor, FactorSpec
+from glora.methods.superlora_factors import Factor, FactorSpec
+from glora.methods.superlora_projection import project, shuffle
 from glora.product import apply_in_autocast_dtype
-from glora.projection import project, shuffle
 
 
 @dataclass(frozen=True)

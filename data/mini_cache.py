@@ -1,0 +1,93 @@
+"""The cache of mini tasks, one file each, made at first use.
+
+<data_root>/mini/<task>.safetensors   tensors <split>.images and <split>.labels; metadata: hash of each split
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from data.base import STORED_SPLITS, Split, TaskInfo, hash_content, joined, parts_of
+from data.mini import build_task, salt
+
+log = logging.getLogger(__name__)
+
+
+def mini_path(task_id: str, data_root: Path) -> Path:
+    """The cache file of a mini task."""
+    return data_root / "mini" / f"{task_id}.safetensors"
+
+
+def _write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write ``path`` so that readers see the old file or the whole new one. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    try:
+        save_file(tensors, temporary, metadata)
+        os.chmod(temporary, 0o644)  # mkstemp makes files private, which would lock others out of a shared data root
+        os.replace(temporary, path)
+    except SafetensorError as error:  # how the library reports a full disk
+        raise OSError(str(error)) from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _read_mini(task: TaskInfo, split: str, path: Path) -> Split | None:
+    """One stored split from the cache; None when there is none, it is from another version, or it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            images, labels = file.get_tensor(f"{split}.images"), file.get_tensor(f"{split}.labels")
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, OSError) as error:
+        log.warning("%s is damaged (%s); it is made anew", path, error)
+        return None
+    if metadata.get("generator") != salt(task.id):
+        log.info("%s is from another version of the generator; it is made anew", path)
+        return None
+    found = hash_content(images, labels, salt(task.id))
+    if found != metadata.get(split):
+        log.warning("%s is damaged (wrong content hash of %s); it is made anew", path, split)
+        return None
+    return Split(images, labels, found)
+
+
+def build_mini(task: TaskInfo, data_root: Path) -> dict[str, Split]:
+    """Make a mini task and store it. A data root that cannot be written costs time at the next load, nothing else."""
+    splits = build_task(task)
+    tensors = {f"{name}.{field}": getattr(split, field) for name, split in splits.items()
+               for field in ("images", "labels")}  # fmt: skip
+    metadata = {name: split.content_hash for name, split in splits.items()} | {"generator": salt(task.id)}
+    path = mini_path(task.id, data_root)
+    try:
+        _write(path, tensors, metadata)
+    except OSError as error:
+        log.warning("cannot write %s (%s); dataset %s is rendered again at each start", path, error, task.id)
+    return splits
+
+
+def mini_ready(task: TaskInfo, data_root: Path) -> bool:
+    """Whether a sound cache of this version exists; reads and hashes it."""
+    path = mini_path(task.id, data_root)
+    return path.is_file() and all(_read_mini(task, split, path) is not None for split in STORED_SPLITS)
+
+
+def load_mini(task: TaskInfo, split: str, data_root: Path) -> Split:
+    """A split of a mini task, from the cache or, failing that, made and cached."""
+    wanted = parts_of(split)
+    path = mini_path(task.id, data_root)
+    found = [_read_mini(task, name, path) for name in wanted]
+    parts = [part for part in found if part is not None]
+    if len(parts) < len(wanted):
+        built = build_mini(task, data_root)
+        parts = [built[name] for name in wanted]
+    return joined(parts, salt(task.id))
