@@ -24,7 +24,7 @@ test-all: $(STAMP) ## the slow tests too
 	$(PY) -m pytest -m "not gpu and not tensorflow"
 
 test-tensorflow: $(STAMP) ## the tests that need TensorFlow (pip install -e ".[data,tfds-build]" first)
-	$(PY) -m pytest -m tensorflow tests/test_tensorflow.py
+	$(PY) -m pytest -m tensorflow tests/data/sources/test_tfds_build.py
 
 lint: $(STAMP) ## ruff and mypy
 	$(VENV)/bin/ruff check .

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from vtab_raw import MAKERS
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_SILENT", "true")
+pytest.register_assert_rewrite("tests.helpers")  # so that an assert of a helper shows its values too
 
 
 @pytest.fixture(autouse=True)
@@ -22,9 +22,20 @@ def _log_as_it_came() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def raw_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small raw archives of all data sets but sun397; not to be changed."""
-    root = tmp_path_factory.mktemp("raw")
-    for name, make in MAKERS.items():
-        make(root / name)
-    return root
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the small runs keep their data: made once, by the first of them."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def small_shots(tmp_path: Path) -> Iterator[Path]:
+    """The few-shot table, shrunken, and a data root whose noah/ folder holds pets and ImageNet."""
+    from data.shot_table import SHOT_ROWS
+    from tests.helpers.small_shots import make_set, shrink
+
+    kept = dict(SHOT_ROWS)
+    shrink()
+    for name in ("oxford_pets_fs", "imagenet_16shot"):
+        make_set(SHOT_ROWS[name], tmp_path / "noah")
+    yield tmp_path
+    SHOT_ROWS.update(kept)

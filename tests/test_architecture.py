@@ -1,9 +1,10 @@
-"""Imports go one way: scripts -> runner -> {glora, data}; the test split has one door."""
+"""Imports go one way: scripts -> runner -> {glora, data}; the test split has one door; tests share helpers alone."""
 
 import ast
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.helpers import ROOT
+
 FORBIDDEN = {
     "glora": {"data", "runner", "hydra", "omegaconf", "wandb", "rich", "matplotlib"},
     "data": {"glora", "runner", "hydra", "omegaconf", "wandb"},
@@ -72,3 +73,18 @@ def test_protocols_are_told_apart_by_their_fields_alone():
             if isinstance(node, ast.Compare):
                 texts = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
                 assert not texts & names, f"{path.name}:{node.lineno}"
+
+
+def test_no_test_imports_another():
+    """What two of them need is a fixture of a conftest or lies in `tests/helpers`."""
+    tests = {path.stem for path in (ROOT / "tests").rglob("test_*.py")} | {"conftest"}
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+                assert not tests & set(".".join(names).split(".")), f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+def test_folders_of_tests_mirror_the_packages():
+    folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
+    assert len(folders) >= 12 and all((ROOT / folder).is_dir() for folder in folders - {Path("commands")})

@@ -1,0 +1,101 @@
+"""Paths that users give by hand: "~" is the home folder, and who has none is asked for a place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import benchmark
+import prepare
+from data import DataError
+from runner import quickstart
+from runner.cli import quote_tildes
+from runner.config.errors import ConfigError
+from runner.config.resolve import ASSETS
+from tests.helpers import ROOT
+from tests.helpers.commands import forked
+from tests.helpers.composing import resolved
+
+MINI = ["dataset=digits", "backbone=vit_micro", "trainer=mini", "trainer.max_steps=2", "trainer.batch_size=16",
+        "method=linear", "logger.wandb=disabled"]  # fmt: skip
+
+
+def test_the_home_folder_through_the_command_line(tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path)}
+    shutil.copy(ASSETS / "vit_micro.safetensors", tmp_path / "w.safetensors")
+    words = [*MINI, "backbone.weights=~/w.safetensors", "data_root=~/data"]
+    for command in (["train.py", "-m", *words, "output_root=~/runs"],
+                    ["evaluate.py", *words, "output_root='~/runs'"]):  # fmt: skip
+        done = forked(command, home)
+        assert done.returncode == 0, done.stderr
+    assert {p.name for p in tmp_path.iterdir()} >= {"runs", "data"}
+    assert {p.name for p in (tmp_path / "runs").iterdir()} == {"digits", "sweeps", "tables"}
+    assert not (ROOT / "~").exists()
+    done = forked(["train.py", "-m", *words, "output_root=~nobody_at_all/runs"])
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "output_root=~nobody_at_all/runs: no home folder is known for this ~; write the whole path" in done.stderr
+
+
+def test_every_path_of_the_config_knows_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "list.txt").write_text("".join(f"{i}.png {i % 2}\n" for i in range(200)))
+    for i in range(200):
+        (tmp_path / "set" / f"{i}.png").touch()
+    paths = {"dataset.root": "~/set", "backbone.weights": "~/w", "data_root": "~/d", "output_root": "~/o"}
+    words = {key: f"{key}='{path}'" for key, path in paths.items()}
+    run = resolved("dataset=folder", *words.values())
+    assert (run.backbone.weights, run.data.root) == (tmp_path / "w", tmp_path / "d")
+    assert run.data.own.rows["test"][0][0].parent == tmp_path / "set"
+    assert run.directory.parent.parent == run.output_root == tmp_path / "o"
+    for key in paths:
+        with pytest.raises((ConfigError, DataError), match=f"{key}=~nobody_at_all/x: no home folder is known"):
+            resolved("dataset=folder", *(words | {key: f"{key}='~nobody_at_all/x'"}).values())
+
+
+def test_words_with_a_tilde_are_quoted_for_hydra() -> None:
+    assert quote_tildes("dataset.root=~/a,~/b c,/d") == "dataset.root='~/a','~/b c',/d"
+    for word in ("output_root='~/a,~/b'", "a=/x/~y", "~method", "seed=1", "-m", "--config-dir=~/x", "a=[~/x]"):
+        assert quote_tildes(word) == word
+
+
+def test_scripts_of_their_own_words_know_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert prepare.main(["dataset=textures", "data_root=~/d"]) == 0 and (tmp_path / "d" / "mini").is_dir()
+    assert prepare.main(["dataset=dtd", "data_root=~/d", "source=noah", "source_root=~/n"]) == 1
+    assert f"missing {tmp_path}/n/dtd" in capsys.readouterr().err
+    assert benchmark.parse(["growth", "json=~/j", "plot=~/p"])[1]["json"] == str(tmp_path / "j")
+    for main, key in ((prepare.main, "data_root"), (quickstart.main, "output_root")):
+        assert main([f"{key}=~nobody_at_all/x"]) and f"{key}=~nobody_at_all/x: no home" in capsys.readouterr().err
+    with pytest.raises(benchmark.UsageError, match="json=~nobody_at_all/x: no home folder"):
+        benchmark.parse(["data", "json=~nobody_at_all/x"])
+
+
+HOMELESS = """
+import os, pwd, runpy, sys
+os.environ.pop("HOME", None)
+def nobody(uid): raise KeyError(uid)
+pwd.getpwuid = nobody
+sys.argv = sys.argv[1:]
+sys.path.insert(0, "")
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("command", "status"), [("prepare.py", 1), ("train.py dataset=digits trainer=mini", 2)])
+def test_a_user_without_a_home_is_asked_for_a_place(tmp_path: Path, command: str, status: int) -> None:
+    """As in a container that runs under a user id without an account."""
+    environment = {k: v for k, v in os.environ.items() if k != "GLORA_DATA"}
+    words = [sys.executable, "-c", HOMELESS, *command.split()]
+    if command != "prepare.py":
+        words.append(f"output_root={tmp_path}")
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == status and "set GLORA_DATA=/path or add data_root=/path" in line

@@ -1,0 +1,120 @@
+"""The cache file under processes that make it at the same time, and under a limit on file sizes."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from data import DataError
+from data.base import usable_cpus
+from data.cache import read_split, write_split
+from runner.rundir.files import locked
+from tests.helpers import ROOT
+from tests.helpers.vtab_raw import write_noah
+
+MAKER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from data.cache import write_split
+path, go = Path(sys.argv[1]), Path(sys.argv[2])
+def get(i):
+    sys.stdout.write("decoding\\n")  # one write: threads that print() mix their lines
+    sys.stdout.flush()
+    while not go.exists():
+        time.sleep(0.01)
+    return np.full((3, 8, 8), i, np.uint8), i
+print(write_split(path, 3, 8, get, {"source": "raw", "codec": "raw", "resize": "bicubic"}, 3), flush=True)
+"""
+
+
+def start(*words: object) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "-c", MAKER, *map(str, words)], env=environment, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+
+
+def test_a_second_process_waits_and_does_not_decode_again(tmp_path: Path) -> None:
+    path, go = tmp_path / "test.safetensors", tmp_path / "go"
+    first = start(path, go)
+    assert first.stdout and first.stdout.readline() == "decoding\n"
+    second = start(path, go)
+    assert second.stderr and second.stderr.readline() == f"{path} is being made by another process; waiting for it\n"
+    go.touch()
+    assert second.communicate(timeout=60) == ("False\n", "")
+    assert first.communicate(timeout=60)[0].splitlines()[-1] == "True"
+    assert read_split(path, "").images[:, 0, 0, 0].tolist() == [0, 1, 2]
+
+
+def test_a_killed_maker_holds_up_nobody(tmp_path: Path) -> None:
+    path, go = tmp_path / "test.safetensors", tmp_path / "go"
+    first = start(path, go)
+    assert first.stdout and first.stdout.readline() == "decoding\n"
+    first.kill()
+    first.communicate()
+    go.touch()
+    second = start(path, go)
+    out, err = second.communicate(timeout=60)
+    assert out.splitlines()[-1] == "True" and "waiting" not in err
+    assert len(read_split(path, "").labels) == 3 and not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    def flock(stream: object, operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr("data.cache._without_locks", set())
+    info = {"source": "raw", "codec": "raw", "resize": "bicubic"}
+    image = np.arange(192, dtype=np.uint8).reshape(3, 8, 8)
+    for _ in range(2):
+        with locked(tmp_path / "run"):
+            assert (tmp_path / "run" / ".lock").read_text() == f"process {os.getpid()}"
+    assert write_split(tmp_path / "a.safetensors", 2, 8, lambda i: (image, i), info, 2)
+    (warning,) = caplog.messages  # once, however many folders lie on it
+    assert os.strerror(code) in warning and "are not kept apart" in warning and str(tmp_path / "run") in warning
+
+
+def test_without_the_calls_of_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "posix_fallocate")
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert usable_cpus() == os.cpu_count()
+
+    info = {"source": "raw", "codec": "raw", "resize": "bicubic"}
+
+    def make() -> bool:
+        return write_split(tmp_path / "a.safetensors", 2, 8, lambda i: (np.zeros((3, 8, 8), np.uint8), i), info, 2)
+
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=100))
+    with pytest.raises(DataError, match="No space left on device.*GB are needed"):
+        make()
+    monkeypatch.undo()
+    monkeypatch.delattr(os, "posix_fallocate")
+    assert make() and not make()
+
+
+def test_a_file_that_may_not_grow_is_one_clear_error_and_leaves_nothing(tmp_path: Path) -> None:
+    """As on a full disk; the limit is the kernel's."""
+    write_noah(tmp_path / "vtab-1k", "kitti_dist", "kitti")
+    words = [sys.executable, "prepare.py", "dataset=kitti_dist", "source=noah", f"data_root={tmp_path}"]
+    limit = 750 * 3 * 224 * 224  # one byte a pixel: train800 does not fit
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, preexec_fn=limited)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "train800.safetensors (File too large); 0.12 GB are needed" in done.stderr
+    assert {p.suffix for p in (tmp_path / "vtab").rglob("*") if p.is_file()} == {".lock"}

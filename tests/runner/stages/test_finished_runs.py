@@ -1,0 +1,126 @@
+"""What a finished training and search left: damaged files are named, comparators are measured on few test images."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from runner.config.errors import ConfigError
+from runner.stages import evaluate as evaluation
+from runner.stages import inputs
+from runner.stages.evaluate import evaluate as measure
+from runner.stages.export import export
+from runner.stages.search import search
+from runner.stages.train import train
+from tests.helpers.commands import forked
+from tests.helpers.composing import resolved
+from tests.helpers.small_runs import SMALL
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+    """The words of a searched run, and where it lies."""
+    home = tmp_path_factory.mktemp("searched")
+    words = [*SMALL, "trainer.epochs=1", f"data_root={home / 'data'}"]
+    c = resolved(*words, f"output_root={home / 'runs'}")
+    train(c)
+    search(c)
+    return words, home / "runs"
+
+
+@pytest.fixture
+def copied(searched: tuple[list[str], Path], tmp_path: Path) -> tuple[list[str], Path]:
+    words, runs = searched
+    shutil.copytree(runs, tmp_path / "runs")
+    return [*words, f"output_root={tmp_path / 'runs'}"], tmp_path / "runs"
+
+
+@pytest.mark.parametrize("stage", [train, search, measure, export])
+def test_weights_that_are_cut_short_are_named(copied, stage):
+    words, runs = copied
+    (weights,) = runs.rglob("weights.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-7])
+    for best in runs.rglob("best.json") if stage is search else ():
+        best.unlink()
+    with pytest.raises(ConfigError, match=r"weights\.safetensors is damaged .*delete it and train"):
+        stage(resolved(*words))
+    assert weights.exists()
+
+
+@pytest.mark.parametrize("text", ["", "[1", "[]", "{}", '{"blocks.0.attn.qkv": 3}', "\x00\xff"])
+@pytest.mark.parametrize("stage", [measure, export])
+def test_a_subnet_that_is_none_is_named(copied, stage, text):
+    words, runs = copied
+    (runs_subnet,) = runs.rglob("subnet_evolution.json")
+    runs_subnet.write_text(text, encoding="latin-1")
+    with pytest.raises(ConfigError, match=r"subnet_evolution\.json holds no subnet .*run search\.py"):
+        stage(resolved(*words))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("best.json", '{"params": 3}', "best.json lacks search"),
+        ("best.json", "{", "best.json cannot be read"),
+    ],
+)
+def test_a_summary_without_its_keys_is_named(copied, name, text, said):
+    words, runs = copied
+    next(runs.rglob(name)).write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        measure(resolved(*words))
+
+
+def test_a_search_state_without_its_keys_is_named(copied):
+    words, runs = copied
+    (state,) = runs.rglob("evolution.json")
+    next(runs.rglob("best.json")).unlink()
+    state.write_text('{"generation": 1, "candidates": [{"accuracy": 1}]}')
+    with pytest.raises(ConfigError, match=r"evolution\.json is no state of this search .*delete it"):
+        search(resolved(*words))
+
+
+def test_a_damaged_result_is_named_beside_the_tables_of_the_others(copied):
+    words, runs = copied
+    measure(resolved(*words))
+    (result,) = runs.rglob("result.json")
+    for name, text in (("other", "{"), ("third", '{"dataset": "digits"}')):
+        (runs / name).mkdir()
+        (runs / name / "result.json").write_text(text)
+    done = forked(["evaluate.py", f"output_root={runs}"])
+    assert done.returncode == 2 and "GLoRA-8-4" in done.stdout
+    assert f"{runs / 'other' / 'result.json'} cannot be read" in done.stderr
+    assert f"{runs / 'third' / 'result.json'} lacks suite" in done.stderr and "without these results" in done.stderr
+    assert result.exists() and "Traceback" not in done.stderr
+
+
+def test_comparators_see_few_test_images_and_the_winner_all(copied, monkeypatch):
+    words, runs = copied
+    c, seen = resolved(*words), []
+    whole = inputs.test_split(c)
+    few = inputs.balanced_cut(whole, 100)
+    real = evaluation.accuracy
+
+    def counting(model, images, labels, prep):
+        seen.append(len(labels))
+        if len(labels) == 100:
+            assert torch.equal(images, few.images) and torch.equal(labels, few.labels)
+        return real(model, images, labels, prep)
+
+    monkeypatch.setattr(evaluation, "accuracy", counting)
+    monkeypatch.setattr(evaluation, "COMPARED_IMAGES", 100)
+    record = measure(c)
+    assert seen.count(797) == 1 and seen.count(100) == len(seen) - 1 == 23
+    assert record["comparators"]["images"] == 100 and record["comparators"]["winner"]["test"] != record["test_accuracy"]
+    shown = forked(["evaluate.py", f"output_root={runs}"])
+    assert "on 100 class-balanced test images, where the winner" in " ".join(shown.stdout.split())
+    next(runs.rglob("result.json")).unlink()
+    monkeypatch.setattr(evaluation, "COMPARED_IMAGES", 1000)
+    seen.clear()
+    record = measure(c)
+    assert seen == [797] * 23 and record["comparators"]["images"] == 797 and "winner" not in record["comparators"]
+    assert json.loads(next(runs.rglob("result.json")).read_text()) == {"schema": 2, **record}

@@ -1,0 +1,37 @@
+"""The comparison of searches, through its command line."""
+
+import json
+
+import pytest
+
+from glora.search import hypervolume
+from tests.helpers.commands import fresh
+from tests.helpers.small_runs import SMALL, run
+
+
+@pytest.mark.slow  # five commands
+def test_the_comparison_runs_each_search_once_and_its_figures_follow_from_the_candidates(tmp_path, data_root):
+    words = [*SMALL, f"output_root={tmp_path}", f"data_root={data_root}"]
+    command = ["-m", "tools.compare_searches", *words, "seeds=2"]
+    done = fresh(command)
+    assert done.returncode == 2 and "run train.py" in done.stderr and "Traceback" not in done.stderr
+    assert run("train.py", tmp_path, data_root).returncode == 0
+    done = fresh(command)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.rglob("comparison.json")
+    record = json.loads(path.read_text())
+    assert {n: len(r) for n, r in record["searches"].items()} == {"evolution": 2, "nsga2": 2, "random": 2}
+    limit, floor = record["reference"]["params"], record["reference"]["accuracy"]
+    assert floor == 0.1
+    for name, seeds in record["searches"].items():
+        for seed, figures in zip((1, 2), seeds, strict=True):
+            (file,) = tmp_path.rglob(f"search/{name}-*-seed{seed}-*/{name}.json")
+            rows = [(c["params"], c["accuracy"]) for c in json.loads(file.read_text())["candidates"]]
+            assert figures["evaluated"] == len(rows) == 10
+            assert figures["val_accuracy"] == max(a for _, a in rows)
+            area = hypervolume(rows, (limit, floor)) / (limit * (1 - floor))
+            assert figures["hypervolume"] == pytest.approx(area) and 0 <= area < 1
+    assert "Hypervolume" in (path.parent / "table.md").read_text() and (path.parent / "fronts.png").exists()
+    stamps = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("best.json")}
+    assert fresh(command).returncode == 0
+    assert stamps == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("best.json")} and len(stamps) == 6
