@@ -148,7 +148,8 @@ def build_or_fetch(task: TaskInfo, data_root: Path, given: dict[str, str], words
     """
     root = given_root(words)
     home = homes(data_root, given["source"], root)[given["source"]]
-    make = partial(build, task, data_root, **given, source_root=root, progress=show_progress)
+    make = partial(build, task, data_root, given["source"], given["codec"], given["resize"], root,
+                   progress=show_progress)  # fmt: skip
     try:
         return make()
     except MissingCopy:

@@ -65,7 +65,7 @@ class Augmented:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        from timm.data import create_transform
+        from timm.data.transforms_factory import create_transform
 
         self.transform = create_transform(
             self.size, is_training=True, color_jitter=0.4, auto_augment="rand-m9-mstd0.5-inc1",

@@ -76,7 +76,7 @@ def hash_content(images: Tensor, labels: Tensor, salt: str = "") -> str:
     ``images`` uint8 and ``labels`` int64, both on the CPU; the order of examples matters.
     """
     digest = hashlib.sha256()
-    digest.update(memoryview(images.contiguous().numpy()).cast("B"))
+    digest.update(images.contiguous().numpy().data.cast("B"))
     # '<i8' fixes the byte order, so that a hash written down on one machine holds on any other.
     digest.update(labels.contiguous().numpy().astype("<i8", copy=False).tobytes())
     digest.update(salt.encode())

@@ -69,6 +69,11 @@ def select(task: TaskInfo, listings: dict[str, Listing], exact: bool = True) -> 
     return out
 
 
+def _name(listing: Listing, order: list[int], i: int) -> str:
+    """Of the image at a place of the order, in messages."""
+    return listing.get(order[i]).name
+
+
 def build(
     task: TaskInfo,
     data_root: Path,
@@ -111,5 +116,5 @@ def build(
 
         path, show = split_path(task.id, split, data_root, name), partial(progress, split)
         made |= write_split(path, len(order), size, get, {**info, "split": split}, task.num_classes, show,
-                            lambda i, listing=listing, order=order: listing.get(order[i]).name)  # type: ignore[misc]  # fmt: skip
+                            partial(_name, listing, order))  # fmt: skip
     return made

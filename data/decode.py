@@ -34,7 +34,7 @@ TRUST = "GLORA_TRUST_IMAGES"
 _QUIET = ("ignore", None, Image.DecompressionBombWarning, None, 0)
 _PIXELS, _TEXT, _TEXTS = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
 
-_TURNS = {
+_TURNS: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -128,7 +128,8 @@ def _eight_bits(image: Image.Image, rawmode: str, name: str) -> Image.Image:
 
 def _rawmode(image: Image.Image) -> str:
     """How samples are stored in the file, in Pillow's terms, such as "RGB;16B"; known until the pixels are loaded."""
-    args = image.tile[0].args if getattr(image, "tile", None) else ""
+    tile = getattr(image, "tile", None)
+    args = tile[0].args if tile else ""
     return str(args[0] if isinstance(args, tuple) and args else args)
 
 
@@ -155,6 +156,6 @@ def to_rgb(picture: Picture, name: str, own: bool = False) -> Image.Image:
         elif image.mode == "P" and "transparency" in image.info:
             image = image.convert("RGBA")
         image = image.convert("RGB")
-        if own and ";16" in rawmode and 0 < (high := max(top for _, top in image.getextrema())) < 16:
+        if own and ";16" in rawmode and 0 < (high := int(np.asarray(image).max())) < 16:
             raise _unclear(name, f"16-bit values below {256 * (high + 1)}")  # Pillow keeps the high bytes of colours
         return image if turn is None else image.transpose(turn)

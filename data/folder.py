@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from data.cache import read_info, read_split, write_split
 from data.decode import OWN_RULES
 from data.images import prepare_image
 from data.layout import user_layout
+from data.sources.lists import Rows, file_name
 from data.sources.reading import read_bytes
 from data.sources.repeats import check_disjoint, distinct, warn_of_copies
 from data.stratify import stratified
@@ -27,8 +28,6 @@ log = logging.getLogger("glora")
 
 HELD_OUT = 0.2
 """The share of images taken for a test split, and then for val, where neither splits nor sizes are given."""
-
-Rows = list[tuple[Path, int]]
 
 
 class OwnImages(NamedTuple):
@@ -123,8 +122,7 @@ def load_own(own: OwnImages, split: str, data_root: Path, codec: str = "raw", re
             # A first use is no news; what was there and cannot be read is.
             log.log(logging.INFO if read_info(path) is None else logging.WARNING, "%s (%d images)", error, len(rows))
             info = {"source": "folder", "codec": codec, "resize": resize, "split": name}
-            write_split(path, len(rows), size, get, info, own.info.num_classes,
-                        name=lambda i, rows=rows: str(rows[i][0]))  # type: ignore[misc]  # fmt: skip
+            write_split(path, len(rows), size, get, info, own.info.num_classes, name=partial(file_name, rows))
             part = read_split(path, "")
         parts.append(part)
     return joined(parts)

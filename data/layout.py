@@ -100,7 +100,8 @@ def _folders(home: Path) -> list[str]:
 
 
 def _look(home: Path) -> Folder:
-    images, others = [], []
+    images: list[Path] = []
+    others: list[Path] = []
     for path in files_below(home):
         (images if path.suffix.lower() in SUFFIXES else others).append(path)
     return Folder(home, images, others)
@@ -112,7 +113,7 @@ def _of_folders(root: Path) -> Layout:
     if stray and names:
         log.warning("%d images lie in no folder of %s and are left out, the first is %s", len(stray), root, stray[0])
     found = {name: _look(root / name) for name in names} if any(map(_part, names)) else {}
-    homes = _by_part([folder.home for folder in _parts(found, root)], root)
+    homes = _by_part([folder.home for folder in _parts(found)], root)
     if not homes:
         return _rows(root, root, {"all": root})
     _check_beside(found, {part: found[home.name] for part, home in homes.items()}, root)
@@ -124,7 +125,7 @@ def _of_folders(root: Path) -> Layout:
     return _rows(root, homes["train"], homes)
 
 
-def _parts(found: dict[str, Folder], root: Path) -> list[Folder]:
+def _parts(found: dict[str, Folder]) -> list[Folder]:
     """The folders that are parts; none where all are classes. Raises DataError for one that could be either."""
     named, into = [folder for name, folder in found.items() if _part(name)], "put its images into class folders"
     for folder in named:

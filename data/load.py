@@ -43,9 +43,9 @@ def load_split(
         return joined([LOADERS[task.id](part, root) for part in parts_of(split)])
     if task.suite != "mini":
         return load_vtab(task, split, root, source, codec, resize)
-    for name, value, default in (("source", source, None), ("codec", codec, "raw"), ("resize", resize, "bicubic")):
-        if value != default:
-            raise DataError(f"dataset {task.id} is made on this machine and has no {name}; leave {name}={value} out")
+    for name, given, default in (("source", source, None), ("codec", codec, "raw"), ("resize", resize, "bicubic")):
+        if given != default:
+            raise DataError(f"dataset {task.id} is made on this machine and has no {name}; leave {name}={given} out")
     return load_mini(task, split, root)
 
 

@@ -6,6 +6,7 @@ paths are below one folder, which is laid out like NOAH's data/ folder.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from data.base import TaskInfo
@@ -17,7 +18,8 @@ FEW_SHOT, DOMAIN = "few_shot", "domain_generalization"
 IMAGE_SIZE = 224
 
 
-class EvalList(NamedTuple):
+@dataclass(frozen=True)
+class EvalList:
     """A list that is only measured on: its path, the folder its lines are relative to, its size, its archive."""
 
     title: str

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from data.cache import read_info, read_split, write_split
 from data.decode import to_rgb
 from data.native import Pictures, read_pictures, write_pictures
 from data.shot_table import LIST_SEEDS, REPOSITORY, SHOT_ROWS, ShotRow
-from data.sources.lists import Rows, digest, read_eval, read_train, train_list_path
+from data.sources.lists import Rows, digest, file_name, read_eval, read_train, train_list_path
 from data.sources.reading import read_bytes
 
 SOURCE_FOLDER = "noah"
@@ -75,8 +76,7 @@ def build_shots(
         info = {**shared, "resize": "native", "split": "train800", "shots": k, "list_seed": s, "lists": found.digest,
                 "doubled_lines": found.doubled, "overlap": list(found.overlap)}  # fmt: skip
         name = f"train, {k} shots, seed {s}"
-        write_pictures(train_path(row.id, data_root, k, s), found.rows, info,
-                       lambda done, total, name=name: progress(name, done, total))  # type: ignore[misc]  # fmt: skip
+        write_pictures(train_path(row.id, data_root, k, s), found.rows, info, partial(progress, name))
     for name, rows in read.items():
 
         def get(i: int, rows: Rows = rows) -> tuple[np.ndarray, int]:
@@ -85,8 +85,7 @@ def build_shots(
 
         info = {**shared, "resize": crop_words(size), "split": name, "lists": digest([rows], root)}
         write_split(eval_path(row.id, data_root, name, size), len(rows), size, get, info, row.num_classes,
-                    lambda done, total, name=name: progress(name, done, total),  # type: ignore[misc]
-                    lambda i, rows=rows: str(rows[i][0]))  # type: ignore[misc]  # fmt: skip
+                    partial(progress, name), partial(file_name, rows))  # fmt: skip
     return True
 
 

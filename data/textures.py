@@ -36,7 +36,8 @@ def _spectrum(rng: np.random.Generator, orientations: int) -> Array:
         gain = gain * np.exp(-0.5 * (offset / ANGULAR_WIDTH) ** 2)
     gain[0, 0] = 0.0
     field = np.fft.ifft2(np.fft.fft2(rng.normal(size=(SIZE, SIZE))) * gain).real
-    return field / field.std()
+    unit: Array = field / field.std()
+    return unit
 
 
 def _cells(rng: np.random.Generator) -> Array:
@@ -48,7 +49,8 @@ def _cells(rng: np.random.Generator) -> Array:
     centre = np.arange(SIZE) + 0.5
     gaps = np.hypot(centre[None, None, :] - points[:, 0, None, None], centre[None, :, None] - points[:, 1, None, None])
     nearest = np.partition(gaps, 1, axis=0)
-    return np.minimum(nearest[1] - nearest[0], 0.5 * pitch)
+    distance: Array = np.minimum(nearest[1] - nearest[0], 0.5 * pitch)
+    return distance
 
 
 FAMILIES: tuple[tuple[str, Callable[[np.random.Generator], Array]], ...] = (

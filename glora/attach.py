@@ -96,17 +96,6 @@ def find_blocks(model: nn.Module, method: str) -> list[Block]:
     return found
 
 
-def single_width(blocks: list[Block], method: str, reason: str) -> int:
-    """The one width of all blocks. Raises NotDefined, giving `reason`, where the widths differ (Swin)."""
-    widths = sorted({b.width for b in blocks})
-    if len(widths) > 1:
-        raise NotDefined(
-            f"method={method} is defined on ViTs with one width, this model has {widths}: {reason}; "
-            "choose backbone=vit_b16_in21k or another ViT"
-        )
-    return widths[0]
-
-
 class Adapted(nn.Module):
     """A linear layer with something added: keeps the frozen `weight` and `bias` of the layer under their names."""
 

@@ -221,4 +221,5 @@ def build_backbone(backbone: Backbone, num_classes: int, seed: int = 0) -> nn.Mo
             f"{unnamed[0]} of {backbone.timm_name} is new for these classes, but no part of what get_classifier() "
             "names: it would stay random; switch it off in backbone.kwargs or choose another model"
         )
-    return model  # type: ignore[no-any-return]
+    built: nn.Module = model
+    return built

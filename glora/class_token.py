@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch.nn.functional as F
-from timm.models.vision_transformer import Attention, Block, VisionTransformer  # type: ignore[attr-defined]
+from timm.layers.attention import Attention
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 
@@ -25,7 +26,8 @@ class ClassTokenAttention(Attention):
         drop = self.attn_drop.p if self.training else 0.0
         y = F.scaled_dot_product_attention(self.q_norm(q[:, :, :1]), self.k_norm(k), v, dropout_p=drop)
         y = self.norm(y.transpose(1, 2).reshape(batch, 1, -1))
-        return self.proj_drop(self.proj(y))  # type: ignore[no-any-return]
+        out: Tensor = self.proj_drop(self.proj(y))
+        return out
 
 
 class ClassTokenBlock(Block):
@@ -34,7 +36,8 @@ class ClassTokenBlock(Block):
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """(B, N, d) to (B, 1, d)."""
         y = x[:, :1] + self.drop_path1(self.ls1(self.attn(self.norm1(x))))
-        return y + self.drop_path2(self.ls2(self.mlp(self.norm2(y))))  # type: ignore[no-any-return]
+        out: Tensor = y + self.drop_path2(self.ls2(self.mlp(self.norm2(y))))
+        return out
 
 
 def _last_block(model: nn.Module) -> Any:

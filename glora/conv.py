@@ -54,7 +54,7 @@ class GLoRAConv2d(GLoRALinear):
         )
 
     @torch.no_grad()
-    def merge(self, config: LayerConfig | None = None) -> nn.Conv2d:  # type: ignore[override]
+    def merge(self, config: LayerConfig | None = None) -> nn.Conv2d:
         """A new plain `nn.Conv2d` that computes the same function; it has a bias only if equation 10 gives one."""
         config = self.config if config is None else config
         weight, bias = self.merged_weight(config), self.merged_bias(config)

@@ -60,7 +60,8 @@ def with_state(model: nn.Module, state: Mapping[str, Tensor], make: Callable[...
             complaints.append(f"{type(error).__name__}: {one_line(error)}")
             continue
         found.pretrained_cfg = found.default_cfg = model.pretrained_cfg  # else it would keep all of the file
-        return found  # type: ignore[no-any-return]
+        converted: nn.Module = found
+        return converted
     raise ValueError(
         f"{len(misfits)} tensors missing, unknown or of another shape, first {'; '.join(misfits[:SHOWN])}; timm cannot "
         f"convert them either ({complaints[0]}); check backbone.timm_name and backbone.kwargs"

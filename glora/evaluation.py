@@ -36,7 +36,7 @@ class Batches:
     ) -> None:
         self.images, self.prepare, self.size = images, prepare, size
         on_cuda = device.type == "cuda"
-        self._stream = torch.cuda.Stream(device) if on_cuda else None  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream(device) if on_cuda else None
         self._keep = keep
         self._kept: list[Tensor] | None = None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 
@@ -50,11 +50,3 @@ def export_model(
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     return folder
-
-
-def load_exported(folder: Path) -> nn.Module:
-    """What a deployer does, as one call: the plain timm model in eval mode."""
-    config = json.loads((folder / "config.json").read_bytes())
-    model = timm.create_model(config["architecture"], num_classes=config["num_classes"], **config["kwargs"])
-    model.load_state_dict(load_file(folder / "model.safetensors"))
-    return model.eval()

@@ -123,7 +123,7 @@ class GLoRALinear(nn.Module):
         return product(x, self.weight, bias, *self._weight_factors(config))
 
     @torch.no_grad()
-    def merge(self, config: LayerConfig | None = None) -> nn.Linear:
+    def merge(self, config: LayerConfig | None = None) -> nn.Linear | nn.Conv2d:
         """A new plain `nn.Linear` that computes the same function; it has a bias only if equation 10 gives one."""
         config = self.config if config is None else config
         weight, bias = self.merged_weight(config), self.merged_bias(config)

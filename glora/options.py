@@ -7,7 +7,7 @@ scalar; D and E have no LoRA.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -38,8 +38,9 @@ class Option:
         kind, _, rank = text.partition("_")
         if kind == "lora" and rank.isdecimal():
             return cls("lora", int(rank))
-        if rank == "" and kind in ("vector", "scalar", "none"):
-            return cls(kind)  # type: ignore[arg-type]
+        for option in (VECTOR, SCALAR, NONE):
+            if text == option.kind:
+                return option
         raise ValueError(f"{text!r} is not an option; allowed: lora_<rank>, vector, scalar, none")
 
 
@@ -56,7 +57,7 @@ class LayerConfig:
     D: Option = NONE
     E: Option = NONE
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[Option]:
         return iter((self.A, self.B, self.C, self.D, self.E))
 
     @classmethod

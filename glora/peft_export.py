@@ -58,13 +58,13 @@ def _lora(method: LoRA) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors: dict[str, Tensor] = {}
     rank = scale = 0.0
     for name, layer in method.layers.items():
-        down = torch.cat(list(layer.down))  # type: ignore[arg-type]
+        down = torch.cat(list(layer.down))
         up, at = down.new_zeros(layer.out_features, len(down)), 0
-        for (start, end), part in zip(layer.rows, layer.up, strict=True):  # type: ignore[arg-type]
+        for (start, end), part in zip(layer.rows, layer.up, strict=True):
             up[start:end, at : at + part.shape[1]] = part.detach()
             at += part.shape[1]
         tensors |= {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
-        rank, scale = len(down), float(layer.scale)  # type: ignore[arg-type]
+        rank, scale = len(down), float(layer.scale)
     config = {"peft_type": "LORA", "r": rank, "lora_alpha": scale * rank, "lora_dropout": 0.0, "bias": "none"}
     return tensors, config | {"target_modules": list(method.layers)}
 

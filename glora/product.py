@@ -110,8 +110,10 @@ def apply_in_autocast_dtype(function: type[torch.autograd.Function], x: Tensor, 
     if torch.is_autocast_enabled(device):
         x = x.to(torch.get_autocast_dtype(device))
         with torch.autocast(device, enabled=False):
-            return function.apply(x, *others)  # type: ignore[no-any-return]
-    return function.apply(x, *others)  # type: ignore[no-any-return]
+            inside: Tensor = function.apply(x, *others)
+            return inside
+    made: Tensor = function.apply(x, *others)
+    return made
 
 
 class _Product(torch.autograd.Function):

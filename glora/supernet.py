@@ -8,7 +8,6 @@ plain = supernet.merge(subnet)                # a plain copy, no adapter left
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glora.attach import added_to_in_place, call_every_linear, replace_module
+from glora.attach import added_to_in_place, call_every_linear, plain_copy, replace_module
 from glora.conv import GLoRAConv2d
 from glora.fold import fold_gained_biases
 from glora.gates import gate_table, gates_length
@@ -182,24 +181,22 @@ class Supernet:
         A layer without bias that gains one through C or E keeps its architecture: the bias goes into the LayerNorm
         that feeds it (Swin's patch merging) where there is one, else the layer gets a bias of its own.
         """
-        subnet = self.current if subnet is None else subnet
-        self.space.check(subnet)
-        plain = self.skeleton()
-        gained: list[str] = []
-        for (name, layer), config in zip(self.layers.items(), subnet.layers, strict=True):
-            merged = layer.merge(config)
-            merged.train(layer.training)
-            replace_module(plain, name, merged)
-            if layer.bias is None and merged.bias is not None:
-                gained.append(name)
+        if subnet is None:
+            subnet = self.current  # checked when it was set
+        else:
+            self.space.check(subnet)
+        plain = self._plain(subnet)
+        gained = [n for n, m in self.layers.items() if m.bias is None and plain.get_submodule(n).bias is not None]
         fold_gained_biases(plain, gained)
         return plain
 
     def skeleton(self) -> nn.Module:
         """A copy of the model with plain linear layers that carry the frozen weights."""
-        memo = {id(layer): nn.Identity() for layer in self.layers.values()}
-        plain = copy.deepcopy(self.model, memo)
-        for name, layer in self.layers.items():
-            replace_module(plain, name, layer.merge(self.space.smallest.layers[0]))
-        plain.requires_grad_(False)
-        return plain
+        return self._plain(self.space.smallest)
+
+    def _plain(self, subnet: Subnet) -> nn.Module:
+        """A frozen copy of the model with every adapted layer merged, gained biases where they arose."""
+        merged: dict[str, nn.Module] = {}
+        for (name, layer), config in zip(self.layers.items(), subnet.layers, strict=True):
+            merged[name] = layer.merge(config).train(layer.training)
+        return plain_copy(self.model, merged)

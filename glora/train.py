@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -78,7 +78,8 @@ class Normalizer:
 @functools.cache
 def _pixel_constants(mean: Channels, std: Channels, device: torch.device) -> tuple[Tensor, Tensor]:
     """Both as (3, 1, 1) in [0, 255] units; kept, since a transfer in every step would make the host wait."""
-    return tuple(torch.tensor(v, device=device).view(3, 1, 1) * 255 for v in (mean, std))  # type: ignore[return-value]
+    scaled = [torch.tensor(v, device=device).view(3, 1, 1) * 255 for v in (mean, std)]
+    return scaled[0], scaled[1]
 
 
 class Augmented(Protocol):
@@ -200,7 +201,7 @@ class Trainer:
             with autocast:
                 logits = self.model(x)
             loss = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), y)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             self.optimizer.step()
             self.step += 1
             losses.append(loss.detach())
@@ -237,7 +238,7 @@ class Trainer:
             "step": self.step,
         }
 
-    def load_state(self, state: dict) -> None:  # type: ignore[type-arg]
+    def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue where `state` was taken."""
         with torch.no_grad():
             for name, parameter in self.parameters.items():

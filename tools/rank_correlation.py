@@ -12,13 +12,18 @@ subnets are in its file, so a killed run goes on after the last one and more `su
 from __future__ import annotations
 
 import logging
+import math
 import random
 import statistics
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from scipy.stats import DegenerateDataWarning, bootstrap, kendalltau, spearmanr
 
 from data import Split
 from glora.evaluation import accuracy
@@ -36,10 +41,11 @@ from runner.tracking.progress import Progress, log_file
 
 log = logging.getLogger("glora")
 Pairs = Sequence[tuple[float, float]]
-RESAMPLES = 1000
+Values = Sequence[float]
+RESAMPLES, SEED = 1000, 0
 
 
-def draw(space: Space, count: int) -> list[Member]:
+def draw(space: Space[Member], count: int) -> list[Member]:
     """The first `count` distinct subnets of one fixed sequence of uniform draws.
 
     Raises:
@@ -53,7 +59,7 @@ def draw(space: Space, count: int) -> list[Member]:
     raise ConfigError(f"subnets={count}: {20 * count} draws gave {len(found)} distinct ones; ask for no more than that")
 
 
-def train_alone(run: Run, subnet: Member, data: TrainingSet, val: Split) -> float:
+def train_alone(run: Run, subnet: Hashable, data: TrainingSet, val: Split) -> float:
     """val200 accuracy of one subnet trained from the pre-trained backbone with the recipe, seed and order of `run`."""
     job = Job(run, data)
     method = searched(job.method)
@@ -119,35 +125,30 @@ def statistics_of(pairs: Pairs) -> dict[str, Any]:
 
     A value is None where it is not defined: fewer than two subnets, or one accuracy for all.
     """
-    from scipy.stats import kendalltau, spearmanr  # scikit-learn, of the base install, brings scipy
-
-    def tau(sample: Pairs) -> float:
-        return float(kendalltau(*zip(*sample, strict=True)).statistic)
-
-    def rho(sample: Pairs) -> float:
-        return float(spearmanr(*zip(*sample, strict=True)).statistic)
-
     found: dict[str, Any] = {}
     for number, name in enumerate(("inherited", "alone")):
         values = [pair[number] for pair in pairs]
         sd = statistics.stdev(values) if len(values) > 1 else None
         found[name] = {"mean": statistics.fmean(values), "sd": sd}
-    return {"kendall_tau_b": _estimate(tau, pairs), "spearman_rho": _estimate(rho, pairs), **found}
+    return {"kendall_tau_b": _estimate(kendalltau, pairs), "spearman_rho": _estimate(spearmanr, pairs), **found}
 
 
-def _estimate(statistic: Callable[[Pairs], float], pairs: Pairs) -> dict[str, Any]:
+def _estimate(correlation: Callable[[Values, Values], Any], pairs: Pairs) -> dict[str, Any]:
     """The value and the percentile interval over resampled subnets; resamples without a value are left out."""
-    if any(len({pair[i] for pair in pairs}) < 2 for i in (0, 1)):
+
+    def statistic(one: Values, other: Values) -> float:
+        defined = min(len(set(one)), len(set(other))) > 1
+        return float(correlation(one, other).statistic) if defined else math.nan
+
+    one, other = zip(*pairs, strict=True)
+    value = statistic(one, other)
+    if math.isnan(value):
         return {"value": None, "interval95": None}
-    rng = random.Random("bootstrap")
-    values = []
-    for _ in range(RESAMPLES):
-        sample = rng.choices(pairs, k=len(pairs))
-        if all(len({pair[i] for pair in sample}) > 1 for i in (0, 1)):
-            values.append(statistic(sample))
-    values.sort()
-    last = len(values) - 1
-    return {"value": statistic(pairs), "interval95": [values[round(q * last)] for q in (0.025, 0.975)]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # scipy's own interval is NaN if one resample's value is
+        found = bootstrap((one, other), statistic, n_resamples=RESAMPLES, paired=True, vectorized=False,
+                          method="percentile", rng=SEED)  # fmt: skip
+    return {"value": value, "interval95": np.nanpercentile(found.bootstrap_distribution, (2.5, 97.5)).tolist()}
 
 
 def summary(record: dict[str, Any]) -> str:

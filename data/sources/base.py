@@ -6,11 +6,13 @@ import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from data.base import DataError, MissingData
 from data.decode import Picture
 from data.sources.reading import faults, inside, read_bytes, read_label, read_lines
+
+T = TypeVar("T", covariant=True)
 
 
 class Example(NamedTuple):
@@ -66,7 +68,17 @@ def file_listing(
     return Listing(len(files), get, keys)
 
 
-def array_listing(images: Sequence[Picture], labels: Sequence[int], keys: Sequence[str | int], name: str) -> Listing:
+class Indexed(Protocol[T]):
+    """What can be counted and indexed: a list, an array, an array in an open HDF5 file."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __getitem__(self, index: int, /) -> T:
+        """One of them."""
+
+
+def array_listing(images: Indexed[Picture], labels: Indexed[int], keys: Sequence[str | int], name: str) -> Listing:
     """A listing of arrays held in memory or in an open file; DataError where there is not one label per image."""
     if len(images) != len(labels):
         raise DataError(f"{name} has {len(images)} images and {len(labels)} labels; fetch it again")

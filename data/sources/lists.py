@@ -17,6 +17,7 @@ from data.sources.repeats import distinct
 log = logging.getLogger("glora")
 
 Rows = list[tuple[Path, int]]
+"""Image files with their labels."""
 
 
 class TrainList(NamedTuple):
@@ -26,6 +27,11 @@ class TrainList(NamedTuple):
     doubled: int
     overlap: tuple[int, ...]
     digest: str
+
+
+def file_name(rows: Rows, i: int) -> str:
+    """The name that an image has in messages."""
+    return str(rows[i][0])
 
 
 def digest(parts: Sequence[Rows], root: Path) -> str:

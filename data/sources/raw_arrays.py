@@ -62,7 +62,7 @@ def _matrix(folder: Path, name: str) -> np.ndarray:
     with faults(f"{path} is damaged"):
         content = gzip.decompress(read_bytes(path)) if path == packed else read_bytes(path)
         magic, rank = np.frombuffer(content, "<i4", 2)
-    kinds = {0x1E3D4C55: np.dtype("u1"), 0x1E3D4C54: np.dtype("<i4")}
+    kinds: dict[int, np.dtype[np.integer]] = {0x1E3D4C55: np.dtype(np.uint8), 0x1E3D4C54: np.dtype("<i4")}
     if int(magic) not in kinds:
         raise DataError(f"{path} is not a small-NORB matrix (magic {int(magic):#x}); fetch it again")
     with faults(f"{path} is damaged"):
@@ -70,7 +70,8 @@ def _matrix(folder: Path, name: str) -> np.ndarray:
     start = 8 + 4 * max(3, int(rank))
     if len(content) - start != int(np.prod(shape)) * kinds[int(magic)].itemsize:
         raise DataError(f"{path} is cut off or too long for its shape {tuple(map(int, shape))}; fetch it again")
-    return np.frombuffer(content, kinds[int(magic)], offset=start).reshape(shape)
+    matrix: np.ndarray = np.frombuffer(content, kinds[int(magic)], offset=start).reshape(shape)
+    return matrix
 
 
 def smallnorb(folder: Path, task: str) -> Listings:

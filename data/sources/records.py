@@ -7,16 +7,17 @@ checked against the file; the checksums are not, since without native code they 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from data.base import DataError
 from data.sources.base import need
 
-Value = list[bytes] | list[int] | list[float]
-DAMAGE = (ValueError, KeyError, IndexError, struct.error)
+Value = Sequence[bytes | int | float]
+DAMAGE = (ValueError, KeyError)
+"""What a record that is none of the data set raises while it is read."""
 
 
 def records(path: Path) -> Iterator[tuple[int, int]]:
@@ -45,79 +46,36 @@ def read_example(path: Path, offset: int, length: int) -> dict[str, Value]:
         raise DataError(f"{path} cannot be read ({error.strerror})") from error
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return value, at
+@cache
+def example_parser() -> Callable[[bytes], Any]:
+    """A function from bytes to a tf.train.Example that raises ValueError on anything else.
 
+    tensorflow-datasets ships its message classes. They are imported with the first record: that takes most of a second,
+    and most sources hold none.
 
-def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
-    """(number, value) of a protocol-buffer message of varints, 32-bit and length-delimited fields."""
-    at = 0
-    while at < len(data):
-        tag, at = _varint(data, at)
-        kind = tag & 7
-        if kind == 0:
-            value, at = _varint(data, at)
-            yield tag >> 3, value
-            continue
-        if kind == 2:
-            length, at = _varint(data, at)
-        elif kind == 5:
-            length = 4
-        else:
-            raise ValueError(f"wire type {kind}")
-        if at + length > len(data):
-            raise ValueError("a field runs past the end")
-        yield tag >> 3, data[at : at + length]
-        at += length
+    Raises:
+        DataError: if tensorflow-datasets is not installed.
+    """
+    try:
+        from google.protobuf.message import DecodeError
+        from tensorflow_datasets.proto import tf_example_pb2
+    except ImportError as error:
+        raise DataError("records of tf.train.Example need: pip install tensorflow-datasets") from error
 
+    def parse(data: bytes) -> Any:
+        try:
+            return tf_example_pb2.Example.FromString(data)
+        except DecodeError as error:
+            raise ValueError(error) from error
 
-def _inside(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """As ``_fields`` for a message whose fields are all messages, text or numbers of fixed size."""
-    for number, value in _fields(data):
-        if not isinstance(value, bytes):
-            raise ValueError(f"field {number} is a number")
-        yield number, value
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >= 1 << 63 else value
-
-
-def _feature(data: bytes) -> Value:
-    """A tf.train.Feature: field 1 holds a list of bytes, 2 of float32, 3 of int64; numbers are packed or single."""
-    for kind, content in _inside(data):
-        if kind == 1:
-            return [value for _, value in _inside(content)]
-        if kind == 2:
-            floats: list[float] = np.frombuffer(b"".join(v for _, v in _inside(content)), "<f4").tolist()
-            return floats
-        numbers: list[int] = []
-        for _, value in _fields(content):
-            if isinstance(value, int):
-                numbers.append(_signed(value))
-                continue
-            at = 0
-            while at < len(value):
-                number, at = _varint(value, at)
-                numbers.append(_signed(number))
-        return numbers
-    return []
+    return parse
 
 
 def parse_example(data: bytes) -> dict[str, Value]:
-    """All features of a tf.train.Example by name, each a list. Raises one of ``DAMAGE`` on anything else."""
-    out: dict[str, Value] = {}
-    for _, features in _inside(data):
-        for _, entry in _inside(features):
-            pair = dict(_inside(entry))
-            out[pair[1].decode()] = _feature(pair.get(2, b""))
-    return out
+    """All features of a tf.train.Example by name, each a list. Raises ValueError on anything else."""
+    features = example_parser()(data).features.feature
+    kinds = {name: feature.WhichOneof("kind") for name, feature in features.items()}
+    return {name: list(getattr(features[name], kind).value) if kind else [] for name, kind in kinds.items()}
 
 
 def one_bytes(example: dict[str, Value], name: str) -> bytes:

@@ -43,6 +43,10 @@ def _kitti(example: Features) -> int:
     return kitti_distance(d for kind, d in zip(kinds, depths, strict=True) if int(kind) < len(VEHICLES))
 
 
+def _stored(example: Features) -> int:
+    return one_int(example, "label")
+
+
 _LABELS: dict[str, Callable[[Features], int]] = {
     "clevr_count": lambda e: clevr_count(len(_depths(e, "objects/pixel_coords"))),
     "clevr_dist": lambda e: clevr_distance(_depths(e, "objects/pixel_coords")),
@@ -133,7 +137,7 @@ def _array_record(files: list[Path], lengths: list[int]) -> Get:
 
 
 def _example(get: Get, task_id: str, source: str) -> Callable[[int], Example]:
-    label = _LABELS.get(task_id, lambda e: one_int(e, "label"))
+    label = _LABELS.get(task_id, _stored)
 
     def example(i: int) -> Example:
         found, name = get(i), f"{source}[{i}]"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from collections.abc import Hashable, Mapping
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor, nn
 
@@ -168,17 +168,20 @@ class Method(ABC):
         load_trained(self.trainable(), state)
 
 
-class Evaluator(Protocol):
+Evaluated = TypeVar("Evaluated", bound=Hashable, contravariant=True)
+
+
+class Evaluator(Protocol[Evaluated]):
     """Gives any subnet as a model without allocating one each."""
 
-    def write(self, subnet: Member) -> nn.Module:
+    def write(self, subnet: Evaluated) -> nn.Module:
         """A model in eval mode that computes `subnet`, valid until the next `write`."""
 
 
-class Searched(Method):
+class Searched(Method, Generic[Member]):
     """A supernet over `space`: it trains all subnets at once, and a search chooses one of them."""
 
-    space: Space
+    space: Space[Member]
 
     @classmethod
     def searches(cls, options: Mapping[str, Any]) -> bool:
@@ -190,18 +193,21 @@ class Searched(Method):
         """Make the model compute `subnet`. Raises ValueError if it is not in the space."""
 
     @abstractmethod
-    def evaluator(self) -> Evaluator:
+    def evaluator(self) -> Evaluator[Member]:
         """What evaluates subnets with the weights as they are now."""
 
 
-class AdaptedLinears(Method):
+Layer = TypeVar("Layer", bound=Adapted)
+
+
+class AdaptedLinears(Method, Generic[Layer]):
     """A method whose whole adaptation sits in layers of type `Adapted`, each of which merges into one linear layer."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
-        self.layers: dict[str, Adapted] = {}
+        self.layers: dict[str, Layer] = {}
 
-    def adapt(self, name: str, layer: Adapted) -> None:
+    def adapt(self, name: str, layer: Layer) -> None:
         """Put `layer` where the linear layer `name` is."""
         self.layers[name] = layer
         replace_module(self.model, name, layer)

@@ -89,7 +89,7 @@ class FacTLinear(Adapted):
         return self.weight + self.scale * update, self.bias
 
 
-class FacT(AdaptedLinears):
+class FacT(AdaptedLinears[FacTLinear]):
     """What both forms share; see the module.
 
     Args:

@@ -17,7 +17,7 @@ from glora.supernet import Supernet
 ALL_TENSORS = "ABCDE"
 
 
-class GLoRA(Searched):
+class GLoRA(Searched[Subnet]):
     """The supernet as a method; a search chooses the subnet that `merge` returns. Arguments are those of `Supernet`."""
 
     name = "glora"

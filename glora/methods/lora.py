@@ -60,7 +60,7 @@ class LoRALinear(Adapted):
         return weight, self.bias
 
 
-class LoRA(AdaptedLinears):
+class LoRA(AdaptedLinears[LoRALinear]):
     """LoRA on qkv of every block.
 
     Args:

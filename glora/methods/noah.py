@@ -61,7 +61,7 @@ class NOAHBlock(nn.Module):
         return x[:, :tokens] if self.last else x
 
 
-class NOAH(AddedModules, Searched):
+class NOAH(AddedModules, Searched[NOAHSubnet]):
     """The supernet over `NOAHSpace`, or one subnet with modules of exactly its widths.
 
     Args:

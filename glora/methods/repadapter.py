@@ -32,13 +32,13 @@ class RepAdapterLinear(Adapted):
 
     def merged(self) -> tuple[Tensor, Tensor | None]:
         """W0 (I + s W_up W_down) and b0 + s W0 (W_up b_down + b_up)."""
-        up = torch.block_diag(*self.up)  # type: ignore[no-untyped-call]
+        up = torch.block_diag(*self.up)
         weight = self.weight + self.scale * (self.weight @ up) @ self.down
         gained = self.scale * self.weight @ (up @ self.down_bias + self.up_bias)
         return weight, gained if self.bias is None else self.bias + gained
 
 
-class RepAdapter(AdaptedLinears):
+class RepAdapter(AdaptedLinears[RepAdapterLinear]):
     """RepAdapter in every block.
 
     Args:

@@ -37,7 +37,8 @@ class ScaleShift(nn.Module):
         plain.weight.copy_(plain.weight * self.gamma.view(-1, *[1] * (plain.weight.dim() - 1)))
         bias = 0 if plain.bias is None else plain.bias * self.gamma
         plain.bias = nn.Parameter(bias + self.beta, requires_grad=False)
-        return plain  # type: ignore[no-any-return]
+        merged: nn.Module = plain
+        return merged
 
 
 class SSF(Method):

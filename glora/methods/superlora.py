@@ -47,7 +47,7 @@ class SuperLoRALinear(Adapted):
         return weight, self.bias
 
 
-class SuperLoRA(AdaptedLinears):
+class SuperLoRA(AdaptedLinears[SuperLoRALinear]):
     """SuperLoRA on the attention's q and v, or on all linear layers, of every block.
 
     Args:

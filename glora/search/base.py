@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, fields, make_dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, cast
 
 from glora.search.interface import Member, Space
 from glora.search.pareto import pareto_front
 
-Fitness = Callable[[Member], float]
 REJECTION_SHARE = 0.01
 """Of the draws that must fit the limits for rejection: 100 draws a subnet on average, 50 ms on ViT-B's space."""
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Candidate(Generic[Member]):
     """An evaluated subnet; `index` is its place in the order of evaluation."""
 
     subnet: Member
@@ -31,12 +30,12 @@ class Candidate:
     generation: int
 
 
-def best_first(candidates: list[Candidate]) -> list[Candidate]:
+def best_first(candidates: list[Candidate[Member]]) -> list[Candidate[Member]]:
     """The tie rule: higher accuracy, then fewer parameters, then earlier found."""
     return sorted(candidates, key=lambda c: (-c.accuracy, c.params, c.index))
 
 
-def check_limits(space: Space, min_params: int, max_params: int | None) -> None:
+def check_limits(space: Space[Member], min_params: int, max_params: int | None) -> None:
     """Raise ValueError at once if no subnet can lie within the limits, with the reachable range."""
     low, high = space.params_range
     top = high if max_params is None else max_params
@@ -46,7 +45,7 @@ def check_limits(space: Space, min_params: int, max_params: int | None) -> None:
         )
 
 
-SEARCHES: dict[str, type[Search]] = {}
+SEARCHES: dict[str, type[Search[Hashable]]] = {}
 """Every search by name; a class with a `name` of its own enters when it is defined."""
 
 
@@ -56,7 +55,7 @@ def at_least(default: Any, low: float, high: float | None = None) -> Any:
 
 
 @dataclass
-class Search:
+class Search(Generic[Member]):
     """Base of the searches: evaluate each distinct subnet once, within the limits, at most `budget` of them.
 
     Subclasses implement `propose`. `step` runs one generation; `state` and `load_state` carry plain JSON values.
@@ -64,20 +63,20 @@ class Search:
 
     name: ClassVar[str]
 
-    space: Space
-    fitness: Fitness
+    space: Space[Member]
+    fitness: Callable[[Member], float]
     seed: int = 0
     generations: int = at_least(20, 1)
     population: int = at_least(50, 1)
     min_params: int = at_least(0, 0)
     max_params: int | None = at_least(None, 0)
-    candidates: list[Candidate] = field(default_factory=list)
+    candidates: list[Candidate[Member]] = field(default_factory=list)
     generation: int = 0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "name" in cls.__dict__:
-            SEARCHES[cls.name] = cls
+            SEARCHES[cls.name] = cast("type[Search[Hashable]]", cls)  # it searches any space
 
     @classmethod
     def settings(cls) -> type:
@@ -149,10 +148,10 @@ class Search:
                 taken.add(subnet)
         return chosen
 
-    def step(self) -> list[Candidate]:
+    def step(self) -> list[Candidate[Member]]:
         """Propose and evaluate one generation. Its randomness is a function of (seed, generation)."""
         rng = random.Random(f"search-{self.seed}-{self.generation}")
-        new: list[Candidate] = []
+        new: list[Candidate[Member]] = []
         for subnet in self.propose(rng):
             index = len(self.candidates) + len(new)
             accuracy = self.fitness(subnet)
@@ -162,13 +161,13 @@ class Search:
         self.generation += 1
         return new
 
-    def best(self) -> Candidate:
+    def best(self) -> Candidate[Member]:
         """The winner under the tie rule. Raises ValueError before the first generation."""
         if not self.candidates:
             raise ValueError("the search has evaluated nothing yet")
         return best_first(self.candidates)[0]
 
-    def front(self) -> list[Candidate]:
+    def front(self) -> list[Candidate[Member]]:
         """The evaluated candidates that no other beats in accuracy and parameters, by parameters."""
         return [self.candidates[i] for i in pareto_front([(c.params, c.accuracy) for c in self.candidates])]
 

@@ -11,7 +11,7 @@ from glora.search.interface import Member
 
 
 @dataclass
-class BreedingSearch(Search):
+class BreedingSearch(Search[Member]):
     """Random at first; then mutants and crossovers of chosen parents, and random subnets to fill the population.
 
     Subclasses say by `selector` who breeds. Each generation is evaluated before the next is bred, so all
@@ -48,7 +48,7 @@ class BreedingSearch(Search):
 
 
 @dataclass
-class EvolutionSearch(BreedingSearch):
+class EvolutionSearch(BreedingSearch[Member]):
     """Population 50, 20 generations, the best 10 of everything evaluated breed 25 mutants and 25 crossovers."""
 
     name = "evolution"
@@ -62,7 +62,7 @@ class EvolutionSearch(BreedingSearch):
 
 
 @dataclass
-class RandomSearch(Search):
+class RandomSearch(Search[Member]):
     """As many distinct random subnets within the limits as the evolution evaluates."""
 
     name = "random"

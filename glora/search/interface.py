@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Protocol
+from collections.abc import Hashable
+from typing import Any, Protocol, TypeVar
 
-Member = Any
-"""A subnet: a frozen, hashable value that its space alone looks into."""
+Member = TypeVar("Member", bound=Hashable)
+"""The type of a space's subnets: frozen, hashable values that the space alone looks into."""
 
 
-class Space(Protocol):
+class Space(Protocol[Member]):
     """All subnets of one supernet. Every method that draws takes its generator."""
 
     @property

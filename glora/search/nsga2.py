@@ -13,7 +13,7 @@ from glora.search.pareto import crowding_distances, nondominated_sort
 
 
 @dataclass
-class NSGA2Search(BreedingSearch):
+class NSGA2Search(BreedingSearch[Member]):
     """Parents are kept by non-domination rank and crowding, and chosen to breed in binary tournaments.
 
     Children come from the evolution's operators at the same budget. The winner is the same too: the best accuracy
@@ -37,7 +37,7 @@ class NSGA2Search(BreedingSearch):
 
     def _parents(self) -> list[tuple[Member, tuple[int, float]]]:
         """The survivors after each generation's union with its parents, with (rank, minus crowding)."""
-        kept: list[tuple[Candidate, tuple[int, float]]] = []
+        kept: list[tuple[Candidate[Member], tuple[int, float]]] = []
         for generation in range(self.generation):
             pool = [c for c, _ in kept] + [c for c in self.candidates if c.generation == generation]
             points = [(c.params, c.accuracy) for c in pool]

@@ -6,6 +6,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def make_images(root: Path, count: int, height: int, width: int) -> None:
         coarse.resize((width, height), Image.Resampling.BICUBIC).save(path, quality=90)
 
 
-def _rate(count: int, work: Callable[[], None]) -> float:
+def _rate(count: int, work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return count / (time.perf_counter() - began)
@@ -60,7 +61,7 @@ def measure_data(count: int, height: int, width: int, repeats: int) -> dict[str,
         )
         for repeat in range(repeats):
             cache = Path(place) / f"cache{repeat}"
-            rates["decode into the cache"].append(_rate(used, lambda cache=cache: load_own(own, "train800", cache)))  # type: ignore[misc]
+            rates["decode into the cache"].append(_rate(used, partial(load_own, own, "train800", cache)))
             images = load_own(own, "train800", cache).images.clone()
 
             def cached(images: torch.Tensor = images) -> None:
@@ -68,7 +69,7 @@ def measure_data(count: int, height: int, width: int, repeats: int) -> dict[str,
                     normalize(images[batch])
 
             rates["cached epoch"].append(_rate(used // BATCH * BATCH, cached))
-            rates["ImageFolder + DataLoader"].append(_rate(count // BATCH * BATCH, lambda: [None for _ in loader]))  # type: ignore[arg-type, return-value]
+            rates["ImageFolder + DataLoader"].append(_rate(count // BATCH * BATCH, lambda: [None for _ in loader]))
     base = rates["ImageFolder + DataLoader"]
     ratios = {name: [a / b for a, b in zip(values, base, strict=True)] for name, values in rates.items()}
     return {

@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 
-from glora import EvolutionSearch, MergedEvaluator, SearchSpace
+from glora import EvolutionSearch, MergedEvaluator, SearchSpace, Subnet
 from glora.evaluation import score
-from glora.search.base import Fitness
 from runner.bench.model import Step
 from runner.bench.setting import Setting, in_turn, record
 from runner.config.compute import PRECISIONS
@@ -33,7 +32,7 @@ FEW = 8
 EXPECTED = {"images": "proportional", "rank": "about flat", "layers": "proportional", "population": "proportional"}
 
 
-def _searched(setting: Setting, **changes: Any) -> tuple[SearchSpace, Fitness]:
+def _searched(setting: Setting, **changes: Any) -> tuple[SearchSpace, Callable[[Subnet], float]]:
     """The space of a supernet and what a candidate costs: merge, and evaluation on the setting's batch of images."""
     supernet = setting.supernet(**changes)
     evaluator, images = MergedEvaluator(supernet), [setting.images(setting.batch)]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import nn
 from glora import MergedEvaluator
 from runner.bench.reference import to_reference
 from runner.bench.setting import Setting, bandwidth, flops, in_turn, matmul_rate, pairs, record, synchronize
-from runner.config.compute import use_tf32
+from runner.config.compute import compiled, use_tf32
 from runner.tracking.environment import PeakMemory
 from runner.tracking.memory import keep_freed_memory
 
@@ -62,7 +63,7 @@ class Step:
         if self.supernet is not None and form == "static":
             self.supernet.use_static_graph()
             if setting.cuda:
-                self.called = torch.compile(self.model)  # type: ignore[assignment]
+                self.called = compiled(self.model)
         elif self.supernet is not None and form == "reference":
             to_reference(self.supernet)
         trained = self.model.parameters() if self.supernet is None else self.supernet.trainable().values()
@@ -82,7 +83,7 @@ class Step:
         with tf32(self.tf32):
             with self.setting.cast(self.precision):
                 logits = self.called(self.x[:batch])
-            F.cross_entropy(logits.float(), self.y[:batch]).backward()  # type: ignore[no-untyped-call]
+            F.cross_entropy(logits.float(), self.y[:batch]).backward()
             self.optimizer.step()
             synchronize(self.setting.device)
 
@@ -96,7 +97,7 @@ def step_flops(step: Step, numbers: range) -> float:
     step.called = step.model  # operations are counted as they are called, not as a compiler joins them
 
     def one(number: int) -> float:
-        first, second = (flops(lambda b=b: step(number, b)) for b in (1, 2))  # type: ignore[misc]
+        first, second = (flops(partial(step, number, b)) for b in (1, 2))
         return first + (second - first) * (step.setting.batch - 1)
 
     return statistics.fmean(map(one, numbers))
@@ -167,7 +168,7 @@ def measure_search(setting: Setting, repeats: int, images: int = 200) -> dict[st
     }
     times = in_turn(work, repeats)
     rate = matmul_rate(setting)
-    whole, forward = (flops(lambda m=m: run(m)) / rate for m in (plain, evaluator.model))  # type: ignore[misc]
+    whole, forward = (flops(partial(run, m)) / rate for m in (plain, evaluator.model))
     moved = 2 * sum(layer.weight.nbytes for layer in supernet.layers.values())  # read once, written once
     merging = moved / bandwidth(setting.device)
     floor = dict.fromkeys(("untouched model", "merged model"), whole)

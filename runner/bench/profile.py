@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections import Counter
+from collections import defaultdict
+from functools import partial
 from typing import Any
 
 from torch.profiler import ProfilerActivity, profile
@@ -41,21 +42,21 @@ def measure_profile(setting: Setting, repeats: int, steps: int = 5) -> dict[str,
     """
     step = Step(setting, setting.form, setting.precision)
     step(0)
-    wall, shares = [], list[Counter[str]]()
+    wall, shares = [], list[defaultdict[str, float]]()
     for repeat in range(repeats):
         numbers = range(1 + repeat * steps, 1 + (repeat + 1) * steps)
-        wall.append(sum(seconds(lambda n=n: step(n)) for n in numbers) / steps)  # type: ignore[misc]
+        wall.append(sum(seconds(partial(step, n)) for n in numbers) / steps)
         activity = ProfilerActivity.CUDA if setting.cuda else ProfilerActivity.CPU
         with profile(activities=[activity]) as found:
             for number in numbers:
                 step(number)
-        own: Counter[str] = Counter()
+        own: defaultdict[str, float] = defaultdict(float)
         for event in found.key_averages():
             # Records of the optimizer and of autograd nodes hold operations; alone they are Python.
             if event.key.startswith("aten::") or setting.cuda:
                 spent = event.self_device_time_total if setting.cuda else event.self_cpu_time_total
                 own[group_of(event.key)] += spent / 1e6 / steps
-        own[PYTHON] = max(0.0, wall[-1] - own.total())
+        own[PYTHON] = max(0.0, wall[-1] - sum(own.values()))
         shares.append(own)
     names = sorted({n for own in shares for n in own}, key=lambda n: -statistics.median(o[n] for o in shares))
     times = {"training step": wall} | {name: [own[name] for own in shares] for name in names}

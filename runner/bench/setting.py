@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import timm
@@ -79,7 +80,8 @@ class Setting:
     def images(self, count: int) -> Tensor:
         """Random images on the device, of the backbone's size."""
         name, kwargs = MODELS.get(self.backbone, (self.backbone, {}))
-        size = kwargs.get("img_size", timm.get_pretrained_cfg(name, allow_unregistered=False).input_size[-1])
+        known = timm.get_pretrained_cfg(name, allow_unregistered=False)
+        size = kwargs["img_size"] if "img_size" in kwargs or known is None else known.input_size[-1]
         return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(0)).to(self.device)
 
 
@@ -104,7 +106,7 @@ def in_turn(work: Mapping[str, Callable[[int], object]], repeats: int, calls: in
     times: dict[str, list[float]] = {name: [] for name in work}
     for repeat in range(repeats + 1):
         for name, call in list(work.items())[:: -1 if repeat % 2 else 1]:
-            run = [seconds(lambda c=call, i=i: c(i)) for i in range(calls * repeat, calls * (repeat + 1))]  # type: ignore[misc]
+            run = [seconds(partial(call, i)) for i in range(calls * repeat, calls * (repeat + 1))]
             if repeat:
                 times[name].append(statistics.median(run))
     return times
@@ -141,7 +143,7 @@ def flops(work: Callable[[], object]) -> int:
     """FLOPs of matrix products, convolutions and attention in one call, a multiply-add being two."""
     with FlopCounterMode(display=False) as counter:
         work()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def record(what: str, setting: Setting, repeats: int, times: dict[str, list[float]], base: str) -> dict[str, Any]:

@@ -44,13 +44,7 @@ def read_dataset(conf: TrainConf, protocol: Protocol | None) -> tuple[DataSet | 
     if d is None:
         return None, [f"name a task: dataset=<id> (one of {', '.join(TASKS)}, folder) or sweep=mini"]
     if d.id in SHOT_ROWS:
-        problems = list(_shot_problems(conf, d, protocol))
-        if problems:
-            return None, problems
-        shots = Shots(d.shots, d.list_seed, d.augmentation, d.class_subset)  # type: ignore[arg-type]
-        kept = {"shots": d.shots, "list_seed": d.list_seed, "augmentation": d.augmentation}
-        directory = f"{d.id}-{d.shots}shot-list{d.list_seed}"
-        return DataSet(shot_task(d.id, shots.shots), _data(conf, shots=shots), {"id": d.id, **kept}, directory), []
+        return _shots(conf, d, protocol)
     foreign = [f"dataset.{k}" for k in SHOT_KEYS if getattr(d, k) is not None]
     problems = [f"{', '.join(foreign)} is for few-shot and domain-generalisation sets: {', '.join(SHOT_ROWS)}"]
     problems = problems if foreign else []
@@ -63,6 +57,16 @@ def read_dataset(conf: TrainConf, protocol: Protocol | None) -> tuple[DataSet | 
         hint = f"; did you mean {near[0]}?" if near else ""
         return None, [f"dataset {d.id!r} is unknown{hint}; available: {', '.join(TASKS)}, folder", *problems]
     return DataSet(task, _data(conf), {"id": d.id}, d.id), problems
+
+
+def _shots(conf: TrainConf, d: DatasetConf, protocol: Protocol | None) -> tuple[DataSet | None, list[str]]:
+    problems = list(_shot_problems(conf, d, protocol))
+    if problems or d.shots is None or d.list_seed is None or d.augmentation is None or d.class_subset is None:
+        return None, problems  # a key that was left out is among them
+    shots = Shots(d.shots, d.list_seed, d.augmentation, d.class_subset)
+    kept = {"shots": shots.shots, "list_seed": shots.list_seed, "augmentation": shots.augmentation}
+    directory = f"{d.id}-{shots.shots}shot-list{shots.list_seed}"
+    return DataSet(shot_task(d.id, shots.shots), _data(conf, shots=shots), {"id": d.id, **kept}, directory), []
 
 
 def _own(conf: TrainConf, d: DatasetConf, problems: list[str]) -> tuple[DataSet | None, list[str]]:

@@ -6,9 +6,16 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
-T = TypeVar("T")
+
+class Dataclass(Protocol):
+    """An instance of any dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+T = TypeVar("T", bound=Dataclass)
 
 
 def number(default: Any, low: float | None = None, above: float | None = None, below: float = math.inf) -> Any:
@@ -21,11 +28,11 @@ def choice(default: Any, allowed: Sequence[str]) -> Any:
     return dataclasses.field(default=default, metadata={"allowed": tuple(allowed)})
 
 
-def problems_of(value: Any, prefix: str = "") -> Iterator[str]:
+def problems_of(value: Dataclass, prefix: str = "") -> Iterator[str]:
     """What a dataclass instance, and those inside it, hold against the metadata of their fields, a sentence each."""
     for field in dataclasses.fields(value):
         found, name = getattr(value, field.name), f"{prefix}{field.name}"
-        if dataclasses.is_dataclass(found):
+        if dataclasses.is_dataclass(found) and not isinstance(found, type):
             yield from problems_of(found, f"{name}.")
         elif found is not None:
             yield from _field_problems(name, found, field.metadata)
@@ -52,7 +59,7 @@ def build(kind: type[T], values: Mapping[str, Any], prefix: str) -> T:
         ValueError: with every key that is unknown, missing, of another type, or against its metadata, a line each.
     """
     hints = get_type_hints(kind)
-    fields = {f.name: f for f in dataclasses.fields(kind) if f.init}  # type: ignore[arg-type]
+    fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
     problems = [f"unknown key {prefix}{k}; known: {', '.join(fields)}" for k in values if k not in fields]
     required = [n for n, f in fields.items() if f.default is dataclasses.MISSING
                 and f.default_factory is dataclasses.MISSING]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,8 @@ def resolve(raw: DictConfig, typed: Collection[str] = ()) -> Run:
     search, found = read_search(conf.search, method)
     problems += found
     if problems:  # a data set is looked up on the disk for a request that could run
-        raise ConfigError("\n".join(problems + (read_dataset(conf, protocol)[1] if _quick(conf) else [])))
+        sound = replace(conf, backbone=replace(conf.backbone, normalization="imagenet"))  # what is wrong there is said
+        raise ConfigError("\n".join(problems + (read_dataset(sound, protocol)[1] if _quick(conf) else [])))
     dataset, problems = read_dataset(conf, protocol)
     if dataset is None or protocol is None or method is None or search is None:
         raise ConfigError("\n".join(problems))

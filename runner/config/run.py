@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ class SearchChoice:
     """
 
     name: str
-    kind: type[Search]
+    kind: type[Search[Hashable]]
     settings: Mapping[str, Any]
     selection_images: int
     directory: Path

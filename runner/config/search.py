@@ -58,7 +58,7 @@ def read_search(given: Mapping[str, Any], method: MethodChoice | None) -> tuple[
         problems += str(error).splitlines()
     own = {k: v for k, v in given.items() if k not in shared}
     try:
-        checked: Any = build(settings, own, "search.")
+        checked: object = build(settings, own, "search.")
     except ValueError as error:
         problems += str(error).splitlines()
     typed = [f"search.{k}" for k in ("retrain_epochs", "retrain_lr") if given.get(k) is not None]

@@ -9,18 +9,18 @@ from runner.report.result import Record
 from runner.report.tables import MISSING, Table, grouped, known, row_key, row_names, without_repeats
 
 
-def _mean_max(values: list[float], digits: int = 0) -> str:
+def _mean_max(values: list[float]) -> str:
     """Mean, and the largest where it is another: "350 (max 410)"."""
     if not values:
         return MISSING
-    mean, most = f"{statistics.fmean(values):,.{digits}f}", f"{max(values):,.{digits}f}"
+    mean, most = f"{statistics.fmean(values):,.0f}", f"{max(values):,.0f}"
     return mean if mean == most else f"{mean} (max {most})"
 
 
 def _machine(record: Record) -> str:
     found = record.get("environment") or {}
     threads = found.get("threads")
-    return found.get("device", MISSING) + (f", {threads} thread{'s' * (threads != 1)}" if threads else "")
+    return str(found.get("device", MISSING)) + (f", {threads} thread{'s' * (threads != 1)}" if threads else "")
 
 
 def cost_table(records: list[Record]) -> Table:

@@ -115,13 +115,14 @@ def plot_search(candidates: Sequence[Mapping[str, Any]], winner: int, path: Path
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     points = [(c["params"], 100 * c["accuracy"]) for c in candidates]
+    sizes, accuracies = zip(*points, strict=True)
     generations = [c["generation"] for c in candidates]
     low, high = min(generations), max(generations)
     figure = new_figure(6.4, 4.6)
     axes = figure.subplots()
     colours = colormaps["viridis"].resampled(high - low + 1)
     bounds = BoundaryNorm([low - 0.5 + step for step in range(high - low + 2)], colours.N) if high > low else None
-    dots = axes.scatter(*zip(*points, strict=True), c=generations, cmap=colours, norm=bounds, s=22, alpha=0.8,
+    dots = axes.scatter(sizes, accuracies, c=generations, cmap=colours, norm=bounds, s=22, alpha=0.8,
                         edgecolors="white", linewidths=0.4, label="candidate")  # fmt: skip
     if high > low:
         bar = figure.colorbar(dots, label="generation")

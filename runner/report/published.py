@@ -90,9 +90,9 @@ _TABLE5: dict[str, tuple[float, float, float, float]] = {
 
 
 def _table1_row(method: str, params_m: str, average: float, tasks: tuple[float, ...]) -> PublishedRow:
-    natural, specialized, structured = tasks[:7], tasks[7:11], tasks[11:]
-    means = (sum(group) / len(group) for group in (natural, specialized, structured))
-    return PublishedRow(method, params_m, dict(zip(VTAB_ORDER, tasks, strict=True)), *means, average)
+    natural, specialized, structured = (sum(g) / len(g) for g in (tasks[:7], tasks[7:11], tasks[11:]))
+    named = dict(zip(VTAB_ORDER, tasks, strict=True))
+    return PublishedRow(method, params_m, named, natural, specialized, structured, average)
 
 
 TABLE1 = PublishedTable(

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from glora.search import Space
+from glora.search import Member, Space
 from runner.report.cost_table import cost_table
 from runner.report.plots import attempt, plot_options, plot_params_by_type, plot_search, plot_training
 from runner.report.plots_few_shot import plot_few_shot
@@ -43,7 +43,7 @@ def draw_training(run: Path) -> list[Path]:
     return drawn
 
 
-def draw_search(folder: Path, space: Space, name: str) -> list[Path]:
+def draw_search(folder: Path, space: Space[Member], name: str) -> list[Path]:
     """The candidates of a search and the winner's options and sizes, into <folder>/plots."""
     rows = read_json(folder / f"{name}.json")["candidates"]
     best = read_subnet(space, folder, name)

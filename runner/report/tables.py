@@ -248,7 +248,7 @@ def _add_published(
 
 
 def _task(record: Record) -> str:
-    return record["dataset"] + (f", {record['shots']}-shot" if record.get("shots") else "")
+    return str(record["dataset"]) + (f", {record['shots']}-shot" if record.get("shots") else "")
 
 
 def _compared(part: list[Record], name: str, key: str) -> list[float]:

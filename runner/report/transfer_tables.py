@@ -51,12 +51,12 @@ def _few_shot_table(records: list[Record]) -> Table:
         for method, by_shots in FEW_SHOT.items():
             for shots, values in by_shots.items():
                 cells = [f"{v:.1f}" for v in values]
-                average = f"{statistics.fmean(values):.1f}"
-                table.rows.append([f"{method}, {shots}-shot", *cells, average, MISSING, MISSING, MISSING, PUBLISHED])
+                cells.append(f"{statistics.fmean(values):.1f}")
+                table.rows.append([f"{method}, {shots}-shot", *cells, MISSING, MISSING, MISSING, PUBLISHED])
         notes.append(f"published: {FEW_SHOT_SOURCE}, means over three list seeds")
     names = row_names(records)
-    for key, method in grouped(records, row_key).items():
-        for shots, part in sorted(grouped(method, lambda r: r["shots"]).items()):
+    for key, of_method in grouped(records, row_key).items():
+        for shots, part in sorted(grouped(of_method, lambda r: r["shots"]).items()):
             tests = {s: known(r["test_accuracy"] for r in part if r["dataset"] == s) for s in FEW_SHOT_SETS}
             means = [statistics.fmean(v) for v in tests.values() if v]
             average = statistics.fmean(means) if len(means) == len(FEW_SHOT_SETS) else None

@@ -55,7 +55,7 @@ def read_best(folder: Path) -> Any:
     return read_json(folder / "best.json", "search", "val_accuracy", "params", "images", "random_search")
 
 
-def read_subnet(space: Space, folder: Path, name: str) -> Member:
+def read_subnet(space: Space[Member], folder: Path, name: str) -> Member:
     """The winner that the search called `name` left in its folder. Raises ConfigError naming the file if it is not."""
     path = folder / f"subnet_{name}.json"
     try:
@@ -65,7 +65,7 @@ def read_subnet(space: Space, folder: Path, name: str) -> Member:
         raise ConfigError(f"{path} holds no subnet of this model ({error}); {remedy}") from error
 
 
-def read_winner(space: Space, folder: Path) -> Member:
+def read_winner(space: Space[Member], folder: Path) -> Member:
     """The winner of the search that the folder was made for. Raises ConfigError as its two files are read."""
     return read_subnet(space, folder, read_best(folder)["search"])
 

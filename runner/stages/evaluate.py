@@ -180,7 +180,7 @@ def _search_seconds(directory: Path, name: str) -> float | None:
     return read_json(clock)["seconds"] if clock.exists() else None
 
 
-def _measure_subnets(method: Searched, directory: Path, test: Split, prep: Preprocess) -> dict[str, Any]:
+def _measure_subnets(method: Searched[Member], directory: Path, test: Split, prep: Preprocess) -> dict[str, Any]:
     """Test accuracy of the winner and of the declared comparators, none of which selects anything.
 
     Comparators see at most `COMPARED_IMAGES`, the same ones always, and where those are not all the winner sees them

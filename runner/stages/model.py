@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 
 import torch
@@ -63,7 +64,7 @@ def load_trained(run: Run, directory: Path, file: str = WEIGHTS) -> Method:
     return method
 
 
-def searched(method: Method) -> Searched:
+def searched(method: Method) -> Searched[Hashable]:
     """The method as a supernet. Raises ConfigError for one without subnets."""
     if not isinstance(method, Searched):
         raise ConfigError(f"method={method.name} has no subnets")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Hashable
 from pathlib import Path
 
 from data import Split
 from glora.evaluation import Batches, score
 from glora.methods import METHODS
-from glora.search import SEARCHES, Candidate, Member, Search, Space
+from glora.methods.base import Evaluator
+from glora.search import SEARCHES, Candidate, Search, Space
 from runner.config.errors import ConfigError, NotSearched
 from runner.config.protocol import WEIGHTS
 from runner.config.run import Run, SearchChoice
@@ -63,22 +65,22 @@ def retrain(run: Run) -> None:
 class Fitness:
     """Accuracy of a subnet on the selection split, evaluated once however many searches propose it."""
 
-    def __init__(self, run: Run, space: Space, evaluate: object, data: Split) -> None:
-        self.known: dict[Member, float] = {}
-        self.space, self._evaluator, self._labels = space, evaluate, data.labels
+    def __init__(self, run: Run, space: Space[Hashable], evaluator: Evaluator[Hashable], data: Split) -> None:
+        self.known: dict[Hashable, float] = {}
+        self.space, self._evaluator, self._labels = space, evaluator, data.labels
         # All candidates share one model to write into and one set of prepared batches.
         self._batches = Batches(data.images, Preprocess(run), run.compute.device, keep=True)
         self._dtype = run.compute.dtype
 
-    def __call__(self, subnet: Member) -> float:
+    def __call__(self, subnet: Hashable) -> float:
         """In [0, 1]."""
         if subnet not in self.known:
-            model = self._evaluator.write(subnet)  # type: ignore[attr-defined]
+            model = self._evaluator.write(subnet)
             self.known[subnet] = score(model, self._batches, self._labels, self._dtype)
         return self.known[subnet]
 
 
-def make_search(name: str, choice: SearchChoice, space: Space, fitness: Fitness) -> Search:
+def make_search(name: str, choice: SearchChoice, space: Space[Hashable], fitness: Fitness) -> Search[Hashable]:
     """The search called `name` with the budget and limits of the chosen one, and its other settings where it has them.
 
     Raises:
@@ -133,7 +135,7 @@ def find(run: Run) -> Path:
     return directory
 
 
-def _load(s: Search, path: Path, name: str) -> None:
+def _load(s: Search[Hashable], path: Path, name: str) -> None:
     """Continue from the state of a killed search, if there is one."""
     if not path.exists():
         return
@@ -144,7 +146,7 @@ def _load(s: Search, path: Path, name: str) -> None:
     log.info("%s search: resuming after generation %d", name, s.generation)
 
 
-def _run_search(s: Search, path: Path, name: str) -> Candidate:
+def _run_search(s: Search[Hashable], path: Path, name: str) -> Candidate[Hashable]:
     # Beside the search's own file, which is the same whether or not the search was interrupted.
     clock = path.with_name(f"seconds_{name}.json")
     spent = read_json(clock)["seconds"] if clock.exists() else 0.0

@@ -47,13 +47,13 @@ KEPT_FEATURES = 4
 _features: dict[tuple[Any, ...], Tensor] = {}
 
 
-def fixed_subnets(space: Space) -> dict[str, Member]:
+def fixed_subnets(space: Space[Member]) -> dict[str, Member]:
     """What the training log evaluates: the largest, the smallest and three seeded subnets, never a fresh draw."""
     named = {"largest": space.largest, "smallest": space.smallest}
     return named | {f"random{i}": space.sample(random.Random(f"fixed-{i}")) for i in range(3)}
 
 
-def subnet_accuracies(supernet: Searched, images: Tensor, labels: Tensor, prep: Preprocess) -> dict[str, float]:
+def subnet_accuracies(supernet: Searched[Member], images: Tensor, labels: Tensor, prep: Preprocess) -> dict[str, float]:
     """The accuracies of the fixed subnets with the supernet's weights, by name."""
     evaluator, subnets = supernet.evaluator(), fixed_subnets(supernet.space)
     batches = Batches(images, prep, labels.device, keep=True)

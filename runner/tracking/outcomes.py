@@ -19,6 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from runner.config.errors import ConfigError
 from runner.rundir.files import read_json, write_json
 
 
@@ -49,11 +50,17 @@ class Outcomes(Callback):
         self.folder = Path(config.hydra.sweep.dir).absolute() / f"outcomes-{secrets.token_hex(4)}"
 
     def add(self, outcome: Outcome) -> None:
-        """Keep the outcome of the job that runs. Raises OSError where it is to be written and cannot be."""
+        """Keep the outcome of the job that runs.
+
+        Raises:
+            OSError: where it is to be written and cannot be.
+            ConfigError: in another process than the typed one, if Hydra's callback was taken out of the config.
+        """
         if _process() == self.owner:
             self.here.append(outcome)
             return
-        assert self.folder is not None, "hydra.callbacks of configs/train.yaml is not there"
+        if self.folder is None:
+            raise ConfigError("jobs in processes of their own need hydra.callbacks of configs/train.yaml")
         hydra = HydraConfig.get()
         found = {**asdict(outcome), "words": " ".join(hydra.overrides.task)}
         write_json(self.folder / f"{hydra.job.num:06d}.json", found)

@@ -22,7 +22,8 @@ ASCII = {"±": "+-"}
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:
-    assert isinstance(error, UnicodeEncodeError)
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
     lacking = error.object[error.start : error.end]
     text = "".join(ASCII.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lacking)
     return text, error.end

@@ -16,12 +16,16 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlparse
 
 logger = logging.getLogger(__name__)
 
-MODES = ("auto", "online", "offline", "disabled")
+Mode = Literal["online", "offline", "disabled"]
+"""What W&B does."""
+
+WANDB_MODES: tuple[Mode, ...] = ("online", "offline", "disabled")
+MODES = ("auto", *WANDB_MODES)
 START_SECONDS = 60.0
 FINISH_SECONDS = 120.0
 
@@ -31,18 +35,17 @@ def run_id_for(folder: Path | str, job_type: str = "") -> str:
     return hashlib.sha256(f"{Path(folder).resolve()}\0{job_type}".encode()).hexdigest()[:16]
 
 
-def resolve_mode(mode: str) -> str:
+def resolve_mode(mode: str) -> Mode:
     """ "auto" as WANDB_MODE says, else "online" where a W&B key is configured and "offline" where not.
 
     Only asks whether a key is there. Raises ValueError on an unknown mode.
     """
     if mode not in MODES:
         raise ValueError(f"tracking mode {mode!r} is not one of {', '.join(MODES)}")
-    if mode != "auto":
-        return mode
-    wanted = os.environ.get("WANDB_MODE", "").lower()
-    if wanted in ("online", "offline", "disabled"):
-        return wanted
+    wanted = os.environ.get("WANDB_MODE", "").lower() if mode == "auto" else mode
+    for known in WANDB_MODES:
+        if wanted == known:
+            return known
     return "online" if os.environ.get("WANDB_API_KEY") or _netrc_has_key() else "offline"
 
 
@@ -98,8 +101,8 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 class Tracker:
     """Logs one run. Several may live in one process, one after the other or at once, each with its own folder.
 
-    ``mode`` is auto, online, offline or disabled (see ``resolve_mode``; files are written in each). ``run_id`` defaults
-    to ``run_id_for(folder, job_type)``, so that a resumed run continues the same W&B run. ``echo`` prints the one line
+    ``mode`` is auto, online, offline or disabled (see ``resolve_mode``; files are written in each). The W&B id is
+    ``run_id_for(folder, job_type)``, so that a resumed run continues the same W&B run. ``echo`` prints the one line
     that tells how to upload an offline run. What earlier processes wrote to ``metrics.jsonl`` is sent again to a W&B
     run that lacks it: an offline one, which begins empty, or an online one whose last steps were lost with a killed
     process. Raises OSError when the folder cannot be written.
@@ -111,7 +114,6 @@ class Tracker:
         *,
         mode: str = "auto",
         project: str = "glora-vtab",
-        run_id: str | None = None,
         name: str | None = None,
         group: str | None = None,
         job_type: str = "",
@@ -122,7 +124,7 @@ class Tracker:
         self.mode = resolve_mode(mode)
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.run_id = run_id or run_id_for(self.folder, job_type)
+        self.run_id = run_id_for(self.folder, job_type)
         self.jsonl, self.csv = self.folder / "metrics.jsonl", self.folder / "metrics.csv"
         self._columns: list[str] = []
         self._step: int | None = None

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from glora.export import export_model, load_exported
+from glora.export import export_model
 from tests.helpers.small_models import SMALL, filled
 
 
@@ -32,7 +32,6 @@ def test_a_deployer_needs_timm_alone(kind, tmp_path):
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
     expected = supernet.model.eval()(x)
     torch.testing.assert_close(torch.load(tmp_path / "y.pt"), expected, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(load_exported(tmp_path)(x), expected, rtol=1e-4, atol=1e-4)
     assert json.loads((tmp_path / "config.json").read_text())["architecture"] == name
 
 

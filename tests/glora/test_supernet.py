@@ -1,6 +1,7 @@
 """Whole models: which layers are adapted, counts of the published tables, merging, saving."""
 
 import random
+from collections import Counter
 
 import pytest
 import timm
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from glora import LayerConfig, LayerSpec, MergedEvaluator, Option, SearchSpace, Subnet, Supernet
+from glora.linear import GLoRALinear
 from tests.helpers.small_models import SMALL, build, filled
 from tests.helpers.spaces import vit_b_space
 
@@ -25,6 +27,34 @@ def test_merged_equals_adapted_and_loads_into_an_untouched_model(kind):
         plain.load_state_dict(supernet.merge().state_dict(), strict=True)
         torch.testing.assert_close(plain(x), adapted, rtol=0, atol=1e-9)
         torch.testing.assert_close(evaluator.write(subnet)(x), adapted, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["vit", "swin"])
+def test_merging_merges_each_layer_once_and_checks_a_subnet_once(kind, monkeypatch):
+    merged, checked = Counter(), Counter()
+    merge, check = GLoRALinear.merge, SearchSpace.check
+
+    def counted_merge(layer, config=None):
+        merged[layer] += 1
+        return merge(layer, config)
+
+    def counted_check(space, subnet):
+        checked[subnet] += 1
+        check(space, subnet)
+
+    monkeypatch.setattr(GLoRALinear, "merge", counted_merge)
+    monkeypatch.setattr(SearchSpace, "check", counted_check)
+    supernet = filled(kind)
+    subnet, other = (supernet.space.sample(random.Random(i)) for i in range(2))
+    supernet.set(subnet)
+    supernet.merge()
+    assert merged == dict.fromkeys(supernet.layers.values(), 1) and checked == {subnet: 1}
+    supernet.merge(other)
+    assert merged == dict.fromkeys(supernet.layers.values(), 2) and checked == {subnet: 1, other: 1}
+    outside = Supernet(build(kind), [2]).space.largest
+    with pytest.raises(ValueError, match="lora_2 is not in the space"):
+        supernet.merge(outside)
+    assert supernet.current == subnet and merged.total() == 2 * len(supernet.layers)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ Only this module knows smaller sizes than the official ones: all checks of the s
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ def shrink() -> None:
     from data.shot_table import SHOT_ROWS
 
     for name, row in SHOT_ROWS.items():
-        evals = {key: part._replace(count=COUNTS[key]) for key, part in row.evals.items()}
+        evals = {key: replace(part, count=COUNTS[key]) for key, part in row.evals.items()}
         SHOT_ROWS[name] = row._replace(num_classes=CLASSES, evals=evals)
 
 

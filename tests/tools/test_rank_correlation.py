@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import random
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -40,6 +41,10 @@ def test_statistics_are_those_of_counted_pairs_and_intervals_hold_them():
     turned = statistics_of([(x, 1 - x) for x, _ in pairs])["spearman_rho"]
     assert [turned["value"], *turned["interval95"]] == pytest.approx([-1, -1, -1])
     assert statistics_of([(x, 0.1) for x, _ in pairs])["kendall_tau_b"] == {"value": None, "interval95": None}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # most resamples of so few hold one accuracy for all, and have no value
+        assert statistics_of([(0.1, 0.2), (0.3, 0.1)])["kendall_tau_b"] == {"value": -1, "interval95": [-1, -1]}
+        assert statistics_of([(0.1, 0.2)])["spearman_rho"] == {"value": None, "interval95": None}
     assert found == statistics_of(pairs) and found["inherited"]["mean"] == pytest.approx(sum(x for x, _ in pairs) / 20)
 
 

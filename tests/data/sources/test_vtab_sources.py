@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from data.images import prepare_image
 from data.order import member_range
 from data.sources.noah import OTHER_SPELLINGS, noah
 from data.sources.raw import READERS, raw, raw_folder
+from data.sources.records import example_parser
 from data.vtab_table import VTAB_ROWS
 from tests.helpers.vtab_raw import sun397, write_noah
 
@@ -51,6 +53,17 @@ def test_raw_labels_come_from_the_right_field(raw_root: Path) -> None:
     assert labels("clevr_count")[:9] == [0, 1, 2, 3, 4, 5, 6, 7, 0]
     assert labels("clevr_dist")[:7] == [0, 1, 1, 2, 3, 4, 5]
     assert labels("camelyon")[:3] == [0, 1, 0]
+
+
+def test_records_without_the_package_that_reads_them_are_one_clear_message(
+    raw_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets.proto", None)
+    example_parser.cache_clear()
+    with pytest.raises(DataError, match="pip install tensorflow-datasets"):
+        raw(raw_root, get_task("dmlab"))
+    assert raw(raw_root, get_task("cifar100"))["train"].get(0).label == 0
 
 
 def test_dsprites_pixels_are_black_and_white(raw_root: Path) -> None:
