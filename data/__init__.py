@@ -11,13 +11,14 @@ from data.base import SPLITS, DataError, Split, TaskInfo, default_data_root, par
 from data.folder import OwnImages, load_own, own_images
 from data.images import CODECS, RESIZES, resize_batch
 from data.load import load_split
-from data.shot_table import LIST_SEEDS, SHOT_ROWS, SUBSET_TARGETS, ShotRow, shot_task
+from data.shot_table import LIST_SEEDS, SHOT_ROWS, SHOTS, SUBSET_TARGETS, ShotRow, shot_task
 from data.shots import list_info, load_pictures, load_shots
-from data.tasks import SUITES, TASKS, get_task, register_task
+from data.tasks import ALIASES, SUITES, TASKS, get_task, register_task
+from data.vtab_table import VTAB_SOURCES
 
 __all__ = [
-    "AUGMENTS", "CODECS", "LIST_SEEDS", "RESIZES", "SHOT_ROWS", "SPLITS", "SUBSET_TARGETS", "SUITES", "TASKS",
-    "Augmented", "DataError", "OwnImages", "ShotRow", "Split", "TaskInfo", "crop_words", "default_data_root",
-    "get_task", "list_info", "load_own", "load_pictures", "load_shots", "load_split", "own_images", "parts_of",
-    "register_task", "resize_batch", "shot_task", "user_path",
+    "ALIASES", "AUGMENTS", "CODECS", "LIST_SEEDS", "RESIZES", "SHOTS", "SHOT_ROWS", "SPLITS", "SUBSET_TARGETS",
+    "SUITES", "TASKS", "VTAB_SOURCES", "Augmented", "DataError", "OwnImages", "ShotRow", "Split", "TaskInfo",
+    "crop_words", "default_data_root", "get_task", "list_info", "load_own", "load_pictures", "load_shots", "load_split",
+    "own_images", "parts_of", "register_task", "resize_batch", "shot_task", "user_path",
 ]  # fmt: skip

@@ -90,8 +90,8 @@ def build_shots(
 
 
 def _remedy(id: str, data_root: Path, shots: int, seed: int, size: int) -> str:  # noqa: A002
-    words = f"dataset={id} shots={shots} list_seed={seed} size={size} data_root={data_root}"
-    return f"type: python prepare.py {words}"
+    overrides = f"dataset={id} dataset.shots={shots} dataset.list_seed={seed} backbone.image_size={size}"
+    return f"type: python prepare.py {overrides} data_root={data_root}"
 
 
 def list_info(id: str, data_root: Path, shots: int, seed: int, size: int = 224) -> dict[str, Any]:  # noqa: A002

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from data.base import DataError, Split, TaskInfo
 from data.shot_table import DOMAIN, FEW_SHOT, SHOT_ROWS, shot_task
-from data.vtab_table import VTAB_ROWS
+from data.vtab_table import OTHER_NAMES, VTAB_ROWS
 
 MINI_IMAGE_SIZE = 64
 VTAB_IMAGE_SIZE = 224
@@ -60,10 +60,23 @@ SUITES: dict[str, tuple[str, ...]] = {
     DOMAIN: tuple(task.id for task in _SHOT_TASKS if task.suite == DOMAIN),
 }
 
-# Names that other code bases, or the folders of the public archive, use for the same task.
-_ALIASES: dict[str, str] = {row.noah_folder: row.id for row in VTAB_ROWS if row.noah_folder not in TASKS}
-_ALIASES |= {row.title.lower(): row.id for row in VTAB_ROWS if row.title.lower() not in TASKS}
-_ALIASES |= {"mnist": "digits", "count": "shapes_count", "location": "shapes_location"}
+
+def _aliases() -> dict[str, str]:
+    names = {row.id: {row.id, row.title.lower(), row.noah_folder, *OTHER_NAMES.get(row.id, ())} for row in VTAB_ROWS}
+    found = {}
+    for task_id, known in names.items():
+        for name in sorted(known | {name.replace("_", "-") for name in known}):
+            if name not in TASKS:
+                found[name] = task_id
+    return found
+
+
+ALIASES: dict[str, str] = _aliases()
+"""Other names of the VTAB tasks, each with the id that it stands for: those of the official code, of the folders of the
+"vtab-1k" archive and of the paper in lower case, with hyphens too. Directories and results have the id alone."""
+
+# What is likely to be meant; not the same data.
+_NEAR = {"mnist": "digits", "count": "shapes_count", "location": "shapes_location"}
 
 
 def register_task(task: TaskInfo, load: Callable[[str, Path], Split]) -> None:
@@ -74,16 +87,21 @@ def register_task(task: TaskInfo, load: Callable[[str, Path], Split]) -> None:
         load: takes a stored split's name and the data root, gives the images.
 
     Raises:
-        ValueError: for an id that is taken, or one of a suite.
+        ValueError: for an id that is taken, by another name of a task or a suite too.
     """
-    if task.id in TASKS or task.id in SUITES:
+    if task.id in TASKS or task.id in SUITES or task.id in ALIASES:
         raise ValueError(f"the name {task.id!r} is taken")
     TASKS[task.id], LOADERS[task.id] = task, load
     SUITES[task.suite] = (*SUITES.get(task.suite, ()), task.id)
 
 
 def get_task(id: str) -> TaskInfo:  # noqa: A002 (the field of TaskInfo is called id as well)
-    """The task called ``id``; raises DataError naming near matches and all ids when there is none."""
+    """The task with an id of `TASKS` or one of its other names (`ALIASES`).
+
+    Raises:
+        DataError: naming near matches and all ids, if there is none.
+    """
+    id = ALIASES.get(id, id)  # noqa: A001
     if id in TASKS:
         return TASKS[id]
     if id == "folder":
@@ -93,7 +111,7 @@ def get_task(id: str) -> TaskInfo:  # noqa: A002 (the field of TaskInfo is calle
         raise DataError(f"'{id}' is a suite of {len(SUITES[id])} tasks, not one task: use sweep={id}, or dataset= with "
                         f"one of {', '.join(SUITES[id])}")  # fmt: skip
     wanted = str(id).strip().lower()
-    near = [task for task in TASKS if task == wanted or _ALIASES.get(wanted) == task]
+    near = [task for task in TASKS if task == wanted or _NEAR.get(wanted) == task]
     near += [task for task in difflib.get_close_matches(wanted.replace("-", "_"), TASKS, n=3) if task not in near]
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     listing = "; ".join(f"{suite}: {', '.join(SUITES[suite])}" for suite in ("mini", "vtab", FEW_SHOT, DOMAIN))

@@ -63,6 +63,23 @@ MANUAL_FILES: dict[str, tuple[str, ...]] = {
 }
 """What source=raw reads that must be put into the raw folder by hand."""
 
+OTHER_NAMES: dict[str, tuple[str, ...]] = {
+    "cifar100": ("cifar",),
+    "flowers102": ("oxford_flowers102",),
+    "pets": ("oxford_iiit_pet", "oxford_pet"),
+    "svhn": ("svhn_cropped",),
+    "camelyon": ("patch_camelyon",),
+    "retinopathy": ("diabetic_retinopathy", "diabetic_retinopathy_detection"),
+    "clevr_count": ("clevr_count_all",),
+    "clevr_dist": ("clevr_distance", "clevr_closest_object_distance"),
+    "kitti_dist": ("kitti", "kitti_distance", "kitti_closest_vehicle_distance"),
+    "dspr_loc": ("dsprites_location", "dsprites_label_x_position"),
+    "dspr_ori": ("dsprites_orientation", "dsprites_label_orientation"),
+    "snorb_azim": ("smallnorb_azimuth", "smallnorb_label_azimuth"),
+    "snorb_ele": ("smallnorb_elevation", "smallnorb_label_elevation"),
+}
+"""What google-research/task_adaptation and the code that builds on it call the tasks, besides the names of a row."""
+
 VTAB_BY_ID: dict[str, VtabRow] = {row.id: row for row in VTAB_ROWS}
 
 VTAB_SOURCES: tuple[str, ...] = ("raw", "tfds", "noah")

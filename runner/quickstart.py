@@ -1,6 +1,6 @@
 """The first run of a newcomer: linear probe and searched GLoRA on one real and one structured task, side by side.
 
-    python -m runner.quickstart [more words, for example output_root=/tmp/quick]
+    python -m runner.quickstart [overrides of train.py, for example output_root=/tmp/quick]
 
 The same scripts a user types, with fewer epochs and candidates; prints the table and where the pictures are.
 """
@@ -14,10 +14,11 @@ import time
 from pathlib import Path
 
 from data import DataError, user_path
+from runner.config.overrides import quoted, values_of
 from runner.tracking.progress import print_anything
 
 TASKS = ("digits", "shapes_location")
-WORDS = ("backbone=vit_micro", "trainer=mini", "trainer.epochs=25", "search=mini", "search.generations=3")
+OVERRIDES = ("backbone=vit_micro", "trainer=mini", "trainer.epochs=25", "search=mini", "search.generations=3")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -25,16 +26,16 @@ def main(more: list[str]) -> int:
     """Run the commands one by one, showing each; returns the exit status of the first that fails, else 0."""
     print_anything()
     began = time.time()
-    given = dict(word.partition("=")[::2] for word in more)
     try:
-        output = ROOT / user_path(given.get("output_root", "outputs/quickstart"), "output_root")
+        values = values_of([quoted(word) for word in more])
+        output = ROOT / user_path(values.get("output_root", "outputs/quickstart"), "output_root")
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    words = [*WORDS, f"output_root={output}", *(w for w in more if not w.startswith("output_root="))]
-    place = [f"data_root={given['data_root']}"] if "data_root" in given else []
+    overrides = [*OVERRIDES, *more, f"output_root={output}"]
+    place = [word for word in more if word.startswith("data_root=")]
     tasks = f"dataset={','.join(TASKS)}"
-    sweep = ["--multirun", tasks, "method=linear,glora", *words]
+    sweep = ["--multirun", tasks, "method=linear,glora", *overrides]
     commands = [["prepare.py", tasks, *place]]
     commands += [[script, *sweep] for script in ("train.py", "search.py", "evaluate.py")]
     for command in commands:

@@ -2,22 +2,26 @@
 
     python -m tools.compare_searches dataset=digits trainer=mini search=mini [seeds=5]
 
-The words are those of train.py and search.py; `search.seed` is where the seeds start. Each search lies in the folder
-that search.py would give it, so finished ones are reused and a killed one resumes. Writes <run>/comparison/<budget>.
+The overrides are those of train.py and search.py; `search.seed` is where the seeds start. Each search lies in the
+directory that search.py would give it, so finished ones are reused and a killed one resumes. Writes
+<run>/comparison/<budget>.
 """
 
 from __future__ import annotations
 
 import shutil
 import statistics
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from glora.search import SEARCHES, hypervolume, pareto_front
-from runner.cli import main, own_number
+from runner.cli import launch
+from runner.config.fields import number
 from runner.config.identity import digest, search_directory
+from runner.config.resolve import resolve
 from runner.config.run import Run
+from runner.config.schema import TrainConf
 from runner.report.plots import attempt, plot_fronts
 from runner.report.render import to_rich, write_all
 from runner.report.tables import Table
@@ -25,6 +29,13 @@ from runner.rundir.files import read_json, write_json
 from runner.stages.model import build, searched
 from runner.stages.search import find, search_choice
 from runner.tracking.of_run import environment
+
+
+@dataclass
+class CompareConf(TrainConf):
+    """The config of a run, and how many seeds each search has."""
+
+    seeds: int = number(5, low=1)
 
 
 def compare(run: Run, seeds: int) -> Path:
@@ -118,5 +129,4 @@ def comparison_table(record: dict[str, Any], title: str) -> Table:
 
 
 if __name__ == "__main__":
-    count = own_number("seeds", 5)
-    main(lambda run: print(f"written: {compare(run, count)}"))
+    launch(lambda raw, typed: print(f"written: {compare(resolve(raw, typed), raw.seeds)}"), schema=CompareConf)

@@ -2,7 +2,7 @@
 
     python -m tools.rank_correlation dataset=digits trainer=mini [subnets=20] [alone_epochs=60]
 
-The words are those of train.py, whose supernet must be finished. Draws `subnets` subnets as a training step does,
+The overrides are those of train.py, whose supernet must be finished. Draws `subnets` subnets as a training step does,
 measures each on val200 with the weights it inherits, trains each alone from the pre-trained backbone with the
 supernet's recipe (`alone_epochs`: for another number of epochs), measures it on val200 again, and compares the two
 orders: Kendall's tau-b and Spearman's rho with bootstrap intervals. Writes <run>/rank_correlation/e<epochs>; trained
@@ -16,21 +16,25 @@ import math
 import random
 import statistics
 import warnings
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Hashable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import DictConfig
 from scipy.stats import DegenerateDataWarning, bootstrap, kendalltau, spearmanr
 
 from data import Split
 from glora.evaluation import accuracy
 from glora.search import Member, Space
-from runner.cli import main, own_number
+from runner.cli import launch
 from runner.config.errors import ConfigError
+from runner.config.fields import number
+from runner.config.resolve import resolve
 from runner.config.run import Run
+from runner.config.schema import TrainConf
 from runner.report.plots import attempt, new_figure, save, tidy
 from runner.rundir.files import locked, read_json, write_json
 from runner.stages.inputs import Preprocess, TrainingSet, split, training_set
@@ -45,6 +49,14 @@ Values = Sequence[float]
 RESAMPLES, SEED = 1000, 0
 
 
+@dataclass
+class CorrelateConf(TrainConf):
+    """The config of a run, how many subnets are compared, and for how many epochs each is trained alone."""
+
+    subnets: int = number(20, low=1)
+    alone_epochs: int | None = number(None, low=1)
+
+
 def draw(space: Space[Member], count: int) -> list[Member]:
     """The first `count` distinct subnets of one fixed sequence of uniform draws.
 
@@ -52,8 +64,8 @@ def draw(space: Space[Member], count: int) -> list[Member]:
         ConfigError: if the space seems to hold fewer.
     """
     found: dict[Member, None] = {}
-    for number in range(20 * count):
-        found[space.sample(random.Random(f"alone-{number}"))] = None
+    for i in range(20 * count):
+        found[space.sample(random.Random(f"alone-{i}"))] = None
         if len(found) == count:
             return list(found)
     raise ConfigError(f"subnets={count}: {20 * count} draws gave {len(found)} distinct ones; ask for no more than that")
@@ -126,8 +138,8 @@ def statistics_of(pairs: Pairs) -> dict[str, Any]:
     A value is None where it is not defined: fewer than two subnets, or one accuracy for all.
     """
     found: dict[str, Any] = {}
-    for number, name in enumerate(("inherited", "alone")):
-        values = [pair[number] for pair in pairs]
+    for i, name in enumerate(("inherited", "alone")):
+        values = [pair[i] for pair in pairs]
         sd = statistics.stdev(values) if len(values) > 1 else None
         found[name] = {"mean": statistics.fmean(values), "sd": sd}
     return {"kendall_tau_b": _estimate(kendalltau, pairs), "spearman_rho": _estimate(spearmanr, pairs), **found}
@@ -180,6 +192,10 @@ def plot(record: dict[str, Any], path: Path, title: str) -> Path:
     return save(figure, path)
 
 
+def command(raw: DictConfig, typed: Collection[str]) -> None:
+    """Correlate as the config says."""
+    print(f"written: {correlate(resolve(raw, typed), raw.subnets, raw.alone_epochs or 0)}")
+
+
 if __name__ == "__main__":
-    number, epochs = own_number("subnets", 20), own_number("alone_epochs", 0)
-    main(lambda run: print(f"written: {correlate(run, number, epochs)}"))
+    launch(command, schema=CorrelateConf)

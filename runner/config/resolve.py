@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
@@ -33,6 +33,8 @@ from runner.config.run import MethodChoice, Run, Tracking
 from runner.config.schema import BackboneConf, TrainConf
 from runner.config.search import read_search
 
+C = TypeVar("C")
+
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 EMBEDDED = "embedded:"
 """What a weights file begins with that the project ships."""
@@ -49,9 +51,18 @@ def typed_keys(overrides: list[str]) -> set[str]:
     return keys | {f"method.options.{k}" for k in keys & set(SHORTHANDS)}
 
 
-def read_conf(raw: DictConfig) -> TrainConf:
-    """The typed config. Raises ConfigError for unknown keys and values of another type."""
-    known = {f.name for f in fields(TrainConf)}
+def read_conf(raw: DictConfig, schema: type[C]) -> C:
+    """The typed config of a script.
+
+    Args:
+        raw: what Hydra composed.
+        schema: the dataclass of the script's keys, or one that it extends.
+
+    Raises:
+        ConfigError: for unknown keys and values of another type.
+    """
+    typed: Any = OmegaConf.get_type(raw) or schema
+    known = {f.name for f in fields(typed)}
     problems = []
     for key in sorted(set(map(str, raw)) - known):
         near = difflib.get_close_matches(key, known, 1)
@@ -63,8 +74,8 @@ def read_conf(raw: DictConfig) -> TrainConf:
         conf = OmegaConf.to_object(raw)
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0]) from error
-    if not isinstance(conf, TrainConf):
-        raise ConfigError("the config does not start from base_train; see configs/train.yaml")
+    if not isinstance(conf, schema):
+        raise ConfigError("the config does not start from its schema, as configs/train.yaml does from base_train")
     return conf
 
 
@@ -78,7 +89,7 @@ def resolve(raw: DictConfig, typed: Collection[str] = ()) -> Run:
     Raises:
         ConfigError: with every problem found, one a line.
     """
-    conf = read_conf(raw)
+    conf = read_conf(raw, TrainConf)
     load_plugins(conf.plugins)
     problems = list(problems_of(conf))
     if conf.device not in compute.devices():

@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
-from data import CODECS, RESIZES
+from data import ALIASES, CODECS, RESIZES
 from glora.schedule import SCHEDULES
 from glora.train import OPTIMIZERS, UNUSED_GRADS
 from runner.config.compute import COMPILES, GRAPHS, LAST_BLOCKS, PRECISIONS
@@ -35,6 +35,9 @@ class DatasetConf:
     list_seed: int | None = None
     augmentation: str | None = None
     class_subset: str | None = None
+
+    def __post_init__(self) -> None:
+        self.id = ALIASES.get(self.id, self.id)
 
 
 @dataclass
@@ -159,7 +162,16 @@ class TrainConf:
     plugins: list[str] = field(default_factory=list)
 
 
-def register() -> None:
-    """Make the schema known to Hydra under the name that `configs/train.yaml` starts from, and what "~" stands for."""
+def register(schema: type[Any] = TrainConf, config: str = "train") -> None:
+    """Make known to Hydra what the YAMLs refer to.
+
+    Args:
+        schema: the dataclass that `configs/<config>.yaml` starts from, under the name base_<config>.
+        config: the name of that YAML.
+    """
     OmegaConf.register_new_resolver("expanduser", os.path.expanduser, replace=True)
-    ConfigStore.instance().store(name="base_train", node=TrainConf)
+    store = ConfigStore.instance()
+    store.store(name=f"base_{config}", node=schema)
+    for alias, task_id in ALIASES.items():
+        # An alias is a choice of the group `dataset` that holds nothing but the choice it stands for.
+        store.store(group="dataset", name=alias, node={"defaults": [task_id]})

@@ -39,7 +39,7 @@ def test_a_run_goes_on_when_only_its_log_is_not_read() -> None:
 
 
 def test_what_a_terminal_cannot_show_is_spelled(tmp_path: Path) -> None:
-    """For every script: one that goes through Hydra, one that does not."""
+    """Of what a stage prints, and of what was typed."""
     stage = [sys.executable, "-c", STAGE.format("print('é 1 ± 2')"), *WORDS]
     prepare = [sys.executable, "prepare.py", "dataset=cifar100", "download=no", f"data_root={tmp_path / 'é'}"]
     for command, status, said in ((stage, 0, "\\xe9 1 +- 2\n"), (prepare, 1, "/\\xe9/raw/cifar100")):

@@ -26,8 +26,9 @@ def train_words(root, *more):
 def test_few_shot_from_lists_to_the_table(small_shots):
     pets = ["dataset=oxford_pets_fs", "dataset.shots=4"]
     missing = run("train.py", small_shots, *train_words(small_shots, *pets))
-    assert missing.returncode == 2 and "python prepare.py dataset=oxford_pets_fs shots=4" in missing.stderr
-    assert run("prepare.py", small_shots, "dataset=oxford_pets_fs", "size=32", "shots=4").returncode == 0
+    assert missing.returncode == 2 and "python prepare.py dataset=oxford_pets_fs dataset.shots=4" in missing.stderr
+    words = ["dataset=oxford_pets_fs", "backbone.image_size=32", "dataset.shots=4"]
+    assert run("prepare.py", small_shots, *words).returncode == 0
     for script in ("train.py", "search.py", "evaluate.py"):
         done = run(script, small_shots, *train_words(small_shots, *pets))
         assert done.returncode == 0, done.stderr
@@ -42,7 +43,8 @@ def test_few_shot_from_lists_to_the_table(small_shots):
 
 
 def test_a_killed_run_resumes_to_the_same_bits_with_augmentation(small_shots):
-    assert run("prepare.py", small_shots, "dataset=oxford_pets_fs", "size=32", "shots=4", "list_seed=0").returncode == 0
+    words = ["dataset=oxford_pets_fs", "backbone.image_size=32", "dataset.shots=4", "dataset.list_seed=0"]
+    assert run("prepare.py", small_shots, *words).returncode == 0
     words = ["dataset=oxford_pets_fs", "dataset.shots=4", "trainer.epochs=30"]
     digests = []
     for root in ("whole", "broken"):
@@ -62,7 +64,7 @@ def test_a_killed_run_resumes_to_the_same_bits_with_augmentation(small_shots):
 
 
 def test_domain_generalisation_from_lists_to_the_table(small_shots):
-    assert run("prepare.py", small_shots, "sweep=domain_generalization", "size=32").returncode == 0
+    assert run("prepare.py", small_shots, "sweep=domain_generalization", "backbone.image_size=32").returncode == 0
     words = train_words(small_shots, "dataset=imagenet_16shot")
     for script in ("train.py", "search.py", "evaluate.py"):
         done = run(script, small_shots, *words)
@@ -101,5 +103,5 @@ def test_prepare_says_which_lists_and_images_are_needed(tmp_path):
     assert done.returncode == 1 and "missing list" in done.stderr and "Traceback" not in done.stderr
     for word in ("ZhangYuanhan-AI/NOAH", "few-shot/standford-cars/annotations", "cars_train.tgz"):
         assert word in done.stdout
-    wrong = forked([*command, "shots=3"])
-    assert wrong.returncode == 2 and "shots=3" in wrong.stderr
+    wrong = forked([*command, "dataset.shots=3"])
+    assert wrong.returncode == 2 and "dataset.shots=3 is not one of 1, 2, 4, 8, 16" in wrong.stderr

@@ -53,9 +53,11 @@ def test_what_prepare_asks_for_belongs_into_the_typed_source_root(tmp_path: Path
 @pytest.mark.parametrize(
     ("word", "expected"),
     [("dataset=digit", "Did you mean digits"), ("sweep=minis", "Did you mean mini"), ("datset=digits", "dataset="),
-     ("digits", "Allowed"), ("dataset=", "dataset=digits")],
+     ("digits", "dataset=digits"), ("dataset=", "dataset=digits"), ("shots=4", "type dataset.shots=4"),
+     ("list_seed=0", "type dataset.list_seed=0"), ("size=64", "type backbone.image_size=64"),
+     ("source=kaggle", "raw, tfds, noah"), ("download=maybe", "auto, yes, no"), ("dataset=digits,digit", "digits")],
 )  # fmt: skip
-def test_prepare_wrong_words(word: str, expected: str) -> None:
+def test_a_mistake_for_prepare_is_one_line(word: str, expected: str) -> None:
     result = run_prepare(word)
     assert result.returncode == 2 and expected in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1 and not result.stdout

@@ -7,15 +7,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
-import benchmark
-import prepare
 from data import DataError
 from runner import quickstart
-from runner.cli import quote_tildes
 from runner.config.errors import ConfigError
+from runner.config.overrides import quoted
 from runner.config.resolve import ASSETS
 from tests.helpers import ROOT
 from tests.helpers.commands import forked
@@ -58,24 +57,27 @@ def test_every_path_of_the_config_knows_the_home_folder(tmp_path: Path, monkeypa
             resolved("dataset=folder", *(words | {key: f"{key}='~nobody_at_all/x'"}).values())
 
 
-def test_words_with_a_tilde_are_quoted_for_hydra() -> None:
-    assert quote_tildes("dataset.root=~/a,~/b c,/d") == "dataset.root='~/a','~/b c',/d"
+def test_what_hydra_would_not_read_is_quoted() -> None:
+    assert quoted("dataset.root=~/a,~/b c,/d,/é") == "dataset.root='~/a','~/b c',/d,'/é'"
     for word in ("output_root='~/a,~/b'", "a=/x/~y", "~method", "seed=1", "-m", "--config-dir=~/x", "a=[~/x]"):
-        assert quote_tildes(word) == word
+        assert quoted(word) == word
 
 
-def test_scripts_of_their_own_words_know_the_home_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert prepare.main(["dataset=textures", "data_root=~/d"]) == 0 and (tmp_path / "d" / "mini").is_dir()
-    assert prepare.main(["dataset=dtd", "data_root=~/d", "source=noah", "source_root=~/n"]) == 1
-    assert f"missing {tmp_path}/n/dtd" in capsys.readouterr().err
-    assert benchmark.parse(["growth", "json=~/j", "plot=~/p"])[1]["json"] == str(tmp_path / "j")
-    for main, key in ((prepare.main, "data_root"), (quickstart.main, "output_root")):
-        assert main([f"{key}=~nobody_at_all/x"]) and f"{key}=~nobody_at_all/x: no home" in capsys.readouterr().err
-    with pytest.raises(benchmark.UsageError, match="json=~nobody_at_all/x: no home folder"):
-        benchmark.parse(["data", "json=~nobody_at_all/x"])
+def test_every_script_knows_the_home_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*command: str) -> CompletedProcess[str]:
+        return forked(list(command), {"HOME": str(tmp_path)})
+
+    made = run("prepare.py", "dataset=textures", "data_root=~/d")
+    assert made.returncode == 0 and (tmp_path / "d" / "mini").is_dir(), made.stderr
+    missing = run("prepare.py", "dataset=dtd", "data_root=~/d", "source=noah", "source_root=~/n")
+    assert missing.returncode == 1 and f"missing {tmp_path}/n/dtd" in missing.stderr
+    measured = run("benchmark.py", "data", "images=136", "size=32x32", "repeats=1", "json=~/j")
+    assert measured.returncode == 0 and (tmp_path / "j").is_file(), measured.stderr
+    for command, key in ((["prepare.py"], "data_root"), (["benchmark.py", "growth"], "plot")):
+        wrong = run(*command, f"{key}=~nobody_at_all/x")
+        assert wrong.returncode == 2 and f"error: {key}=~nobody_at_all/x: no home folder" in wrong.stderr
+    assert quickstart.main(["output_root=~nobody_at_all/x"]) == 2
+    assert "output_root=~nobody_at_all/x: no home folder" in capsys.readouterr().err
 
 
 HOMELESS = """
@@ -89,7 +91,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.mark.parametrize(("command", "status"), [("prepare.py", 1), ("train.py dataset=digits trainer=mini", 2)])
+@pytest.mark.parametrize(("command", "status"), [("prepare.py", 2), ("train.py dataset=digits trainer=mini", 2)])
 def test_a_user_without_a_home_is_asked_for_a_place(tmp_path: Path, command: str, status: int) -> None:
     """As in a container that runs under a user id without an account."""
     environment = {k: v for k, v in os.environ.items() if k != "GLORA_DATA"}

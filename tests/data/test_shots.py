@@ -116,7 +116,9 @@ def test_wrong_counts_and_missing_lists_are_named(small_shots):
 
 
 def test_an_unprepared_set_says_what_to_type(small_shots):
-    with pytest.raises(DataError, match="python prepare.py dataset=food101 shots=4 list_seed=2 size=32"):
+    with pytest.raises(
+        DataError, match="python prepare.py dataset=food101 dataset.shots=4 dataset.list_seed=2 backbone.image_size=32"
+    ):
         load_shots("food101", "test", small_shots, 4, 2, 32)
     with pytest.raises(DataError, match="use load_shots"):
         load_split("food101", "test", data_root=small_shots)

@@ -52,7 +52,7 @@ def test_tasks_are_read_only() -> None:
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [("digit", "digits"), ("shapes-count", "shapes_count"), ("smallnorb_azi", "snorb_azim"), ("cifar", "cifar100"),
+    [("digit", "digits"), ("shapes-count", "shapes_count"), ("smallnorb_azim", "snorb_azim"), ("cifar10", "cifar100"),
      ("DTD", "dtd")],
 )  # fmt: skip
 def test_unknown_task_suggests(given: str, expected: str) -> None:

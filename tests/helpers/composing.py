@@ -14,12 +14,12 @@ from tests.helpers import ROOT
 CONFIGS = ROOT / "configs"
 
 
-def composed(*overrides: str) -> DictConfig:
+def composed(*overrides: str, config: str = "train", keys: type = schema.TrainConf) -> DictConfig:
     """What Hydra composes of the overrides."""
-    schema.register()
+    schema.register(keys, config)
     register_resolvers()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", overrides=list(overrides))
+        return compose(config, overrides=list(overrides))
 
 
 def resolved(*overrides: str) -> Run:

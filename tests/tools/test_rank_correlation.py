@@ -93,7 +93,8 @@ def test_the_subnet_without_any_support_tensor_trains_alone_as_the_linear_probe_
     ("word", "said"),
     [
         ("seed=1", "run train.py"),
-        ("subnets=none", "subnets=20"),
+        ("subnets=none", "subnets=none"),
+        ("subnets=0", "subnets=0 must be at least 1"),
         ("method=linear", "has no subnets"),
         ("protocol=reference_2023_06", "val200"),
     ],

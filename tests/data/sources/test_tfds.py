@@ -153,13 +153,18 @@ def test_the_newest_version_is_taken_by_number(tmp_path: Path) -> None:
 
 
 def test_a_missing_copy_is_an_error_at_once(tmp_path: Path) -> None:
-    for build_it, said in (([], "no prepared copy of dtd"), (["build=yes"], "pip install -e '.[data,tfds-build]'")):
+    for build_it, said in (("", "no prepared copy of dtd"), ("yes", "pip install -e '.[data,tfds-build]'")):
         # TensorFlow is hidden where it is installed: what is under test is its absence.
         code = "import sys, time; sys.modules['tensorflow'] = None; import importlib.util as u; find = u.find_spec; "
-        code += "u.find_spec = lambda n, *a: None if n == 'tensorflow' else find(n, *a); import prepare; "
-        code += "began = time.monotonic(); status = prepare.main(sys.argv[1:]); print(time.monotonic() - began); "
-        words = ["dataset=dtd", "source=tfds", f"data_root={tmp_path}", *build_it]
-        done = subprocess.run([sys.executable, "-c", code + "sys.exit(status)", *words], cwd=ROOT, text=True,
+        code += "u.find_spec = lambda n, *a: None if n == 'tensorflow' else find(n, *a); "
+        code += "from runner.config.preparation import Preparation; from runner.stages.prepare import prepare; "
+        code += (
+            "wanted = Preparation('dtd', sys.argv[1], 'tfds', None, 'raw', 'bicubic', 'auto', bool(sys.argv[2]), 224); "
+        )
+        code += (
+            "began = time.monotonic(); ready = prepare(wanted); print(time.monotonic() - began); sys.exit(not ready)"
+        )
+        done = subprocess.run([sys.executable, "-c", code, str(tmp_path), build_it], cwd=ROOT, text=True,
                               capture_output=True)  # fmt: skip
         assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
         assert float(done.stdout.splitlines()[-1]) < 1  # a promise of the command, not its speed

@@ -23,6 +23,9 @@ from data.build import build
 from data.sources.processing import PETS_RECODED
 from data.sources.raw import raw
 from data.sources.tfds import tfds
+from runner.config.preparation import PrepareConf, read_preparations
+from runner.stages.prepare import prepare_all
+from tests.helpers.composing import composed
 from tests.helpers.vtab_raw import MAKERS, picture, save, write_norb
 from tests.helpers.vtab_tfds import BUILDERS, assert_same
 
@@ -139,18 +142,20 @@ def give(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
 def test_what_tensorflow_datasets_builds_is_what_raw_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str
 ) -> None:
-    import prepare
-
     home = tmp_path / "raw" / name
     MAKERS[name](home)
     COMPLETE[name](home)
     give(monkeypatch, home)
-    monkeypatch.setattr(prepare, "build", partial(build, exact=False))  # the archives are small
+    monkeypatch.setattr("runner.stages.prepare.build", partial(build, exact=False))  # the archives are small
     (tasks,) = (tasks for builder, tasks in BUILDERS.items() if builder.partition("/")[0] == name)
-    words = [f"dataset={','.join(tasks)}", "source=tfds", f"data_root={tmp_path}"]
-    assert prepare.main(words) == 1 and "build it with build=yes" in capfd.readouterr().err
-    status = prepare.main([*words, "build=yes"])
-    assert status == 0, capfd.readouterr().err
+
+    def prepared(*more: str) -> bool:
+        overrides = [[f"dataset={task_id}", "source=tfds", f"data_root={tmp_path}", *more] for task_id in tasks]
+        configs = [composed(*words, config="prepare", keys=PrepareConf) for words in overrides]
+        return prepare_all([one for config in configs for one in read_preparations(config, ())])
+
+    assert not prepared() and "build it with build=yes" in capfd.readouterr().err
+    assert prepared("build=yes"), capfd.readouterr().err
     for task_id in tasks:
         task = get_task(task_id)
         assert_same(raw(tmp_path / "raw", task), tfds(tmp_path / "tfds", task), task_id)

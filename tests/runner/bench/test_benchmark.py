@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
-from benchmark import main
 from runner.bench import growth
+from runner.bench.command import COMMANDS
 from runner.bench.model import Step, kinds, step_flops, tf32
 from runner.bench.profile import PYTHON, REST, group_of
 from runner.bench.setting import Setting, flops, in_turn
@@ -149,15 +149,27 @@ def test_a_step_of_the_baseline_has_the_gradients_of_ours():
         torch.testing.assert_close(p.grad, plain[name].grad, rtol=1e-9, atol=1e-10)
 
 
-WRONG = [(), ("dat",), ("data", "image=3"), ("data", "images=ten"), ("data", "size=9"), ("train", "backbone=vit"),
-         ("train", "ranks=[4,8]"), ("search", "precision=fp8"), ("train", "repeats=0"),
-         ("growth", "backbone=swin_b"), ("train", "backbone=resnet18"), ("train", "device=cuda:9")]  # fmt: skip
+WRONG = [
+    ("", "data, train, search, profile, growth"), ("dat", "data, train, search, profile, growth"),
+    ("data image=3", "did you mean images="), ("data images=ten", "images=ten"), ("data size=9", "at least 32x32"),
+    ("train backbone=vit", "backbone=vit is not one of"), ("train ranks=[4,8]", "descending"),
+    ("search precision=fp8", "fp32, bf16"), ("train repeats=0", "repeats=0 must be at least 1"),
+    ("growth backbone=swin_b", "is not a ViT"), ("train backbone=resnet18", "nothing to adapt"),
+    ("train device=cuda:9", "device=cuda:9 is not one of cpu"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("words", WRONG)
-def test_wrong_words_show_the_usage(words, capsys):
-    assert main(list(words)) == 2
-    assert "usage:" in capsys.readouterr().err
+@pytest.mark.parametrize(("words", "said"), WRONG)
+def test_a_mistake_is_one_line(words, said):
+    done = forked(["benchmark.py", *words.split()])
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith("error: ") and said in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_help_names_every_part():
+    for words in (["help"], ["--help"], ["train", "--help"]):
+        done = forked(["benchmark.py", *words])
+        assert done.returncode == 0 and all(f"benchmark.py {part} " in done.stdout for part in COMMANDS), done.stderr
 
 
 def test_kinds_take_turns_in_alternating_order_with_the_same_numbers():
