@@ -18,5 +18,6 @@ if __name__ == "__main__":
         lambda raw, typed: measure(command, read_bench(raw, command)),
         config="benchmark",
         schema=COMMANDS[command],
+        quiet=True,
         configs=CONFIGS,
     )

@@ -20,4 +20,5 @@ if __name__ == "__main__":
         config="prepare",
         schema=PrepareConf,
         gather=True,
+        quiet=True,
     )

@@ -27,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 
 from data.base import DataError, Split, hash_content, usable_cpus
 
-log = logging.getLogger("glora")
+log = logging.getLogger(f"glora.{__name__}")
 
 SCHEMA = 1
 BATCH = 256

@@ -21,7 +21,7 @@ from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from data.base import DataError, error_text
 
-log = logging.getLogger("glora")
+log = logging.getLogger(f"glora.{__name__}")
 
 Picture = bytes | np.ndarray
 

@@ -24,7 +24,7 @@ from data.sources.reading import read_bytes
 from data.sources.repeats import check_disjoint, distinct, warn_of_copies
 from data.stratify import stratified
 
-log = logging.getLogger("glora")
+log = logging.getLogger(f"glora.{__name__}")
 
 HELD_OUT = 0.2
 """The share of images taken for a test split, and then for val, where neither splits nor sizes are given."""

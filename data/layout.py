@@ -21,7 +21,7 @@ from data.base import DataError
 from data.sources.base import Row, read_rows
 from data.sources.reading import files_below, is_junk, real_paths
 
-log = logging.getLogger("glora")
+log = logging.getLogger(f"glora.{__name__}")
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from data.base import STORED_SPLITS, Split, TaskInfo, hash_content, joined, parts_of
 from data.mini import build_task, salt
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(f"glora.{__name__}")
 
 
 def mini_path(task_id: str, data_root: Path) -> Path:

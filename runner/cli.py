@@ -75,6 +75,7 @@ def launch(
     config: str = "train",
     schema: type[Any] = TrainConf,
     gather: bool = False,
+    quiet: bool = False,
     configs: Path = CONFIGS,
 ) -> None:
     """Run `job` for every job of the command line's sweep, then `finish` once; a mistake is one line and status 2.
@@ -88,11 +89,12 @@ def launch(
             Where it has them, `renamed` says what old keys are now, `spelled` what the config calls what is typed.
         gather: the jobs only say what is wanted and `finish` does it: not at all if a job failed, commas sweep without
             --multirun, and Hydra leaves no record of the sweep.
+        quiet: the log shows warnings alone, on standard error.
         configs: the folder of the YAML and of its groups.
     """
     register(schema, config)
     register_resolvers()
-    _set_process()
+    _set_process(quiet)
     outcomes = begin()
 
     def failed(error: Exception) -> None:
@@ -101,7 +103,7 @@ def launch(
 
     @hydra.main(config_path=str(configs), config_name=config, version_base="1.3")
     def composed(raw: DictConfig) -> None:
-        _set_process()  # a launcher's process has not been through `launch`
+        _set_process(quiet)  # a launcher's process has not been through `launch`
         # A failure is not raised: the other jobs of a sweep go on, and the exit status tells in the end.
         with _reported(failed), quiet_end():
             outcomes.add(Outcome(job(raw, typed_keys(HydraConfig.get().overrides.task))))
@@ -126,10 +128,10 @@ def launch(
         sys.exit(2 if failures else status)
 
 
-def _set_process() -> None:
+def _set_process(quiet: bool) -> None:
     use_tf32(False)
     keep_freed_memory()
-    to_terminal()
+    to_terminal(warnings_only=quiet)
 
 
 def _complain(error: Exception) -> None:

@@ -15,10 +15,12 @@ pytest.register_assert_rewrite("tests.helpers")  # so that an assert of a helper
 @pytest.fixture(autouse=True)
 def _log_as_it_came() -> Iterator[None]:
     """A command that runs inside the test's process points the log at the output of that test alone."""
-    log = logging.getLogger("glora")
-    before = log.handlers[:], log.level, log.propagate
+    log, root = logging.getLogger("glora"), logging.getLogger()
+    level, handlers = log.level, root.handlers[:]
     yield
-    log.handlers[:], log.level, log.propagate = before
+    logging.captureWarnings(False)
+    log.setLevel(level)
+    root.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

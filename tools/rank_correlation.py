@@ -43,7 +43,7 @@ from runner.stages.train import Job
 from runner.tracking.of_run import environment
 from runner.tracking.progress import Progress, log_file
 
-log = logging.getLogger("glora")
+log = logging.getLogger(f"glora.{__name__}")
 Pairs = Sequence[tuple[float, float]]
 Values = Sequence[float]
 RESAMPLES, SEED = 1000, 0

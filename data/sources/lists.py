@@ -14,7 +14,7 @@ from data.shot_table import DOMAIN, ShotRow
 from data.sources.base import Row, read_rows
 from data.sources.repeats import distinct
 
-log = logging.getLogger("glora")
+log = logging.getLogger(f"glora.{__name__}")
 
 Rows = list[tuple[Path, int]]
 """Image files with their labels."""

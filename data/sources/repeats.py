@@ -12,7 +12,7 @@ from data.base import DataError
 from data.sources.base import Row
 from data.sources.reading import read_bytes, readable, real_paths
 
-log = logging.getLogger("glora")
+log = logging.getLogger(f"glora.{__name__}")
 
 
 def distinct(rows: Sequence[Row], source: Path) -> list[Row]:

@@ -17,7 +17,7 @@ from glora.search import pareto_front
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-log = logging.getLogger("glora")
+log = logging.getLogger(f"glora.{__name__}")
 
 # Files alone are drawn. A notebook hands a backend of its own to every command it starts, and matplotlib, which reads
 # the variable at its first import, refuses to be imported where that backend is not installed.

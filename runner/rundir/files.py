@@ -19,7 +19,7 @@ from data.cache import take_lock
 from glora.search import Member, Space
 from runner.config.errors import ConfigError
 
-log = logging.getLogger("glora")
+log = logging.getLogger(f"glora.{__name__}")
 
 
 def write_json(path: Path, value: object) -> None:

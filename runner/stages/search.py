@@ -24,7 +24,7 @@ from runner.stages.tune import chosen
 from runner.tracking.of_run import open_tracker
 from runner.tracking.progress import Progress, log_file
 
-log = logging.getLogger("glora")
+log = logging.getLogger(f"glora.{__name__}")
 
 BASELINE = "random"
 """The search that runs beside every other with the same budget."""

@@ -39,7 +39,7 @@ from runner.tracking.environment import PeakMemory
 from runner.tracking.of_run import open_tracker
 from runner.tracking.progress import Progress, log_file
 
-log = logging.getLogger("glora")
+log = logging.getLogger(f"glora.{__name__}")
 LOGGED_IMAGES = 1000
 """Selection images that the training log evaluates at most."""
 KEPT_FEATURES = 4

@@ -14,7 +14,7 @@ from runner.config.protocol import WEIGHTS
 from runner.config.run import Run
 from runner.rundir.files import read_json, write_json
 
-log = logging.getLogger("glora")
+log = logging.getLogger(f"glora.{__name__}")
 FILES = ("train_train800.json", WEIGHTS)  # the weights last: they say that the phase is finished
 
 

@@ -12,7 +12,7 @@ from runner.config.run import Run
 from runner.tracking.environment import processor, versions
 from runner.tracking.tracker import Tracker
 
-log = logging.getLogger("glora")
+log = logging.getLogger(f"glora.{__name__}")
 
 
 def open_tracker(run: Run, directory: Path, job_type: str) -> Tracker:

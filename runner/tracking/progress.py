@@ -14,8 +14,7 @@ from typing import TextIO
 from runner.tracking.terminal import drop_output
 
 LOGGER = logging.getLogger("glora")
-FORMAT = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
-
+"""The root of all our loggers, `glora.<module>`."""
 
 ASCII = {"±": "+-"}
 """What stands for the characters of our own words where an output cannot show them."""
@@ -54,33 +53,71 @@ class _Lines(logging.StreamHandler[TextIO]):
             super().handleError(record)
 
 
-def to_terminal() -> None:
-    """Send the log to standard output: through rich on a terminal, as plain lines in a pipe or file."""
+class _Lean(logging.Formatter):
+    """Without the line break at the end of what `warnings` hands on."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).rstrip()
+
+
+FORMAT = _Lean("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
+
+
+def _not_shown(record: logging.LogRecord) -> bool:
+    """Whether no library on the record's way to the root logger has shown it on the terminal (huggingface_hub does)."""
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None and logger.parent is not None:
+        if any(type(handler) is logging.StreamHandler for handler in logger.handlers):
+            return False
+        logger = logger.parent
+    return True
+
+
+def to_terminal(warnings_only: bool = False) -> None:
+    """Show the log of this process and the warnings of every library in it, once each.
+
+    Our own loggers are children of `glora`; what is not ours passes from warnings on. All of it reaches the root
+    logger, where the terminal and the file of a stage (`log_file`) listen.
+
+    Args:
+        warnings_only: for scripts whose output is for other programs: only warnings, and on standard error. Otherwise
+            all goes to standard output: through rich on a terminal, as plain lines in a pipe or file.
+    """
     print_anything()
     handler: logging.Handler
-    if sys.stdout.isatty():
+    if warnings_only:
+        handler = _Lines(sys.stderr)
+        handler.setFormatter(_Lean("%(message)s"))
+    elif sys.stdout.isatty():
         from rich.logging import RichHandler
 
         handler = RichHandler(show_path=False, show_level=False, log_time_format="%H:%M:%S")
+        handler.setFormatter(_Lean("%(message)s"))
     else:
         handler = _Lines(sys.stdout)
         handler.setFormatter(FORMAT)
-    LOGGER.handlers = [handler]
-    LOGGER.setLevel(logging.INFO)
-    LOGGER.propagate = False
+    handler.set_name("glora-terminal")
+    handler.addFilter(_not_shown)
+    root = logging.getLogger()
+    for earlier in [h for h in root.handlers if h.get_name() == handler.get_name()]:
+        root.removeHandler(earlier)
+    root.addHandler(handler)
+    LOGGER.setLevel(logging.WARNING if warnings_only else logging.INFO)
+    logging.captureWarnings(True)
 
 
 @contextmanager
 def log_file(path: Path) -> Iterator[None]:
-    """Append the log to `path` as well, for the time of one stage."""
+    """Append the log, and the warnings of every library, to `path` as well, for the time of one stage."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(FORMAT)
-    LOGGER.addHandler(handler)
+    root = logging.getLogger()
+    root.addHandler(handler)
     try:
         yield
     finally:
-        LOGGER.removeHandler(handler)
+        root.removeHandler(handler)
         handler.close()
 
 

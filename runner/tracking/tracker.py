@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Literal
 from urllib.parse import urlparse
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(f"glora.{__name__}")
 
 Mode = Literal["online", "offline", "disabled"]
 """What W&B does."""

@@ -16,7 +16,7 @@ GROUPS = sorted(p.relative_to(CONFIGS).with_suffix("") for p in CONFIGS.rglob("*
 
 
 def test_number_of_files():
-    assert len(GROUPS) == 74 and len(list(CONFIGS.rglob("*.yaml"))) == 75
+    assert len(GROUPS) == 74 and len(list(CONFIGS.rglob("*.yaml"))) == 76
 
 
 @pytest.mark.parametrize("path", GROUPS, ids=str)
