@@ -19,7 +19,7 @@ CHUNK = 1 << 20
 
 
 class Archive(NamedTuple):
-    """One file to fetch; ``size`` in bytes."""
+    """One file to fetch; `size` in bytes."""
 
     url: str
     size: int
@@ -166,7 +166,7 @@ def _marker(file: Archive, folder: Path) -> Path:
 
 
 def unpacked(file: Archive, folder: Path) -> bool:
-    """Whether ``unpack`` has finished this archive."""
+    """Whether `unpack` has finished this archive."""
     return _marker(file, folder).exists()
 
 
@@ -176,7 +176,7 @@ def still_to_fetch(folder: Path) -> list[Archive]:
 
 
 def unpack(file: Archive, folder: Path) -> None:
-    """Unpack a fetched archive in place; a stopped one is unpacked anew. Members cannot leave ``folder``."""
+    """Unpack a fetched archive in place; a stopped one is unpacked anew. Members cannot leave `folder`."""
     path = folder / file.name
     try:
         if path.name.endswith((".tar.gz", ".tgz")):

@@ -28,7 +28,7 @@ def resized_to(size: int) -> int:
 
 
 def eval_image(image: Image.Image, size: int) -> np.ndarray:
-    """uint8 (3, size, size): squashed to 256/224 of ``size`` with bicubic, then the centre."""
+    """uint8 (3, size, size): squashed to 256/224 of `size` with bicubic, then the centre."""
     from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
     side = resized_to(size)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 SPLITS: tuple[str, ...] = ("train800", "val200", "train800val200", "test")
-"""The four splits of VTAB-1K, which the mini tasks copy. ``train800val200`` is the other two one after the other."""
+"""The four splits of VTAB-1K, which the mini tasks copy. `train800val200` is the other two one after the other."""
 
 STORED_SPLITS: tuple[str, ...] = ("train800", "val200", "test")
 """The splits that do not follow from others."""
@@ -40,8 +40,8 @@ def error_text(error: BaseException) -> str:
 class TaskInfo:
     """What is fixed about one classification task.
 
-    ``group`` is 'natural', 'specialized' or 'structured'; ``suite`` is 'vtab' or 'mini'; ``split_sizes`` maps each
-    name in ``SPLITS`` to its number of images; ``image_size`` is the side of the stored square images in pixels.
+    `group` is 'natural', 'specialized' or 'structured'; `suite` is 'vtab' or 'mini'; `split_sizes` maps each
+    name in `SPLITS` to its number of images; `image_size` is the side of the stored square images in pixels.
     """
 
     id: str
@@ -55,10 +55,10 @@ class TaskInfo:
 
 @dataclass(frozen=True)
 class Split:
-    """One split held in memory: ``images`` uint8 (N, 3, H, W) in 0..255, ``labels`` int64 (N,) in [0, classes).
+    """One split held in memory: `images` uint8 (N, 3, H, W) in 0..255, `labels` int64 (N,) in [0, classes).
 
-    ``content_hash`` is the sha256 (hex) of the content; two splits with one hash hold the same images and labels in
-    the same order. ``source``, ``codec`` and ``resize`` say where a VTAB task's images come from and what was done to
+    `content_hash` is the sha256 (hex) of the content; two splits with one hash hold the same images and labels in
+    the same order. `source`, `codec` and `resize` say where a VTAB task's images come from and what was done to
     them.
     """
 
@@ -71,9 +71,9 @@ class Split:
 
 
 def hash_content(images: Tensor, labels: Tensor, salt: str = "") -> str:
-    """sha256 (hex) over the image bytes, then the label bytes, then ``salt`` (the generator's name and version).
+    """sha256 (hex) over the image bytes, then the label bytes, then `salt` (the generator's name and version).
 
-    ``images`` uint8 and ``labels`` int64, both on the CPU; the order of examples matters.
+    `images` uint8 and `labels` int64, both on the CPU; the order of examples matters.
     """
     digest = hashlib.sha256()
     digest.update(images.contiguous().numpy().data.cast("B"))
@@ -84,19 +84,19 @@ def hash_content(images: Tensor, labels: Tensor, salt: str = "") -> str:
 
 
 def join_splits(first: Split, second: Split, salt: str = "") -> Split:
-    """``first`` followed by ``second`` as one split, hashed anew with ``salt``."""
+    """`first` followed by `second` as one split, hashed anew with `salt`."""
     images, labels = torch.cat([first.images, second.images]), torch.cat([first.labels, second.labels])
     content = hash_content(images, labels, salt)
     return Split(images, labels, content, first.source, first.codec, first.resize)
 
 
 def parts_of(split: str) -> tuple[str, ...]:
-    """The stored splits that make up ``split``."""
+    """The stored splits that make up `split`."""
     return ("train800", "val200") if split == "train800val200" else (split,)
 
 
 def joined(parts: Sequence[Split], salt: str = "") -> Split:
-    """The parts of a split (see ``parts_of``) as that split."""
+    """The parts of a split (see `parts_of`) as that split."""
     return parts[0] if len(parts) == 1 else join_splits(parts[0], parts[1], salt)
 
 
@@ -106,7 +106,7 @@ def usable_cpus() -> int:
 
 
 def user_path(given: str | Path, key: str) -> Path:
-    """The path a user gave as ``key``, a leading "~" being the home folder; DataError where nobody knows that one."""
+    """The path a user gave as `key`, a leading "~" being the home folder; DataError where nobody knows that one."""
     try:
         return Path(given).expanduser()
     except RuntimeError as error:
@@ -114,7 +114,7 @@ def user_path(given: str | Path, key: str) -> Path:
 
 
 def default_data_root() -> Path:
-    """Where data lives unless told otherwise: ``$GLORA_DATA`` when set and not empty, else ``~/.cache/glora``.
+    """Where data lives unless told otherwise: `$GLORA_DATA` when set and not empty, else `~/.cache/glora`.
 
     Raises DataError where there is neither.
     """

@@ -25,7 +25,7 @@ FOLDERS = {"raw": "raw", "tfds": "tfds", "noah": "vtab-1k"}
 
 
 def homes(data_root: Path, source: str, source_root: Path | None = None) -> dict[str, Path]:
-    """Where each source lies; ``source`` in ``source_root`` where that is given."""
+    """Where each source lies; `source` in `source_root` where that is given."""
     places = {name: data_root / folder for name, folder in FOLDERS.items()}
     return places | {source: source_root} if source_root else places
 
@@ -47,7 +47,7 @@ def split_path(task_id: str, split: str, data_root: Path, variant_name: str) -> 
 def select(task: TaskInfo, listings: dict[str, Listing], exact: bool = True) -> dict[str, tuple[Listing, list[int]]]:
     """For each stored split the listing and the positions in it, in order.
 
-    ``exact`` asks for the official source sizes; sun397 may lack the one image that tensorflow-datasets skips.
+    `exact` asks for the official source sizes; sun397 may lack the one image that tensorflow-datasets skips.
     Raises DataError on another number of examples.
     """
     if set(listings) == set(STORED_SPLITS):  # the splits themselves

@@ -41,10 +41,10 @@ _without_locks: set[int] = set()
 
 
 def take_lock(stream: IO[Any], folder: Path, wait: bool = False) -> bool:
-    """Lock the open file for as long as it is open; False where another process has it and ``wait`` is not set.
+    """Lock the open file for as long as it is open; False where another process has it and `wait` is not set.
 
     The lock is the kernel's: it goes with the process, so a killed one blocks nobody. Where the file system of
-    ``folder`` knows no locks (Lustre without its flock option, some network mounts), True after one warning: a file
+    `folder` knows no locks (Lustre without its flock option, some network mounts), True after one warning: a file
     that marks the folder as taken would stay behind a killed process, and block the folder.
     """
     try:
@@ -65,7 +65,7 @@ def take_lock(stream: IO[Any], folder: Path, wait: bool = False) -> bool:
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Hold the right to make ``path``, waiting for another process that has it."""
+    """Hold the right to make `path`, waiting for another process that has it."""
     with path.with_name(f"{path.name}.lock").open("a") as stream:
         if not take_lock(stream, path.parent):
             log.warning("%s is being made by another process; waiting for it", path)
@@ -74,7 +74,7 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def _reserve(stream: BinaryIO, size: int, free: Path) -> None:
-    """Give the file ``size`` bytes of the disk now; OSError where there are not so many."""
+    """Give the file `size` bytes of the disk now; OSError where there are not so many."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(stream.fileno(), 0, size)
         return
@@ -91,7 +91,7 @@ def is_flat(image: np.ndarray) -> bool:
 
 
 def warn_flat(path: Path, flat: Sequence[int], count: int, name: Callable[[int], str]) -> None:
-    """Log how many of the ``count`` images of ``path`` are flat, and the first; ``flat`` has their places."""
+    """Log how many of the `count` images of `path` are flat, and the first; `flat` has their places."""
     if flat:
         log.warning("%s: %d of %d images are of one colour or nearly so, the first is %s; were they decoded as they "
                     "should be?", path, len(flat), count, name(flat[0]))  # fmt: skip
@@ -107,9 +107,9 @@ def write_split(
     progress: Callable[[int, int], None] = lambda done, total: None,
     name: Callable[[int], str] = lambda i: f"image {i}",
 ) -> bool:
-    """Fill ``path`` with ``count`` examples from ``get`` (uint8 (3, size, size) and label), decoding in parallel.
+    """Fill `path` with `count` examples from `get` (uint8 (3, size, size) and label), decoding in parallel.
 
-    Images of one colour are counted in a warning with the ``name`` of the first.
+    Images of one colour are counted in a warning with the `name` of the first.
 
     Space is reserved first, so that a full disk is an error before any work; nothing under the final name exists
     until all is written. One process makes a split at a time; the others wait. False where it was whole already, which
@@ -190,7 +190,7 @@ def reserve(part: Path, tensors: dict[str, tuple[str, tuple[int, ...]]]) -> dict
 
 
 def publish(path: Path, part: Path, tensors: dict[str, np.memmap], record: dict[str, Any]) -> None:
-    """Give a filled file its final name, and write ``record`` beside it last."""
+    """Give a filled file its final name, and write `record` beside it last."""
     for tensor in tensors.values():
         tensor.flush()
     note = path.with_suffix(".json.part")
@@ -210,7 +210,7 @@ def read_info(path: Path) -> dict[str, Any] | None:
 
 
 def read_tensors(path: Path, names: tuple[str, ...], remedy: str) -> tuple[dict[str, Any], list[torch.Tensor]]:
-    """The JSON and the tensors of a cache file, memory-mapped; DataError with ``remedy`` when it cannot be read."""
+    """The JSON and the tensors of a cache file, memory-mapped; DataError with `remedy` when it cannot be read."""
     info = read_info(path)
     if info is None:
         raise DataError(f"{path} is not prepared; {remedy}")
@@ -222,13 +222,13 @@ def read_tensors(path: Path, names: tuple[str, ...], remedy: str) -> tuple[dict[
 
 
 def check_hash(path: Path, found: str, info: dict[str, Any], remedy: str) -> None:
-    """Raise DataError unless ``found`` is the content hash that was recorded."""
+    """Raise DataError unless `found` is the content hash that was recorded."""
     if found != info["content_hash"]:
         raise DataError(f"{path} is damaged (its content hash is not the one recorded); {remedy}")
 
 
 def read_split(path: Path, remedy: str) -> Split:
-    """A split, memory-mapped, checked against its hash; DataError with ``remedy`` when it is damaged."""
+    """A split, memory-mapped, checked against its hash; DataError with `remedy` when it is damaged."""
     info, (images, labels) = read_tensors(path, ("images", "labels"), remedy)
     found = hash_content(images, labels)
     check_hash(path, found, info, remedy)

@@ -1,6 +1,6 @@
 """From the bytes of a picture file to RGB, with Pillow. Every fault of a file is one DataError that names it.
 
-Policy: RGB as Pillow's ``convert("RGB")`` gives it. Palettes are resolved, CMYK is converted, transparency is dropped.
+Policy: RGB as Pillow's `convert("RGB")` gives it. Palettes are resolved, CMYK is converted, transparency is dropped.
 The pictures of published data sets are read as their published readers read them: 16-bit greys keep their high byte,
 EXIF rotation is not applied (but see `data.sources.processing`). One's own are turned upright, and deeper greys are
 scaled where their range is clear.
@@ -64,7 +64,7 @@ def _set_limits() -> None:
 
 @contextmanager
 def reading(name: str) -> Iterator[None]:
-    """What Pillow raises inside, as DataError that says what is wrong with the file ``name`` and what to do."""
+    """What Pillow raises inside, as DataError that says what is wrong with the file `name` and what to do."""
     _set_limits()
     try:
         yield
@@ -85,13 +85,13 @@ def reading(name: str) -> Iterator[None]:
 
 
 def _turn(image: Image.Image, name: str) -> Image.Transpose | None:
-    """What makes ``image`` upright by its EXIF data; nothing does where those are damaged, which is logged.
+    """What makes `image` upright by its EXIF data; nothing does where those are damaged, which is logged.
 
-    Not Pillow's ``exif_transpose``: it encodes all EXIF data anew, and fails on any tag of a wrong type.
+    Not Pillow's `exif_transpose`: it encodes all EXIF data anew, and fails on any tag of a wrong type.
     """
     try:
         return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception as error:  # as in ``reading``
+    except Exception as error:  # as in `reading`
         log.warning("%s has damaged EXIF data (%s) and is not turned", name, error_text(error))
         return None
 
@@ -134,9 +134,9 @@ def _rawmode(image: Image.Image) -> str:
 
 
 def to_rgb(picture: Picture, name: str, own: bool = False) -> Image.Image:
-    """A decoded RGB image; ``picture`` is an encoded file or uint8 (H, W), (H, W, 1) or (H, W, 3).
+    """A decoded RGB image; `picture` is an encoded file or uint8 (H, W), (H, W, 1) or (H, W, 3).
 
-    ``own``: by the rules for one's own images, see above. Raises DataError with ``name`` (path, or source and index)
+    `own`: by the rules for one's own images, see above. Raises DataError with `name` (path, or source and index)
     when it cannot be decoded, is over Pillow's limits, or has greys of unclear range.
     """
     if isinstance(picture, np.ndarray):

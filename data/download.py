@@ -25,11 +25,11 @@ def fetch(
     pause: float = 2.0,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> Path:
-    """Download into ``folder``; what is there is kept, a part is resumed, the checksum decides.
+    """Download into `folder`; what is there is kept, a part is resumed, the checksum decides.
 
-    A cut-off or stalled (``timeout`` seconds without a byte) transfer is tried again from where it stopped. A reply of
+    A cut-off or stalled (`timeout` seconds without a byte) transfer is tried again from where it stopped. A reply of
     another length and a web page (login, quota) are not written; a part that the server cannot go on from, or that is
-    a web page, is dropped. Raises DataError when the server refuses or offers something else, after ``attempts``
+    a web page, is dropped. Raises DataError when the server refuses or offers something else, after `attempts`
     failures without a new byte, or on a wrong checksum.
     """
     path = folder / file.name
@@ -91,7 +91,7 @@ def _is_page(beginning: bytes) -> bool:
 
 
 def _check_reply(headers: Message, beginning: bytes, resumed: bool, size: int) -> None:
-    """Raise _OtherFile unless a reply can be the file of ``size`` bytes (``resumed``: the rest of it)."""
+    """Raise _OtherFile unless a reply can be the file of `size` bytes (`resumed`: the rest of it)."""
     said = headers.get("Content-Range", "").rpartition("/")[2] if resumed else headers.get("Content-Length", "")
     other = said.isdecimal() and int(said) != size
     typed = headers.get_content_type() in ("text/html", "application/xhtml+xml")

@@ -2,7 +2,7 @@
 
 Everything is float64 numpy: rounding to uint8 then gives the same bytes on any machine, since the few last bits in
 which libraries differ practically never cross a rounding boundary. Lengths are pixels, angles radians, colours 0..1,
-y grows downwards. ``n`` is the number of images, ``s`` their side.
+y grows downwards. `n` is the number of images, `s` their side.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 
 def local_grid(cx: Array, cy: Array, angle: Array, size: int) -> tuple[Array, Array]:
-    """Pixel centres in each shape's own frame: two (n, s, s) arrays for shapes at (cx, cy) turned by ``angle``.
+    """Pixel centres in each shape's own frame: two (n, s, s) arrays for shapes at (cx, cy) turned by `angle`.
 
     The first coordinate runs along the shape's axis, which points to (cos angle, sin angle) in the image.
     """
@@ -26,12 +26,12 @@ def local_grid(cx: Array, cy: Array, angle: Array, size: int) -> tuple[Array, Ar
 
 
 def sd_disc(u: Array, v: Array, radius: Array) -> Array:
-    """Signed distance (negative inside) to discs of ``radius`` (n,)."""
+    """Signed distance (negative inside) to discs of `radius` (n,)."""
     return np.sqrt(u * u + v * v) - radius[:, None, None]
 
 
 def sd_box(u: Array, v: Array, half_u: Array, half_v: Array) -> Array:
-    """Signed distance, chamfered at the corners, to boxes of half sides ``half_u``, ``half_v`` (n,)."""
+    """Signed distance, chamfered at the corners, to boxes of half sides `half_u`, `half_v` (n,)."""
     return np.maximum(np.abs(u) - half_u[:, None, None], np.abs(v) - half_v[:, None, None])
 
 
@@ -43,14 +43,14 @@ def sd_triangle(u: Array, v: Array, half_len: Array, half_base: Array) -> Array:
 
 
 def sd_ring(u: Array, v: Array, radius: Array) -> Array:
-    """Signed distance to rings of outer ``radius`` (n,) with a line 0.4 radii wide."""
+    """Signed distance to rings of outer `radius` (n,) with a line 0.4 radii wide."""
     return np.abs(np.sqrt(u * u + v * v) - 0.8 * radius[:, None, None]) - 0.2 * radius[:, None, None]
 
 
 def paint(images: Array, distance: Array, colour: Array, where: NDArray[np.bool_] | None = None) -> None:
-    """Blend ``colour`` (n, 3) into ``images`` (n, 3, s, s) in place wherever ``distance`` (n, s, s) is negative.
+    """Blend `colour` (n, 3) into `images` (n, 3, s, s) in place wherever `distance` (n, s, s) is negative.
 
-    A pixel is covered by clip(0.5 - distance, 0, 1): a one-pixel ramp over the edge. ``where`` (n,) picks images.
+    A pixel is covered by clip(0.5 - distance, 0, 1): a one-pixel ramp over the edge. `where` (n,) picks images.
     """
     alpha = np.clip(0.5 - distance, 0.0, 1.0)
     if where is not None:
@@ -61,7 +61,7 @@ def paint(images: Array, distance: Array, colour: Array, where: NDArray[np.bool_
 def gradients(rng: np.random.Generator, dark: NDArray[np.bool_], size: int, span: tuple[float, float]) -> Array:
     """Smooth backgrounds (n, 3, s, s): a linear ramp between two near colours in a random direction.
 
-    Dark images draw the channels of both colours from ``span``, light ones from its mirror image in 1 - ``span``: the
+    Dark images draw the channels of both colours from `span`, light ones from its mirror image in 1 - `span`: the
     other end of the range is left to the foreground.
     """
     n = len(dark)

@@ -67,9 +67,9 @@ def _split(parts: dict[str, Rows], root: Path, wanted: dict[str, int | None]) ->
 def own_images(
     root: Path, image_size: int, train: int | None = None, val: int | None = None, test: int | None = None
 ) -> OwnImages:
-    """The user's images under ``root``, split; nothing is decoded yet.
+    """The user's images under `root`, split; nothing is decoded yet.
 
-    ``train``, ``val`` and ``test`` are numbers of images (None: all that is left, a fifth, a fifth). The task's split
+    `train`, `val` and `test` are numbers of images (None: all that is left, a fifth, a fifth). The task's split
     names are those of VTAB-1K, whatever the sizes. Raises DataError on anything unclear.
     """
     layout = user_layout(root)

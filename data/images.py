@@ -26,7 +26,7 @@ def jpeg75(image: Image.Image) -> Image.Image:
 
 
 def tf1_bilinear(array: np.ndarray, size: int) -> np.ndarray:
-    """``tf.compat.v1.image.resize`` with bilinear weights: no half-pixel centres, no antialiasing; (H, W, 3) uint8."""
+    """`tf.compat.v1.image.resize` with bilinear weights: no half-pixel centres, no antialiasing; (H, W, 3) uint8."""
     out = array.astype(np.float32)
     for axis in (0, 1):
         length = out.shape[axis]
@@ -42,7 +42,7 @@ def tf1_bilinear(array: np.ndarray, size: int) -> np.ndarray:
 def prepare_image(
     picture: Picture, name: str, size: int, codec: str = "raw", resize: str = "bicubic", own: bool = False
 ) -> np.ndarray:
-    """uint8 (3, size, size): decoded (``own`` as in `to_rgb`), through the codec, squashed to a square."""
+    """uint8 (3, size, size): decoded (`own` as in `to_rgb`), through the codec, squashed to a square."""
     image = to_rgb(picture, name, own)
     if codec == "jpeg75":
         image = jpeg75(image)

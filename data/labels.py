@@ -16,7 +16,7 @@ VEHICLES = ("Car", "Van", "Truck")
 
 
 def bin_label(value: float, thresholds: Sequence[float]) -> int:
-    """The left-open, right-closed bin of ``value``; raises ValueError where it lies in none."""
+    """The left-open, right-closed bin of `value`; raises ValueError where it lies in none."""
     label = int(np.searchsorted(np.asarray(thresholds, np.float32), np.float32(value), side="left")) - 1
     if label < 0 or not np.isfinite(value):
         raise ValueError(f"distance {value} is in no bin; bins begin above {thresholds[0]}")
@@ -29,12 +29,12 @@ def clevr_count(objects: int) -> int:
 
 
 def clevr_distance(depths: Iterable[float]) -> int:
-    """Class of the closest object; ``depths`` are the third ``pixel_coords`` of all objects."""
+    """Class of the closest object; `depths` are the third `pixel_coords` of all objects."""
     return bin_label(min(depths), CLEVR_THRESHOLDS)
 
 
 def kitti_distance(depths: Iterable[float]) -> int:
-    """Class of the closest vehicle; ``depths`` (metres) are z of all cars, vans and trucks; none is class 3."""
+    """Class of the closest vehicle; `depths` (metres) are z of all cars, vans and trucks; none is class 3."""
     return bin_label(min(depths, default=NO_VEHICLE), KITTI_THRESHOLDS)
 
 

@@ -56,7 +56,7 @@ class Folder:
 
 
 def user_layout(root: Path) -> Layout:
-    """The layout under ``root``. Raises DataError on anything unclear."""
+    """The layout under `root`. Raises DataError on anything unclear."""
     if not root.is_dir():
         raise DataError(f"dataset.root={root} is not a folder")
     try:
@@ -178,7 +178,7 @@ def _few(names: Iterable[str]) -> str:
 
 
 def _unclear(folder: Folder, holds: str, split: str, a_class: str) -> DataError:
-    """That ``folder`` could be a split or a class, by what it ``holds``; and what to do where it is either."""
+    """That `folder` could be a split or a class, by what it `holds`; and what to do where it is either."""
     root, part = folder.home.parent, _part(folder.home.name)
     example = folder.images[0].relative_to(root) if folder.images else Path(folder.home.name, "1.jpg")
     return DataError(f"{folder.home} holds {holds}: it could be the {part} split or a class. If it is a split, "
@@ -187,7 +187,7 @@ def _unclear(folder: Folder, holds: str, split: str, a_class: str) -> DataError:
 
 
 def _rows(root: Path, train: Path, homes: dict[str, Path]) -> Layout:
-    """The images of each part by the class folders of ``train``; DataError for an empty one, or a link out of root."""
+    """The images of each part by the class folders of `train`; DataError for an empty one, or a link out of root."""
     names, real, inside = _folders(train), real_paths(), os.path.join(os.path.realpath(root), "")
     rows: dict[str, list[Row]] = {}
     ignored: list[Path] = []

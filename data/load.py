@@ -1,4 +1,4 @@
-"""``load_split``: the one way into the data."""
+"""`load_split`: the one way into the data."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def load_split(
 ) -> Split:
     """Images and labels of one split; those of VTAB tasks are memory-mapped.
 
-    Mini tasks are rendered at first use and cached under ``data_root``; VTAB tasks must be prepared there. ``source``
-    ('raw', 'tfds', 'noah' or None for whichever was prepared), ``codec`` and ``resize`` concern VTAB tasks only.
+    Mini tasks are rendered at first use and cached under `data_root`; VTAB tasks must be prepared there. `source`
+    ('raw', 'tfds', 'noah' or None for whichever was prepared), `codec` and `resize` concern VTAB tasks only.
     Raises DataError on unknown names, on missing or damaged VTAB files, and on a source given for a mini task.
     """
     task = get_task(task_id)

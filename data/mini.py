@@ -1,7 +1,7 @@
 """The mini suite: six tasks that need no download, with the splits of VTAB-1K.
 
 Handwritten digits come from scikit-learn; the others are rendered. A split is a pure function of the task, the split's
-name and ``VERSION``, so two machines agree on every image.
+name and `VERSION`, so two machines agree on every image.
 """
 
 from __future__ import annotations

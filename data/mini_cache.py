@@ -26,7 +26,7 @@ def mini_path(task_id: str, data_root: Path) -> Path:
 
 
 def _write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """Write ``path`` so that readers see the old file or the whole new one. Raises OSError."""
+    """Write `path` so that readers see the old file or the whole new one. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)

@@ -37,7 +37,7 @@ class Pictures:
         return len(self.labels)
 
     def image(self, index: int) -> Image.Image:
-        """Picture ``index`` as a Pillow image."""
+        """Picture `index` as a Pillow image."""
         start, stop = self.offsets[index : index + 2].tolist()
         height, width = self.shapes[index].tolist()
         return Image.fromarray(self.pixels[start:stop].view(height, width, 3).numpy())
@@ -58,7 +58,7 @@ def write_pictures(
     info: dict[str, Any],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Decode ``rows`` (file and label) into ``path``; sizes are read first, so that space is reserved before work.
+    """Decode `rows` (file and label) into `path`; sizes are read first, so that space is reserved before work.
 
     Raises DataError.
     """
@@ -103,7 +103,7 @@ def _fill(
 
 
 def read_pictures(path: Path, remedy: str) -> Pictures:
-    """Pictures, memory-mapped, checked against their hash; DataError with ``remedy`` when missing or damaged."""
+    """Pictures, memory-mapped, checked against their hash; DataError with `remedy` when missing or damaged."""
     info, (pixels, offsets, shapes, labels) = read_tensors(path, ("pixels", "offsets", "shapes", "labels"), remedy)
     found = _hash(pixels, labels, shapes)
     check_hash(path, found, info, remedy)

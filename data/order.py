@@ -53,7 +53,7 @@ SLICES: dict[str, Slices] = {
 
 
 def hash_order(split: str, keys: Sequence[str | int]) -> list[int]:
-    """Positions of ``keys`` in the order of md5(split + key), the order tensorflow-datasets writes."""
+    """Positions of `keys` in the order of md5(split + key), the order tensorflow-datasets writes."""
     return sorted(range(len(keys)), key=lambda i: hashlib.md5(f"{split}{keys[i]}".encode()).digest())
 
 

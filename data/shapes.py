@@ -3,7 +3,7 @@
 They copy what VTAB's structured group asks of CLEVR, dSprites, smallNORB and KITTI. Colours, backgrounds, sizes, kinds
 and the free coordinates vary, so that a mean colour does not tell the label. The constants below set the difficulty;
 they were tuned so that a small ViT learns each task from 800 images when all its weights train, while a linear probe
-on its frozen features does not. Change ``mini.VERSION`` with them.
+on its frozen features does not. Change `mini.VERSION` with them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _KINDS = 4
 
 
 def _spread(rng: np.random.Generator, labels: NDArray[np.int64], fill: float) -> Array:
-    """A value in [label, label + 1) per image, uniform within the middle ``fill`` of its bin."""
+    """A value in [label, label + 1) per image, uniform within the middle `fill` of its bin."""
     return labels + 0.5 + rng.uniform(-0.5 * fill, 0.5 * fill, len(labels))
 
 
@@ -64,7 +64,7 @@ def _canvas(rng: np.random.Generator, n: int) -> tuple[Array, NDArray[np.bool_]]
 
 def _stamp(images: Array, cx: Array, cy: Array, angle: Array, radius: Array, kind: NDArray[np.int64], colour: Array,
            where: NDArray[np.bool_] | None = None) -> None:  # fmt: skip
-    """Paint one disc, square, triangle or ring (by ``kind``) per image, none larger than ``radius``."""
+    """Paint one disc, square, triangle or ring (by `kind`) per image, none larger than `radius`."""
     u, v = local_grid(cx, cy, angle, SIZE)
     side = 0.8 * radius
     distances = (sd_disc(u, v, radius), sd_box(u, v, side, side), sd_triangle(u, v, 0.85 * radius, radius),
@@ -95,7 +95,7 @@ def _place_apart(rng: np.random.Generator, count: int) -> tuple[Array, Array]:
 
 
 def render_count(rng: np.random.Generator, labels: NDArray[np.int64]) -> Array:
-    """Images (n, 3, s, s) in 0..1 with ``label + 1`` shapes of mixed kinds and colours, well apart."""
+    """Images (n, 3, s, s) in 0..1 with `label + 1` shapes of mixed kinds and colours, well apart."""
     n = len(labels)
     images, dark = _canvas(rng, n)
     centres, radii = np.zeros((n, COUNT_MAX, 2)), np.ones((n, COUNT_MAX))
@@ -108,7 +108,7 @@ def render_count(rng: np.random.Generator, labels: NDArray[np.int64]) -> Array:
 
 
 def render_location(rng: np.random.Generator, labels: NDArray[np.int64]) -> Array:
-    """Images with one shape whose horizontal position falls into bin ``label``; its height in the image is free."""
+    """Images with one shape whose horizontal position falls into bin `label`; its height in the image is free."""
     n = len(labels)
     images, dark = _canvas(rng, n)
     radius = rng.uniform(*LOCATION_RADIUS, n)
@@ -121,7 +121,7 @@ def render_location(rng: np.random.Generator, labels: NDArray[np.int64]) -> Arra
 
 
 def render_orientation(rng: np.random.Generator, labels: NDArray[np.int64]) -> Array:
-    """Images with one long triangle that points into bin ``label`` of the full turn, bin 0 centred on the right."""
+    """Images with one long triangle that points into bin `label` of the full turn, bin 0 centred on the right."""
     n = len(labels)
     images, dark = _canvas(rng, n)
     half_length = rng.uniform(*ORIENTATION_HALF_LENGTH, n)
@@ -135,7 +135,7 @@ def render_orientation(rng: np.random.Generator, labels: NDArray[np.int64]) -> A
 
 
 def render_distance(rng: np.random.Generator, labels: NDArray[np.int64]) -> Array:
-    """A ground plane with one to three solids standing on it; ``label`` bins how far the nearest one is (0: nearest).
+    """A ground plane with one to three solids standing on it; `label` bins how far the nearest one is (0: nearest).
 
     As for KITTI's closest vehicle and CLEVR's closest object, a nearer solid stands lower in the image and looks
     larger; true sizes vary, the horizon moves, and the farther solids may not answer for the nearest.

@@ -30,9 +30,9 @@ class EvalList:
 
 
 class ShotRow(NamedTuple):
-    """One set. ``lists`` and ``images`` are folders; training lines are relative to ``images``.
+    """One set. `lists` and `images` are folders; training lines are relative to `images`.
 
-    ``evals`` holds the selection list ("val200"), the test list ("test") and, for domain generalisation, the targets.
+    `evals` holds the selection list ("val200"), the test list ("test") and, for domain generalisation, the targets.
     """
 
     id: str
@@ -95,11 +95,11 @@ _ROWS = (
 SHOT_ROWS: dict[str, ShotRow] = {row.id: row for row in _ROWS}
 
 SUBSET_TARGETS = ("imagenet_a", "imagenet_r")
-"""Targets with 200 of the 1000 classes, to which ``class_subset=dataset`` restricts the logits."""
+"""Targets with 200 of the 1000 classes, to which `class_subset=dataset` restricts the logits."""
 
 
 def shot_task(id: str, shots: int = 16) -> TaskInfo:  # noqa: A002
-    """The task of a set with ``shots`` training images per class; its split names are those of VTAB-1K."""
+    """The task of a set with `shots` training images per class; its split names are those of VTAB-1K."""
     row = SHOT_ROWS[id]
     sizes = {"train800": shots * row.num_classes, **{name: part.count for name, part in row.evals.items()}}
     return TaskInfo(row.id, row.title, row.suite, row.suite, row.num_classes, sizes, IMAGE_SIZE)

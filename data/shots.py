@@ -37,7 +37,7 @@ def train_path(id: str, data_root: Path, shots: int, seed: int) -> Path:  # noqa
 
 
 def eval_path(id: str, data_root: Path, split: str, size: int) -> Path:  # noqa: A002
-    """The cache file of an evaluation split at ``size`` pixels."""
+    """The cache file of an evaluation split at `size` pixels."""
     return data_root / "few_shot" / id / f"{split}-{size}.safetensors"
 
 
@@ -60,7 +60,7 @@ def build_shots(
 ) -> bool:
     """Make what is missing or damaged of a set: its K-shot lists and its evaluation images; False if nothing was.
 
-    ``root`` is laid out like NOAH's data/ folder. All lists are read and checked before anything is decoded.
+    `root` is laid out like NOAH's data/ folder. All lists are read and checked before anything is decoded.
     Raises DataError.
     """
     root = root or data_root / SOURCE_FOLDER

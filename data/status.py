@@ -1,4 +1,4 @@
-"""What ``prepare.py`` prints: the state of every task under a data root, and what a VTAB task needs."""
+"""What `prepare.py` prints: the state of every task under a data root, and what a VTAB task needs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def size_text(size: int) -> str:
 def status_lines(data_root: Path, source: str = "raw", source_root: Path | None = None) -> Iterator[str]:
     """One line per task, mini tasks first, with a header: ready, partly, missing, or manual (a step by hand is next).
 
-    What a task that is not ready needs is said for ``source`` (in ``source_root`` where that is given). Damaged mini
+    What a task that is not ready needs is said for `source` (in `source_root` where that is given). Damaged mini
     caches count as missing; of VTAB caches only the JSON is read, their content is checked at each load.
     """
     yield f"data_root={data_root}"
@@ -65,7 +65,7 @@ def _mini_state(task: TaskInfo, data_root: Path) -> tuple[str, str]:
 
 
 def _vtab_state(task: TaskInfo, data_root: Path, state: str, needs: str) -> tuple[str, str]:
-    """The state of a task; ``state`` and ``needs`` are what holds where nothing is prepared, see `_needs`."""
+    """The state of a task; `state` and `needs` are what holds where nothing is prepared, see `_needs`."""
     there = prepared(task, data_root)
     if not there:
         return state, needs
@@ -79,9 +79,9 @@ def _vtab_state(task: TaskInfo, data_root: Path, state: str, needs: str) -> tupl
 
 
 def _needs(row: VtabRow, source: str, home: Path, words: str) -> tuple[str, str]:
-    """The state of a task of which nothing is prepared, and its next step for ``source``, which lies in ``home``.
+    """The state of a task of which nothing is prepared, and its next step for `source`, which lies in `home`.
 
-    ``words`` name both on the command line.
+    `words` name both on the command line.
     """
     if source == "raw" and row.id in REFUSED:
         return (
@@ -119,7 +119,7 @@ def _raw_text(row: VtabRow, folder: Path) -> str:
 
 
 def vtab_instructions(task: TaskInfo, places: Mapping[str, Path]) -> Iterator[str]:
-    """What a user has to put where so that a VTAB task can be prepared, in full lines; ``places`` as of `homes`."""
+    """What a user has to put where so that a VTAB task can be prepared, in full lines; `places` as of `homes`."""
     row = VTAB_BY_ID[task.id]
     yield f"  licence      {row.licence} (a short note: the terms on the data set's own page decide)"
     if task.id in REFUSED:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def stratified(labels: NDArray[np.int64], sizes: list[int], rng: np.random.Generator) -> list[NDArray[np.int64]]:
-    """Disjoint random index sets of ``sizes`` with each class in its overall share.
+    """Disjoint random index sets of `sizes` with each class in its overall share.
 
     Examples are spread over the unit interval class by class, at even steps; cutting the merged order anywhere
     then cuts each class in the same proportion, to within one example.

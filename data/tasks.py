@@ -16,7 +16,7 @@ VTAB_IMAGE_SIZE = 224
 
 
 def _sizes(test: int) -> MappingProxyType[str, int]:
-    """Split sizes of VTAB-1K and of the mini tasks, which differ only in ``test``. Read-only, as tasks are shared."""
+    """Split sizes of VTAB-1K and of the mini tasks, which differ only in `test`. Read-only, as tasks are shared."""
     return MappingProxyType({"train800": 800, "val200": 200, "train800val200": 1000, "test": test})
 
 
@@ -83,7 +83,7 @@ def register_task(task: TaskInfo, load: Callable[[str, Path], Split]) -> None:
     """Add a task from outside this package to the registry, and to its suite.
 
     Args:
-        task: its ``suite`` may be a new one.
+        task: its `suite` may be a new one.
         load: takes a stored split's name and the data root, gives the images.
 
     Raises:
@@ -119,6 +119,6 @@ def get_task(id: str) -> TaskInfo:  # noqa: A002 (the field of TaskInfo is calle
 
 
 def check_split(task: TaskInfo, split: str) -> None:
-    """Raise DataError unless ``split`` is a split of ``task``."""
+    """Raise DataError unless `split` is a split of `task`."""
     if split not in task.split_sizes:
         raise DataError(f"unknown split '{split}' of dataset {task.id}; it has {', '.join(task.split_sizes)}")

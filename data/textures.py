@@ -23,7 +23,7 @@ NOISE = 0.02  # standard deviation of the pixel noise
 
 
 def _spectrum(rng: np.random.Generator, orientations: int) -> Array:
-    """One noise field (s, s), mean 0, spread 1, with energy at ``orientations`` equally spaced directions (0: all)."""
+    """One noise field (s, s), mean 0, spread 1, with energy at `orientations` equally spaced directions (0: all)."""
     axis = np.fft.fftfreq(SIZE) * SIZE
     fy, fx = np.meshgrid(axis, axis, indexing="ij")
     radius, angle = np.hypot(fx, fy), np.arctan2(fy, fx)
@@ -66,7 +66,7 @@ FAMILIES: tuple[tuple[str, Callable[[np.random.Generator], Array]], ...] = (
 
 
 def render_textures(rng: np.random.Generator, labels: NDArray[np.int64]) -> Array:
-    """Images (n, 3, s, s) in about 0..1: family ``label`` between two random colours, at a random contrast."""
+    """Images (n, 3, s, s) in about 0..1: family `label` between two random colours, at a random contrast."""
     images = np.empty((len(labels), 3, SIZE, SIZE))
     for i, label in enumerate(labels):
         field = FAMILIES[int(label)][1](rng)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class VtabRow(NamedTuple):
-    """One VTAB-1K task. ``download_bytes`` is the automatic download (None: none is possible, see ``manual``)."""
+    """One VTAB-1K task. `download_bytes` is the automatic download (None: none is possible, see `manual`)."""
 
     id: str
     title: str

@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The examples of one source split. ``keys`` are tensorflow-datasets' keys; None: they are in final order."""
+    """The examples of one source split. `keys` are tensorflow-datasets' keys; None: they are in final order."""
 
     size: int
     get: Callable[[int], Example]
@@ -40,7 +40,7 @@ class Listing(NamedTuple):
 
 
 def optional(module: str, package: str) -> ModuleType:
-    """A module of the ``data`` extra; DataError that says what to type where it is not installed."""
+    """A module of the `data` extra; DataError that says what to type where it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -48,7 +48,7 @@ def optional(module: str, package: str) -> ModuleType:
 
 
 def need(path: Path, what: str = "") -> Path:
-    """``path`` if it exists; else MissingData that names it and what it is."""
+    """`path` if it exists; else MissingData that names it and what it is."""
     if not path.exists():
         raise MissingData(f"missing {path}{f' ({what})' if what else ''}")
     return path
@@ -60,7 +60,7 @@ def file_listing(
     keys: Sequence[str | int] | None,
     process: Callable[[bytes, str], bytes] = lambda content, name: content,
 ) -> Listing:
-    """A listing of image files; ``keys`` None where they are in final order, ``process`` (bytes, name) edits them."""
+    """A listing of image files; `keys` None where they are in final order, `process` (bytes, name) edits them."""
 
     def get(i: int) -> Example:
         return Example(process(read_bytes(files[i]), str(files[i])), labels[i], str(files[i]))
@@ -91,7 +91,7 @@ def array_listing(images: Indexed[Picture], labels: Indexed[int], keys: Sequence
 
 
 def read_rows(path: Path, classes: int, home: Path | None = None) -> list[Row]:
-    """The images of a list of "path label" lines, the path relative to ``home`` (None: the list's folder).
+    """The images of a list of "path label" lines, the path relative to `home` (None: the list's folder).
 
     Raises DataError with file and line for a line that is not so, leaves the folder, or has a label out of range.
     """

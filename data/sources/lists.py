@@ -66,7 +66,7 @@ def train_list_path(row: ShotRow, shots: int, seed: int) -> str:
 
 
 def read_eval(row: ShotRow, root: Path, name: str, files: bool = True) -> Rows:
-    """The images of an evaluation list, checked for count and, with ``files``, for files.
+    """The images of an evaluation list, checked for count and, with `files`, for files.
 
     Images of the ImageNet validation set are found flat or in a folder per class. Raises DataError.
     """
@@ -94,10 +94,10 @@ def _class_names(row: ShotRow, root: Path) -> dict[int, str]:
 
 
 def read_train(row: ShotRow, root: Path, shots: int, seed: int) -> TrainList:
-    """A K-shot list, with repeated lines dropped, checked for ``shots`` images per class and against val and test.
+    """A K-shot list, with repeated lines dropped, checked for `shots` images per class and against val and test.
 
     The one-shot lists of oxford-pets name every image twice: each is used once. Where the selection list shares
-    images with the training list (ImageNet, list seeds 1 and 2), ``overlap`` has their places in the selection list,
+    images with the training list (ImageNet, list seeds 1 and 2), `overlap` has their places in the selection list,
     which `load_shots` leaves out: training images select nothing. Raises DataError.
     """
     path = root / train_list_path(row, shots, seed)

@@ -20,7 +20,7 @@ def spellings(task_id: str) -> list[str]:
 
 
 def task_folder(root: Path, task_id: str) -> Path:
-    """The task's folder under ``root``; DataError naming every spelling when there is none."""
+    """The task's folder under `root`; DataError naming every spelling when there is none."""
     for spelling in spellings(task_id):
         if (root / spelling).is_dir():
             return root / spelling

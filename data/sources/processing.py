@@ -58,7 +58,7 @@ def limited(content: bytes, name: str) -> bytes:
 
 
 def recoded(content: bytes, name: str) -> bytes:
-    """pets: one of ``PETS_RECODED`` without transparency, as TensorFlow's default JPEG; any other picture as it is.
+    """pets: one of `PETS_RECODED` without transparency, as TensorFlow's default JPEG; any other picture as it is.
 
     A picture that was a JPEG before differs by a few levels: TensorFlow decodes with the fast, less exact transform.
     Raises DataError on a damaged image.

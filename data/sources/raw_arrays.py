@@ -16,7 +16,7 @@ Listings = dict[str, Listing]
 
 
 def cifar100(folder: Path, task: str) -> Listings:
-    """``cifar-100-binary/{train,test}.bin``: records of coarse label, fine label, 3072 bytes."""
+    """`cifar-100-binary/{train,test}.bin`: records of coarse label, fine label, 3072 bytes."""
     out = {}
     for split in ("train", "test"):
         path = need(folder / "cifar-100-binary" / f"{split}.bin", "unpacked from cifar-100-binary.tar.gz")
@@ -30,7 +30,7 @@ def cifar100(folder: Path, task: str) -> Listings:
 
 
 def svhn(folder: Path, task: str) -> Listings:
-    """``{train,test}_32x32.mat``: X (32, 32, 3, N), y (N, 1) where 10 is the digit 0."""
+    """`{train,test}_32x32.mat`: X (32, 32, 3, N), y (N, 1) where 10 is the digit 0."""
     loadmat, out = optional("scipy.io", "scipy").loadmat, {}
     for split in ("train", "test"):
         path = need(folder / f"{split}_32x32.mat")

@@ -29,7 +29,7 @@ def _class_folders(home: Path, count: int) -> list[Path]:
 
 
 def dtd(folder: Path, task: str) -> Listings:
-    """``dtd/labels/{train1,val1,test1}.txt`` over ``dtd/images``: fold 1 of the official ten."""
+    """`dtd/labels/{train1,val1,test1}.txt` over `dtd/images`: fold 1 of the official ten."""
     home = folder / "dtd"
     names = {p.name: i for i, p in enumerate(_class_folders(home / "images", 47))}
     out = {}
@@ -45,7 +45,7 @@ def dtd(folder: Path, task: str) -> Listings:
 
 
 def flowers102(folder: Path, task: str) -> Listings:
-    """``jpg/image_00001.jpg``, ``imagelabels.mat`` (from 1) and ``setid.mat``."""
+    """`jpg/image_00001.jpg`, `imagelabels.mat` (from 1) and `setid.mat`."""
     loadmat = optional("scipy.io", "scipy").loadmat
     paths = [need(folder / name) for name in ("imagelabels.mat", "setid.mat")]
     with faults(f"{paths[0]} is damaged"):
@@ -63,7 +63,7 @@ def flowers102(folder: Path, task: str) -> Listings:
 
 
 def pets(folder: Path, task: str) -> Listings:
-    """``annotations/{trainval,test}.txt`` (name, class from 1, ...) over ``images/<name>.jpg``.
+    """`annotations/{trainval,test}.txt` (name, class from 1, ...) over `images/<name>.jpg`.
 
     Twelve of them are encoded anew, as tensorflow-datasets does.
     """
@@ -82,7 +82,7 @@ def pets(folder: Path, task: str) -> Listings:
 
 
 def sun397(folder: Path, task: str) -> Listings:
-    """``SUN397/a/abbey/sun_*.jpg`` by the split lists that tensorflow-datasets ships (read as text).
+    """`SUN397/a/abbey/sun_*.jpg` by the split lists that tensorflow-datasets ships (read as text).
 
     Images above 120,000 pixels are shrunk first, as tensorflow-datasets does.
     """
@@ -111,17 +111,17 @@ def _by_class(home: Path, count: int) -> Listings:
 
 
 def eurosat(folder: Path, task: str) -> Listings:
-    """``2750/<class>/<class>_1.jpg``."""
+    """`2750/<class>/<class>_1.jpg`."""
     return _by_class(folder / "2750", 10)
 
 
 def resisc45(folder: Path, task: str) -> Listings:
-    """``NWPU-RESISC45/<class>/*.jpg``."""
+    """`NWPU-RESISC45/<class>/*.jpg`."""
     return _by_class(folder / "NWPU-RESISC45", 45)
 
 
 def retinopathy(folder: Path, task: str) -> Listings:
-    """``trainLabels.csv`` over ``train/``, ``retinopathy_solution.csv`` (column Usage) over ``test/``.
+    """`trainLabels.csv` over `train/`, `retinopathy_solution.csv` (column Usage) over `test/`.
 
     Images of public use are the validation split, those of private use the test split.
     """
@@ -150,7 +150,7 @@ def retinopathy(folder: Path, task: str) -> Listings:
 
 
 def clevr(folder: Path, task: str) -> Listings:
-    """``CLEVR_v1.0/images/{train,val}`` and ``scenes/CLEVR_{train,val}_scenes.json``."""
+    """`CLEVR_v1.0/images/{train,val}` and `scenes/CLEVR_{train,val}_scenes.json`."""
     home, out = folder / "CLEVR_v1.0", {}
     for split, name in (("train", "train"), ("validation", "val")):
         path = home / "scenes" / f"CLEVR_{name}_scenes.json"
@@ -171,8 +171,8 @@ def clevr(folder: Path, task: str) -> Listings:
 def kitti_splits(mapping_lines: list[str], order: list[int]) -> dict[str, list[int]]:
     """Image ids per split: a tenth of the videos for test, a tenth for validation, drawn as tensorflow-datasets does.
 
-    ``mapping_lines``: "date video frame" of ``train_mapping.txt``; ``order``: the numbers of ``train_rand.txt``
-    (from 1), one per image. NumPy guarantees the stream of the legacy ``RandomState``.
+    `mapping_lines`: "date video frame" of `train_mapping.txt`; `order`: the numbers of `train_rand.txt`
+    (from 1), one per image. NumPy guarantees the stream of the legacy `RandomState`.
     """
     videos: dict[str, list[int]] = defaultdict(list)
     for image, line in enumerate(order):
@@ -198,7 +198,7 @@ def _kitti_label(path: Path) -> int:
 
 
 def _kitti_lists(mapping: Path, rand: Path) -> tuple[list[str], list[int]]:
-    """The lines of ``train_mapping.txt`` and the numbers of ``train_rand.txt``; DataError with the place of a fault."""
+    """The lines of `train_mapping.txt` and the numbers of `train_rand.txt`; DataError with the place of a fault."""
     lines, order = read_text(mapping).splitlines(), []
     for number, line in enumerate(lines, 1):
         if len(line.split(" ")) != 3:
@@ -212,7 +212,7 @@ def _kitti_lists(mapping: Path, rand: Path) -> tuple[list[str], list[int]]:
 
 
 def kitti(folder: Path, task: str) -> Listings:
-    """``training/{image_2,label_2}`` and the devkit's ``mapping/{train_rand,train_mapping}.txt``."""
+    """`training/{image_2,label_2}` and the devkit's `mapping/{train_rand,train_mapping}.txt`."""
     ids = kitti_splits(*_kitti_lists(*(folder / "mapping" / f"train_{name}.txt" for name in ("mapping", "rand"))))
     home, out = folder / "training", {}
     for split, images in ids.items():

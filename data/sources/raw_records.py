@@ -10,7 +10,7 @@ from data.sources.records import DAMAGE, one_bytes, one_int, read_example, recor
 
 
 def dmlab(folder: Path, task: str) -> dict[str, Listing]:
-    """``dmlab-{train,validation,test}.tfrecord*`` with features image (JPEG), filename and label."""
+    """`dmlab-{train,validation,test}.tfrecord*` with features image (JPEG), filename and label."""
     there = sorted(need(folder).iterdir())
     out = {}
     for split in ("train", "validation", "test"):

@@ -19,7 +19,7 @@ JUNK = {
 
 @contextmanager
 def faults(said: str) -> Iterator[None]:
-    """What goes wrong while a file is read or parsed, as DataError: ``said`` (place and fault), the cause, the remedy.
+    """What goes wrong while a file is read or parsed, as DataError: `said` (place and fault), the cause, the remedy.
 
     A DataError inside is complete already, and a refused permission is no damage: both pass.
     """
@@ -64,16 +64,16 @@ def read_lines(path: Path) -> list[tuple[str, str]]:
 
 
 def read_label(text: str, classes: int, place: str, first: int = 0) -> int:
-    """The class (from 0) written as ``text``, counted from ``first``; DataError with ``place`` out of range."""
+    """The class (from 0) written as `text`, counted from `first`; DataError with `place` out of range."""
     if not (text.isascii() and text.isdecimal()) or not first <= int(text) < first + classes:
         raise DataError(f"{place}: label {text} is not in {first} to {first + classes - 1}")
     return int(text) - first
 
 
 def inside(home: Path, named: Iterable[tuple[str, str]]) -> list[Path]:
-    """The files below ``home`` of (place, name) pairs; they need not exist.
+    """The files below `home` of (place, name) pairs; they need not exist.
 
-    Raises DataError with the place of a name that leaves ``home``: by "..", as an absolute path, or through a link.
+    Raises DataError with the place of a name that leaves `home`: by "..", as an absolute path, or through a link.
     """
     root, out = home.resolve(), []
     for place, name in named:
@@ -106,10 +106,10 @@ def is_junk(name: str) -> bool:
 
 
 def files_below(home: Path) -> list[Path]:
-    """All files at any depth below ``home``, sorted, without junk; links to folders are not followed but given like
+    """All files at any depth below `home`, sorted, without junk; links to folders are not followed but given like
     files.
 
-    Raises OSError where a folder cannot be read, which ``glob`` passes over in silence.
+    Raises OSError where a folder cannot be read, which `glob` passes over in silence.
     """
 
     def fail(error: OSError) -> None:

@@ -35,7 +35,7 @@ def records(path: Path) -> Iterator[tuple[int, int]]:
 
 
 def read_example(path: Path, offset: int, length: int) -> dict[str, Value]:
-    """The features of one record found by ``records``; DataError that names file and byte."""
+    """The features of one record found by `records`; DataError that names file and byte."""
     try:
         with path.open("rb") as stream:
             stream.seek(offset)

@@ -16,7 +16,7 @@ log = logging.getLogger(f"glora.{__name__}")
 
 
 def distinct(rows: Sequence[Row], source: Path) -> list[Row]:
-    """Each image of ``source``, a list or a folder, once; says how many repeats there were.
+    """Each image of `source`, a list or a folder, once; says how many repeats there were.
 
     Raises DataError with both places where one file has two labels.
     """
@@ -47,7 +47,7 @@ def check_disjoint(parts: Mapping[str, Sequence[Row]]) -> None:
 
 
 def warn_of_copies(splits: Mapping[str, Sequence[tuple[Path, int]]], name: str) -> None:
-    """Say how many images of a data set called ``name`` have the content of another, and where that spoils a result.
+    """Say how many images of a data set called `name` have the content of another, and where that spoils a result.
 
     Only files of one size are read. Raises DataError where one cannot be.
     """

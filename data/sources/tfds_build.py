@@ -11,7 +11,7 @@ from data.vtab_table import VTAB_BY_ID
 
 
 def build_copy(root: Path, task_id: str) -> None:
-    """Let tensorflow-datasets download and prepare the task's builder under ``root``, as array_record.
+    """Let tensorflow-datasets download and prepare the task's builder under `root`, as array_record.
 
     Raises DataError where TensorFlow is missing (before anything is fetched), where archives have to be put in place by
     hand, and where the download fails.

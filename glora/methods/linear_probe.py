@@ -28,7 +28,7 @@ class Linear(Method):
             raise ValueError("a linear probe needs a model that names its classifier through get_classifier()")
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """The head."""
+        """The classifier's tensors by full name: nothing else trains."""
         return self.head_parameters()
 
     @torch.no_grad()

@@ -24,7 +24,7 @@ SIZE, BATCH = 224, 64
 
 
 def make_images(root: Path, count: int, height: int, width: int) -> None:
-    """``count`` JPEG files in four class folders, smooth enough to compress like photographs."""
+    """`count` JPEG files in four class folders, smooth enough to compress like photographs."""
     rng = np.random.default_rng(0)
     for i in range(count):
         coarse = Image.fromarray(rng.integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8))
@@ -40,7 +40,7 @@ def _rate(count: int, work: Callable[[], object]) -> float:
 
 
 def measure_data(count: int, height: int, width: int, repeats: int) -> dict[str, Any]:
-    """Images per second of the three, in turn, ``repeats`` times; ratios are of neighbours in time.
+    """Images per second of the three, in turn, `repeats` times; ratios are of neighbours in time.
 
     Each epoch ends with normalised float32 batches of 64 at 224 pixels in CPU memory.
     """

@@ -26,7 +26,7 @@ def _machine(record: Record) -> str:
 def cost_table(records: list[Record]) -> Table:
     """Seconds of training and search and peak memory of a run, one row per method, suite, backbone, protocol, machine.
 
-    Records are those of ``result.json``; what a record does not hold is left out of its mean.
+    Records are those of `result.json`; what a record does not hold is left out of its mean.
     """
     notes: list[str] = []
     kept = without_repeats(records, notes)

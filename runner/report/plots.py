@@ -1,6 +1,6 @@
 """The figures of a run as PNG files: training curves, the search, the chosen options and parameters by layer type.
 
-Drawn through ``Figure`` rather than pyplot: no display, no global state, and nothing to close in long sweeps.
+Drawn through `Figure` rather than pyplot: no display, no global state, and nothing to close in long sweeps.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def save(figure: Figure, path: Path | str) -> Path:
 
 
 def attempt(draw: Callable[..., Path], path: Path, *args: Any) -> list[Path]:
-    """``draw(*args, path=path)`` as a list of one; a picture that fails is a warning, since its numbers are kept."""
+    """`draw(*args, path=path)` as a list of one; a picture that fails is a warning, since its numbers are kept."""
     try:
         return [draw(*args, path=path)]
     except Exception as error:  # whatever matplotlib, a font or the disk raises
@@ -103,8 +103,8 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], path: Path | str) -> Pat
 def plot_search(candidates: Sequence[Mapping[str, Any]], winner: int, path: Path | str, title: str = "Search") -> Path:
     """All candidates by parameters and validation accuracy, coloured by generation, with front and winner.
 
-    Candidates have "params" (count), "accuracy" (fraction) and "generation" (from 0); ``winner`` is an index into them.
-    Raises ValueError when there are none and IndexError when ``winner`` is not one of them.
+    Candidates have "params" (count), "accuracy" (fraction) and "generation" (from 0); `winner` is an index into them.
+    Raises ValueError when there are none and IndexError when `winner` is not one of them.
     """
     if not candidates:
         raise ValueError("no candidates to plot")
@@ -188,7 +188,7 @@ def _short_layer(name: str) -> str:
 def plot_options(layers: Sequence[str], options: Sequence[Mapping[str, str]], path: Path | str) -> Path:
     """The option of each support tensor (rows A to E) in every layer (columns), as in the paper's Figure 4.
 
-    ``options[i]`` gives tensor to option name of ``layers[i]``; a tensor it lacks stays white. Cells carry a letter or
+    `options[i]` gives tensor to option name of `layers[i]`; a tensor it lacks stays white. Cells carry a letter or
     the LoRA rank besides the colour. NOAH's rows are its modules, its options widths. Raises ValueError when there are
     no layers or the lengths differ.
     """
@@ -241,7 +241,7 @@ def params_by_type(names: Sequence[str], counts: Sequence[int]) -> dict[str, int
 def plot_params_by_type(names: Sequence[str], counts: Sequence[int], path: Path | str) -> Path:
     """Parameters per layer type as bars with count and share, as in the paper's Figure 3.
 
-    Raises ValueError when there are no layers or ``names`` and ``counts`` differ in length.
+    Raises ValueError when there are no layers or `names` and `counts` differ in length.
     """
     totals = params_by_type(names, counts)
     if not totals:

@@ -18,9 +18,9 @@ VTAB_ORDER: tuple[str, ...] = (
 
 
 class PublishedRow(NamedTuple):
-    """One printed row. ``tasks``: percent by task id, empty where the paper prints group means only.
+    """One printed row. `tasks`: percent by task id, empty where the paper prints group means only.
 
-    ``params_m`` keeps the printed text ("0.10" and "0.1" claim different precision); None: not printed.
+    `params_m` keeps the printed text ("0.10" and "0.1" claim different precision); None: not printed.
     """
 
     method: str

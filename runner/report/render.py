@@ -54,7 +54,7 @@ def to_markdown(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """CSV of header and rows, then the notes as "# ..." lines (pandas: ``comment="#"``)."""
+    """CSV of header and rows, then the notes as "# ..." lines (pandas: `comment="#"`)."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([table.header, *table.rows])
     return text.getvalue() + "".join(f"# {note}\n" for note in table.notes)
@@ -69,7 +69,7 @@ def _latex(text: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A booktabs table; needs ``\\usepackage{booktabs,graphicx}`` (graphicx: shrunk to the text width)."""
+    """A booktabs table; needs `\\usepackage{booktabs,graphicx}` (graphicx: shrunk to the text width)."""
     lines = [" & ".join(map(_latex, row)) + r" \\" for row in [table.header, *table.rows]]
     notes = [rf"\par\footnotesize {_latex(note)}." for note in table.notes]
     return "\n".join([
@@ -82,7 +82,7 @@ def to_latex(table: Table) -> str:
 
 
 def write_all(tables: Sequence[Table], folder: Path) -> list[Path]:
-    """Write ``table.md``, ``table.csv`` and ``table.tex`` with all tables into ``folder`` (made if absent)."""
+    """Write `table.md`, `table.csv` and `table.tex` with all tables into `folder` (made if absent)."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for suffix, render in ((".md", to_markdown), (".csv", to_csv), (".tex", to_latex)):

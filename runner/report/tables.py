@@ -2,7 +2,7 @@
 
     write_all([*build_tables(records), search_table(records)], folder)
 
-A record is the dict of a ``result.json``. Accuracies are fractions there and percent here; sd is the sample sd over
+A record is the dict of a `result.json`. Accuracies are fractions there and percent here; sd is the sample sd over
 seeds. A missing value is "-", never 0.
 """
 
@@ -36,7 +36,7 @@ COLUMNS: dict[str, Callable[[list[Record]], str]] = {
 
 @dataclass
 class Table:
-    """A table of finished text: every row is as long as ``header``; ``notes`` are sentences that go below it."""
+    """A table of finished text: every row is as long as `header`; `notes` are sentences that go below it."""
 
     title: str
     header: list[str]
@@ -185,7 +185,7 @@ def build_tables(records: list[Record]) -> list[Table]:
 def build_table(records: list[Record]) -> Table:
     """The result table of records of one suite, backbone and protocol, published rows first where the paper has any.
 
-    Raises ValueError when there are no records or they differ in suite, backbone or protocol (see ``build_tables``).
+    Raises ValueError when there are no records or they differ in suite, backbone or protocol (see `build_tables`).
     """
     keys = {_table_key(record) for record in records}
     if len(keys) != 1:

@@ -23,7 +23,7 @@ def processor() -> str:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """The versions of Python and of ``packages``."""
+    """The versions of Python and of `packages`."""
     return {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}}
 
 

@@ -1,4 +1,4 @@
-"""Metrics of a run: always ``metrics.jsonl`` and ``metrics.csv`` in its folder, and Weights & Biases when it works.
+"""Metrics of a run: always `metrics.jsonl` and `metrics.csv` in its folder, and Weights & Biases when it works.
 
 The files are the record; W&B is a copy that may fail at any time without stopping the run.
 """
@@ -63,7 +63,7 @@ def _netrc_has_key() -> bool:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a ``metrics.jsonl``; none if absent. Lines torn by a crash are left out."""
+    """The records of a `metrics.jsonl`; none if absent. Lines torn by a crash are left out."""
     if not path.exists():
         return []
     records = []
@@ -101,9 +101,9 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 class Tracker:
     """Logs one run. Several may live in one process, one after the other or at once, each with its own folder.
 
-    ``mode`` is auto, online, offline or disabled (see ``resolve_mode``; files are written in each). The W&B id is
-    ``run_id_for(folder, job_type)``, so that a resumed run continues the same W&B run. ``echo`` prints the one line
-    that tells how to upload an offline run. What earlier processes wrote to ``metrics.jsonl`` is sent again to a W&B
+    `mode` is auto, online, offline or disabled (see `resolve_mode`; files are written in each). The W&B id is
+    `run_id_for(folder, job_type)`, so that a resumed run continues the same W&B run. `echo` prints the one line
+    that tells how to upload an offline run. What earlier processes wrote to `metrics.jsonl` is sent again to a W&B
     run that lacks it: an offline one, which begins empty, or an online one whose last steps were lost with a killed
     process. Raises OSError when the folder cannot be written.
     """
@@ -163,9 +163,9 @@ class Tracker:
             echo(f"W&B is offline; to upload this run{whole}: wandb sync {folder}")
 
     def _guard(self, what: str, action: Callable[[], Any], seconds: float | None = None) -> Any:
-        """The result of ``action``, or None after one warning and the end of W&B logging if it fails or takes longer.
+        """The result of `action`, or None after one warning and the end of W&B logging if it fails or takes longer.
 
-        With ``seconds`` it runs on a daemon thread, as wandb may wait for the network longer than its own timeouts say.
+        With `seconds` it runs on a daemon thread, as wandb may wait for the network longer than its own timeouts say.
         """
         outcome: dict[str, Any] = {}
 
@@ -206,7 +206,7 @@ class Tracker:
             self._guard(what, lambda: action() or True)
 
     def _rewrite(self, records: list[dict[str, Any]]) -> None:
-        """Replace both files with ``records`` (also what mends a torn last line). Makes none where there is nothing."""
+        """Replace both files with `records` (also what mends a torn last line). Makes none where there is nothing."""
         self._columns = list(dict.fromkeys(key for record in records for key in record))
         if not records and not self.jsonl.exists():
             return
@@ -232,16 +232,16 @@ class Tracker:
         self._step = step
 
     def truncate_after(self, epoch: int, key: str = "epoch") -> None:
-        """Drop the records whose ``key`` is ``epoch`` or later, which a run resumed at ``epoch`` logs again.
+        """Drop the records whose `key` is `epoch` or later, which a run resumed at `epoch` logs again.
 
-        Records without ``key`` stay. W&B itself ignores a step it already has. To be called before anything is logged.
+        Records without `key` stay. W&B itself ignores a step it already has. To be called before anything is logged.
         """
         kept = [record for record in read_metrics(self.jsonl) if key not in record or record[key] < epoch]
         self._rewrite(kept)
         self._unsent = [record for record in self._unsent if record in kept]
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Write ``tables/<name>.csv`` ("/" in the name becomes "_") and send it to W&B as a table."""
+        """Write `tables/<name>.csv` ("/" in the name becomes "_") and send it to W&B as a table."""
         path = self.folder / "tables" / f"{name.replace('/', '_')}.csv"
         path.parent.mkdir(exist_ok=True)
         _write_csv(path, columns, rows)
@@ -256,7 +256,7 @@ class Tracker:
         self._send("table", send)
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """Merge ``values`` into ``summary.json`` and into the summary of the W&B run."""
+        """Merge `values` into `summary.json` and into the summary of the W&B run."""
         path = self.folder / "summary.json"
         try:
             merged = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -267,7 +267,7 @@ class Tracker:
         self._send("summary", lambda: self._run.summary.update({key: merged[key] for key in values}))
 
     def finish(self, failed: bool = False, seconds: float = FINISH_SECONDS) -> None:
-        """End the W&B run, waiting ``seconds`` at most for its upload; later calls do nothing."""
+        """End the W&B run, waiting `seconds` at most for its upload; later calls do nothing."""
         self._send("log", lambda: None)
         run, self._run = self._run, None
         if run is not None:

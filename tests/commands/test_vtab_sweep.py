@@ -32,7 +32,7 @@ def run(script: str, *words: str) -> str:
 
 
 def sweep(tmp_path: Path, tasks: tuple[str, ...], words: tuple[str, ...], protocol: str) -> list[dict[str, str]]:
-    """All stages over ``tasks`` from a noah folder; the rows of the accuracy table, read back from its file."""
+    """All stages over `tasks` from a noah folder; the rows of the accuracy table, read back from its file."""
     for task_id in tasks:
         folder = VTAB_BY_ID[task_id].noah_folder
         write_noah(tmp_path / "data" / "vtab-1k", task_id, OTHER_SPELLINGS.get(folder, folder), test=TEST)

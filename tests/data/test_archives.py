@@ -25,7 +25,7 @@ PAGE = b"\n<!DOCTYPE html><html><title>Sign in</title>" + b"x" * 1100 + b"</html
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT; ``mode`` says how badly, ``asked`` keeps the Range header of every request."""
+    """Serves CONTENT; `mode` says how badly, `asked` keeps the Range header of every request."""
 
     mode = "good"
 

@@ -23,7 +23,7 @@ LEVELS = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
 
 def grey(array: np.ndarray, kind: str = "TIFF", own: bool = True) -> np.ndarray:
-    """The grey values that ``array``, written as it is, decodes to."""
+    """The grey values that `array`, written as it is, decodes to."""
     rgb = np.asarray(to_rgb(encoded(Image.fromarray(array), kind), "x", own))
     assert (rgb == rgb[..., :1]).all()
     return rgb[..., 0]

@@ -72,7 +72,7 @@ def test_exif_rotation_is_applied_where_tensorflow_datasets_applies_it(orientati
 COLOURS = np.mgrid[:40, :50]
 COLOURS = np.stack([COLOURS[1] * 5, COLOURS[0] * 6, COLOURS[0] * COLOURS[1] % 256, 255 - COLOURS[1]], -1)
 JPEG_OF_TENSORFLOW = "85a95741f05e93832272ada7ca2b07cc86a5779d6274e1b561d98977a7c3a676"
-"""sha256 of what TensorFlow 2.21 makes of COLOURS: ``encode_jpeg(decode_image(png)[..., :3])``."""
+"""sha256 of what TensorFlow 2.21 makes of COLOURS: `encode_jpeg(decode_image(png)[..., :3])`."""
 
 
 def test_the_pets_that_tensorflow_datasets_encodes_anew_are_too(tmp_path: Path) -> None:

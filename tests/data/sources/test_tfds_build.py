@@ -123,7 +123,7 @@ COMPLETE: dict[str, Callable[[Path], None]] = {
 
 
 def give(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    """Let the download manager return the files of ``home``; what is no file there is the unpacked folder itself."""
+    """Let the download manager return the files of `home`; what is no file there is the unpacked folder itself."""
     from etils import epath
     from tensorflow_datasets.core.download.download_manager import DownloadManager
 
