@@ -99,8 +99,8 @@ def build(
     except OSError as error:  # such as a folder without the right to read it
         raise DataError(f"{error.filename} cannot be read ({error.strerror})") from error
     chosen = select(task, listings, exact)
-    said = "jpeg75 (as stored)" if (source, codec) == ("noah", "raw") else codec  # what the images went through
-    info = {"task": task.id, "source": source, "codec": said, "resize": resize, "pillow": PIL.__version__}
+    stored = "jpeg75 (as stored)" if (source, codec) == ("noah", "raw") else codec  # what the images went through
+    info = {"task": task.id, "source": source, "codec": stored, "resize": resize, "pillow": PIL.__version__}
     made = False
     for split in todo:
         listing, order = chosen[split]

@@ -63,8 +63,8 @@ def fetch(
         done = part.stat().st_size if part.exists() else 0
         failures = 0 if done > have else failures + 1
         if failures == attempts:
-            said = problem or f"it ends after {done} of {file.size} bytes"
-            raise DataError(f"{file.url}: {said}; type the same again to resume, or {by_hand}") from problem
+            cause = problem or f"it ends after {done} of {file.size} bytes"
+            raise DataError(f"{file.url}: {cause}; type the same again to resume, or {by_hand}") from problem
         if problem:
             time.sleep(pause)
     found = _sha256(part)
@@ -92,14 +92,14 @@ def _is_page(beginning: bytes) -> bool:
 
 def _check_reply(headers: Message, beginning: bytes, resumed: bool, size: int) -> None:
     """Raise _OtherFile unless a reply can be the file of `size` bytes (`resumed`: the rest of it)."""
-    said = headers.get("Content-Range", "").rpartition("/")[2] if resumed else headers.get("Content-Length", "")
-    other = said.isdecimal() and int(said) != size
+    length = headers.get("Content-Range", "").rpartition("/")[2] if resumed else headers.get("Content-Length", "")
+    other = length.isdecimal() and int(length) != size
     typed = headers.get_content_type() in ("text/html", "application/xhtml+xml")
-    if (typed and (other or not said.isdecimal())) or (not resumed and _is_page(beginning)):
+    if (typed and (other or not length.isdecimal())) or (not resumed and _is_page(beginning)):
         raise _OtherFile("the server sends a web page, such as one to log in or about a quota, not the file of "
                          f"{size} bytes; nothing of it was kept")  # fmt: skip
     if other:
-        raise _OtherFile(f"the file there has {said} bytes, not {size}; it has changed")
+        raise _OtherFile(f"the file there has {length} bytes, not {size}; it has changed")
 
 
 def _transfer(file: Archive, part: Path, have: int, timeout: float, progress: Callable[[str, int, int], None]) -> None:

@@ -87,9 +87,9 @@ def takes_drop_path(timm_name: str) -> bool:
     return True
 
 
-def no_drop_path(timm_name: str, rate: float) -> str:
+def no_drop_path(timm_name: str, drop_path_rate: float) -> str:
     """What to say of a rate above 0 where `takes_drop_path` is false."""
-    return f"backbone.drop_path_rate={rate}: {timm_name} has no stochastic depth; leave it out or write 0"
+    return f"backbone.drop_path_rate={drop_path_rate}: {timm_name} has no stochastic depth; leave it out or write 0"
 
 
 def channel_statistics(normalization: object) -> tuple[Channels, Channels]:

@@ -18,7 +18,7 @@ JUNK = {
 
 
 @contextmanager
-def faults(said: str) -> Iterator[None]:
+def faults(message: str) -> Iterator[None]:
     """What goes wrong while a file is read or parsed, as DataError: `said` (place and fault), the cause, the remedy.
 
     A DataError inside is complete already, and a refused permission is no damage: both pass.
@@ -28,7 +28,7 @@ def faults(said: str) -> Iterator[None]:
     except (DataError, PermissionError, MemoryError):
         raise
     except Exception as error:  # readers of binary formats raise whatever they meet in a damaged file
-        raise DataError(f"{said} ({error_text(error)}); fetch it again") from error
+        raise DataError(f"{message} ({error_text(error)}); fetch it again") from error
 
 
 @contextmanager
@@ -53,8 +53,8 @@ def read_text(path: Path) -> str:
     try:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        said = f"byte {error.start} is {error.object[error.start]:#04x}"
-        raise DataError(f"{path} is not UTF-8 text ({said}); save it as UTF-8, or fetch it again") from error
+        cause = f"byte {error.start} is {error.object[error.start]:#04x}"
+        raise DataError(f"{path} is not UTF-8 text ({cause}); save it as UTF-8, or fetch it again") from error
 
 
 def read_lines(path: Path) -> list[tuple[str, str]]:

@@ -126,8 +126,8 @@ def read_training(
     )
     grid, found = _read_grid(conf, method, lr, typed)
     drop_path = own["drop_path"] if takes_drop_path(conf.backbone.timm_name) else 0.0
-    rate = _or(conf.backbone.drop_path_rate, drop_path)
-    return Training(recipe, rate, grid, _retrain(conf, method, recipe, by_trainer)), problems + found
+    drop_path_rate = _or(conf.backbone.drop_path_rate, drop_path)
+    return Training(recipe, drop_path_rate, grid, _retrain(conf, method, recipe, by_trainer)), problems + found
 
 
 def _or(value: Any, default: Any) -> Any:

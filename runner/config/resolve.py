@@ -116,9 +116,16 @@ def resolve(raw: DictConfig, typed: Collection[str] = ()) -> Run:
                         "use protocol=clean")  # fmt: skip
     if problems or training is None:
         raise ConfigError("\n".join(problems))
-    recipe, rate = training.recipe, training.drop_path_rate
+    recipe, drop_path_rate = training.recipe, training.drop_path_rate
     identity = identity_of(
-        conf, dataset.identity, method.options, recipe, dataset.data.normalization, rate, protocol, training.grid
+        conf,
+        dataset.identity,
+        method.options,
+        recipe,
+        dataset.data.normalization,
+        drop_path_rate,
+        protocol,
+        training.grid,
     )
     directory = run_directory(user_path(conf.output_root, "output_root"), dataset.directory, identity)
     published = conf.method.published if conf.hparams == "published" else {}
@@ -126,7 +133,7 @@ def resolve(raw: DictConfig, typed: Collection[str] = ()) -> Run:
     return Run(
         task=dataset.task,
         data=dataset.data,
-        backbone=_backbone(conf.backbone, rate),
+        backbone=_backbone(conf.backbone, drop_path_rate),
         method=method,
         recipe=recipe,
         trainer=conf.trainer.name,

@@ -107,12 +107,12 @@ def row_names(records: Sequence[Record]) -> dict[tuple[Any, ...], str]:
     names = {}
     for key, record in keys.items():
         rivals = [other for other in keys if other[0] == key[0]]
-        marks = [f"hparams {key[1]}"] if len({k[1] for k in keys}) > 1 else []
+        variants = [f"hparams {key[1]}"] if len({k[1] for k in keys}) > 1 else []
         if len({other[3] for other in rivals}) > 1:
-            marks.append(f"{record.get('trainer', 'trainer')} {key[3]}")
+            variants.append(f"{record.get('trainer', 'trainer')} {key[3]}")
         if len({other[4] for other in rivals}) > 1:
-            marks.append(str(key[4]))
-        names[key] = f"{key[0]} ({', '.join(marks)})" if marks else key[0]
+            variants.append(str(key[4]))
+        names[key] = f"{key[0]} ({', '.join(variants)})" if variants else key[0]
     return names
 
 
@@ -156,12 +156,12 @@ def mixing_notes(records: list[Record]) -> list[str]:
 def remarks(record: Record) -> str:
     """What a reader must know about how the row was chosen and, where no publication says it, defined."""
     record = {**later(record), **record}
-    marks = [record["mark"]] if record["mark"] else []
+    notes = [record["mark"]] if record["mark"] else []
     chosen = {"published": ["published hyper-parameters"], "val_grid": ["hyper-parameters chosen on val200"]}
     method = METHODS.get(record["method"])
     if method is not None and method.ours_on_swin and record["family"] == "swin_b":
-        marks.append("on a Swin defined by this project")
-    return ", ".join(marks + chosen.get(record["hparams"], []))
+        notes.append("on a Swin defined by this project")
+    return ", ".join(notes + chosen.get(record["hparams"], []))
 
 
 def last_columns() -> list[str]:

@@ -72,8 +72,8 @@ def _few_shot_table(records: list[Record]) -> Table:
 
 
 def _remarks(part: Sequence[Record]) -> str:
-    marks = [remarks(part[0]), "no augmentation" if part[0].get("augmentation") == "none" else ""]
-    return ", ".join(filter(None, marks))
+    notes = [remarks(part[0]), "no augmentation" if part[0].get("augmentation") == "none" else ""]
+    return ", ".join(filter(None, notes))
 
 
 def domain_tables(records: Sequence[Record]) -> list[Table]:

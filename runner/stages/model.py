@@ -42,8 +42,8 @@ def _check_image_size(run: Run, model: nn.Module) -> None:
     except (AssertionError, RuntimeError, ValueError) as error:
         known = getattr(getattr(model, "patch_embed", None), "img_size", None)
         hint = f"write backbone.image_size={known[0]}" if known else "write another backbone.image_size"
-        said = str(error).splitlines()[0]
-        problem = f"backbone.image_size={size} does not fit {run.backbone.timm_name} ({said})"
+        cause = str(error).splitlines()[0]
+        problem = f"backbone.image_size={size} does not fit {run.backbone.timm_name} ({cause})"
         raise ConfigError(f"{problem}; {hint}") from error
     model.train(training)
 
