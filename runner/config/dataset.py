@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from data import (
@@ -106,9 +107,14 @@ def _shot_problems(conf: TrainConf, d: DatasetConf, protocol: Protocol | None) -
     yield from _own_key_problems(d)
 
 
+def data_root_of(given: str | None) -> Path:
+    """Where the caches lie: the `data_root` of a config, or the default place. Raises DataError for one unknown."""
+    return user_path(given, "data_root") if given else default_data_root()
+
+
 def _data(conf: TrainConf, **kind: Any) -> DataChoice:
     b = conf.backbone
     normalization = settled_normalization(b.normalization, b.timm_name)
     mean, std = channel_statistics(normalization)
-    root = user_path(conf.data_root, "data_root") if conf.data_root else default_data_root()
+    root = data_root_of(conf.data_root)
     return DataChoice(root, conf.source, conf.codec, conf.resize, b.image_size, normalization, mean, std, **kind)

@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from omegaconf import DictConfig
 
-from data import CODECS, LIST_SEEDS, RESIZES, SHOTS, SUITES, VTAB_SOURCES, default_data_root, get_task, user_path
+from data import CODECS, LIST_SEEDS, RESIZES, SHOTS, SUITES, VTAB_SOURCES, get_task, user_path
+from runner.config.dataset import data_root_of
 from runner.config.errors import ConfigError
 from runner.config.fields import choice, problems_of
 from runner.config.overrides import unknown_choice
@@ -104,7 +105,7 @@ def read_preparations(raw: DictConfig, typed: Collection[str]) -> list[Preparati
     if problems:
         raise ConfigError("\n".join(problems))
     ids = [*SUITES.get(conf.suite or "", ()), *([get_task(d.id).id] if d.id else [])]
-    root = user_path(conf.data_root, "data_root") if conf.data_root else default_data_root()
+    root = data_root_of(conf.data_root)
     how = (conf.source, _source_root(conf), conf.codec, conf.resize, conf.download, conf.build)
     tasks: list[str | None] = list(dict.fromkeys(ids)) or [None]
     return [Preparation(task, str(root), *how, conf.backbone.image_size, shots, seeds) for task in tasks]

@@ -127,7 +127,8 @@ def resolve(raw: DictConfig, typed: Collection[str] = ()) -> Run:
         protocol,
         training.grid,
     )
-    directory = run_directory(user_path(conf.output_root, "output_root"), dataset.directory, identity)
+    output_root = user_path(conf.output_root, "output_root")
+    directory = run_directory(output_root, dataset.directory, identity)
     published = conf.method.published if conf.hparams == "published" else {}
     family, r = conf.backbone.family, conf.runtime
     return Run(
@@ -149,7 +150,7 @@ def resolve(raw: DictConfig, typed: Collection[str] = ()) -> Run:
         tracking=Tracking(conf.logger.wandb, conf.logger.project),
         seed=conf.seed,
         export=conf.export,
-        output_root=user_path(conf.output_root, "output_root"),
+        output_root=output_root,
         directory=directory,
         identity=identity,
         recipe_digest=recipe_digest(identity, training.grid, published),

@@ -38,16 +38,17 @@ def read_result(path: Path) -> Record:
     record: Record = read_json(path, *NEEDED)
     if record.get("schema", 1) not in range(1, SCHEMA + 1):
         raise ConfigError(f"{path} has schema {record['schema']}, this version reads 1 to {SCHEMA}; update the code")
-    return {**later(record), **record}
+    return completed(record)
 
 
-def later(record: Mapping[str, Any]) -> Record:
-    """The values of schema 2 for a result of schema 1."""
+def completed(record: Mapping[str, Any]) -> Record:
+    """A result of whichever schema with the values of schema 2, its own where it has them."""
     founding = FOUNDING.get(record["protocol"])
     return {
         "family": FAMILIES.get(record["backbone"]),
         "mark": "selected on test" if record["selected_on_test"] else "",
         "comparable": founding.comparable if founding else False,
+        **record,
     }
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from glora.methods import METHODS
 from runner.config.protocol import FOUNDING
 from runner.report.published import PAPER_TABLES, VTAB_ORDER
-from runner.report.result import Record, later
+from runner.report.result import Record, completed
 
 MISSING = "-"
 GROUPS: dict[str, str] = {"natural": "Nat", "specialized": "Spec", "structured": "Struct"}
@@ -155,7 +155,7 @@ def mixing_notes(records: list[Record]) -> list[str]:
 
 def remarks(record: Record) -> str:
     """What a reader must know about how the row was chosen and, where no publication says it, defined."""
-    record = {**later(record), **record}
+    record = completed(record)
     notes = [record["mark"]] if record["mark"] else []
     chosen = {"published": ["published hyper-parameters"], "val_grid": ["hyper-parameters chosen on val200"]}
     method = METHODS.get(record["method"])
@@ -201,7 +201,7 @@ def build_table(records: list[Record]) -> Table:
         notes,
     )  # fmt: skip
     if suite == "vtab":
-        first = {**later(records[0]), **records[0]}
+        first = completed(records[0])
         _add_published(table, columns, backbone, first["family"], first["comparable"])
     names = row_names(records)
     for key, part in grouped(records, row_key).items():

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 from runner.report.published_transfer import DOMAIN, DOMAIN_SOURCE, FEW_SHOT, FEW_SHOT_SETS, FEW_SHOT_SOURCE, TARGETS
-from runner.report.result import Record, later
+from runner.report.result import Record, completed
 from runner.report.tables import (
     MISSING,
     Table,
@@ -32,7 +32,7 @@ Points = dict[int, list[float]]
 
 def _published(record: Record) -> bool:
     """Whether the published rows, which are of one backbone family, belong beside this record's."""
-    return bool({**later(record), **record}["family"] == "vit_b16")
+    return bool(completed(record)["family"] == "vit_b16")
 
 
 def few_shot_tables(records: Sequence[Record]) -> list[Table]:

@@ -65,9 +65,9 @@ def retrain(run: Run) -> None:
 class Fitness:
     """Accuracy of a subnet on the selection split, evaluated once however many searches propose it."""
 
-    def __init__(self, run: Run, space: Space[Hashable], evaluator: Evaluator[Hashable], data: Split) -> None:
+    def __init__(self, run: Run, evaluator: Evaluator[Hashable], data: Split) -> None:
         self.known: dict[Hashable, float] = {}
-        self.space, self._evaluator, self._labels = space, evaluator, data.labels
+        self._evaluator, self._labels = evaluator, data.labels
         # All candidates share one model to write into and one set of prepared batches.
         self._batches = Batches(data.images, Preprocess(run), run.compute.device, keep=True)
         self._dtype = run.compute.dtype
@@ -106,7 +106,7 @@ def find(run: Run) -> Path:
         run = chosen(run)
         method = searched(load_trained(run, run.directory))
         data, space = balanced_cut(selection_split(run), choice.selection_images), method.space
-        fitness = Fitness(run, space, method.evaluator(), data)
+        fitness = Fitness(run, method.evaluator(), data)
         log.info(space.describe())
         searches = {n: make_search(n, choice, space, fitness) for n in dict.fromkeys((choice.name, BASELINE))}
         with open_tracker(run, directory, "search") as tracker:

@@ -33,7 +33,7 @@ from runner.rundir.files import (
     write_weights,
 )
 from runner.stages.inputs import Preprocess, TrainingSet, balanced_cut, selection_split, training_set
-from runner.stages.model import build, load_trained
+from runner.stages.model import build, load_trained, searched
 from runner.stages.tune import choose
 from runner.tracking.environment import PeakMemory
 from runner.tracking.of_run import open_tracker
@@ -79,6 +79,7 @@ class Job:
 
     def __init__(self, run: Run, data: TrainingSet) -> None:
         self.run, self.method, self.prep = run, build(run), Preprocess(run)
+        self.supernet = searched(self.method) if run.method.searched else None
         self.probe = None
         if isinstance(self.method, Linear) and isinstance(data.images, Tensor):
             self.probe = self.method if self.method.reads_features(self.prep(data.images[:2])) else None
@@ -107,8 +108,8 @@ class Job:
     def evaluator(self, s: Split) -> Callable[[], dict[str, float]]:
         """A function that gives the accuracies on `s`: of the fixed subnets of a supernet, or of the method."""
         inputs, model = self._inputs(s.images, s.content_hash), self.trainer.model
-        supernet = self.method
-        if not isinstance(supernet, Searched) or not self.run.method.searched:
+        supernet = self.supernet
+        if supernet is None:
             return lambda: {"accuracy": accuracy(model, inputs, s.labels, self.normalize)}
         return lambda: subnet_accuracies(supernet, inputs, s.labels, self.prep)
 
@@ -137,8 +138,8 @@ def train_point(run: Run, directory: Path) -> dict[str, Any]:
         train_phase(run, directory, phase)
         draw_training(directory)
     method, val, prep = load_trained(run, directory), selection_split(run), Preprocess(run)
-    if isinstance(method, Searched) and run.method.searched:
-        found = subnet_accuracies(method, val.images, val.labels, prep)
+    if run.method.searched:
+        found = subnet_accuracies(searched(method), val.images, val.labels, prep)
     elif isinstance(method, Linear) and method.head is not None and method.reads_features(prep(val.images[:2])):
         features = probe_features(run, method, val.images, val.content_hash, prep)
         found = {"accuracy": accuracy(method.head, features, val.labels, nn.Identity())}
@@ -177,8 +178,8 @@ def train_phase(run: Run, directory: Path, phase: Phase, owner: Run | None = Non
         val = balanced_cut(val, LOGGED_IMAGES)
     job = Job(run, data)
     trainer, evaluate = job.trainer, None if val is None else job.evaluator(val)
-    if isinstance(job.method, Searched) and run.method.searched:
-        log.info(job.method.space.describe())
+    if job.supernet is not None:
+        log.info(job.supernet.space.describe())
     log.info(run.compute.describe(job.method.model))
     resume = directory / f"resume_{phase.split}.pt"
     rows: list[dict[str, Any]] = []
