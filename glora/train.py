@@ -6,6 +6,7 @@ what the unbroken run draws.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import random
@@ -18,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from glora.average import WeightAverage
+from glora.sampling import SAMPLERS, Drawn, step_rng
 from glora.schedule import SCHEDULES, cosine_lr
 
 OPTIMIZERS = ("adamw", "sgd")
@@ -35,6 +38,11 @@ class Recipe:
     `zero_grad` fills zeros. "none": they are skipped, as torch 2 does by itself. `optimizer` is "adamw" or "sgd"
     (momentum 0.9); without `decay_1d`, biases and other one-dimensional tensors get no weight decay. `schedule` is a
     key of `glora.schedule.SCHEDULES`.
+
+    A supernet trains by `sampling`, a key of `glora.sampling.SAMPLERS`, with `draws` random subnets a step. With
+    `distill` those behind the largest learn its class probabilities, detached, instead of the labels (in-place
+    distillation: arXiv 1903.05134 and 2003.11142). `ema`: decay of an average of the weights, which is evaluated in
+    their place (`Trainer.evaluated`); None: no average.
     """
 
     lr: float = 5e-4
@@ -49,6 +57,10 @@ class Recipe:
     optimizer: str = "adamw"
     decay_1d: bool = True
     schedule: str = "glora"
+    sampling: str = "uniform"
+    draws: int = 1
+    distill: bool = False
+    ema: float | None = None
 
     def __post_init__(self) -> None:
         if self.unused_grad not in UNUSED_GRADS:
@@ -57,7 +69,16 @@ class Recipe:
             raise ValueError(f"optimizer is {self.optimizer!r}; allowed: {', '.join(OPTIMIZERS)}")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule is {self.schedule!r}; allowed: {', '.join(SCHEDULES)}")
-        for name in ("lr", "epochs", "batch_size"):
+        if self.sampling not in SAMPLERS:
+            raise ValueError(f"sampling is {self.sampling!r}; allowed: {', '.join(SAMPLERS)}")
+        if self.distill and not SAMPLERS[self.sampling].from_largest:
+            teachers = ", ".join(name for name, kind in SAMPLERS.items() if kind.from_largest)
+            raise ValueError(
+                f"distill needs the largest subnet in every step: sampling={teachers}, not {self.sampling}"
+            )
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema must lie between 0 and 1, got {self.ema}")
+        for name in ("lr", "epochs", "batch_size", "draws"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
@@ -97,11 +118,6 @@ def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
 
 
-def step_rng(seed: int, step: int) -> random.Random:
-    """The generator of the subnet drawn at one step; the same on every process for the same seed and step."""
-    return random.Random(f"{seed}-{step}")
-
-
 def make_optimizer(
     parameters: Mapping[str, nn.Parameter], recipe: Recipe, no_decay: Collection[str] = ()
 ) -> torch.optim.Optimizer:
@@ -122,12 +138,16 @@ class Trainer:
         model: the model to train; gradients flow to `parameters` only.
         parameters: what trains, by name.
         recipe: the optimisation settings.
-        before_step: called with a `random.Random` before each step (the supernet draws its subnet there).
+        before_step: called with a `random.Random` before each step (a method draws its subnet there).
         normalize: maps a uint8 batch to model input.
         seed: drives image order, subnet draws and drop path.
         no_decay: names of parameters that get no weight decay.
         eval_backbone: train with the model in eval mode (no drop path).
         precision: of the matrix products (autocast); parameters, loss and optimiser stay in the model's own.
+        supernet: what the model holds, if its subnets train as `recipe.sampling` says, whatever `before_step` draws.
+
+    Raises:
+        ValueError: if the supernet's space is none that the recipe's sampling is for.
     """
 
     def __init__(
@@ -141,12 +161,16 @@ class Trainer:
         no_decay: Collection[str] = (),
         eval_backbone: bool = False,
         precision: torch.dtype = torch.float32,
+        supernet: Drawn[Any] | None = None,
     ) -> None:
         self.precision = precision
         self.model, self.parameters, self.recipe = model, parameters, recipe
         self.normalize, self.seed, self.before_step = normalize, seed, before_step
         self.eval_backbone = eval_backbone
+        self.supernet = supernet
+        self._sampler = None if supernet is None else SAMPLERS[recipe.sampling](supernet.space, recipe.draws)
         self.optimizer = make_optimizer(parameters, recipe, no_decay)
+        self._average = None if recipe.ema is None else WeightAverage(parameters, recipe.ema)
         self.epoch = 0
         self.step = 0
         if recipe.unused_grad == "zero":
@@ -168,6 +192,8 @@ class Trainer:
     def train_epoch(self, images: Tensor | Augmented, labels: Tensor) -> dict[str, float]:
         """One epoch over uint8 images (N, 3, H, W) or augmented ones, drop_last; loss, accuracy and learning rate.
 
+        Loss and accuracy are means over the subnets that were drawn.
+
         Raises:
             ValueError: if fewer images than one batch are given.
             FloatingPointError: after an epoch in which the loss was not finite. What is in memory is lost then; what
@@ -186,7 +212,7 @@ class Trainer:
             if isinstance(module, _NormBase):
                 module.eval()
         # Read once at the end: a look at every step would make the host wait for the device.
-        losses: list[Tensor] = []
+        losses: list[tuple[int, Tensor]] = []  # the step beside each
         hits: list[Tensor] = []
         autocast = torch.autocast(labels.device.type, self.precision, enabled=self.precision != torch.float32)
         for index in self._batches(len(labels), labels.device):
@@ -198,16 +224,28 @@ class Trainer:
             else:
                 x = images.batch(index.cpu(), self.epoch).to(y.device)
             self.optimizer.zero_grad(set_to_none=r.unused_grad == "none")
-            with autocast:
-                logits = self.model(x)
-            loss = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), y)
-            loss.backward()
+            teacher: Tensor | None = None
+            for subnet in self._subnets():
+                if self.supernet is not None:
+                    self.supernet.set(subnet)
+                with autocast:
+                    logits = self.model(x)
+                wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+                if teacher is None:
+                    loss = F.cross_entropy(wide, y)
+                else:
+                    loss = F.kl_div(wide.log_softmax(1), teacher, reduction="batchmean", log_target=True)
+                loss.backward()
+                if r.distill and teacher is None:
+                    teacher = wide.detach().log_softmax(1)
+                losses.append((self.step, loss.detach()))
+                hits.append((logits.detach().argmax(1) == y).sum())
             self.optimizer.step()
+            if self._average is not None:
+                self._average.update()
             self.step += 1
-            losses.append(loss.detach())
-            hits.append((logits.detach().argmax(1) == y).sum())
-        values = torch.stack(losses).tolist()
-        for value, step in zip(values, range(self.step - len(values), self.step), strict=True):
+        values = torch.stack([loss for _, loss in losses]).tolist()
+        for (step, _), value in zip(losses, values, strict=True):
             if not math.isfinite(value):
                 raise FloatingPointError(
                     f"the loss is {value} at step {step}: lower optimizer.lr (now {lr:.3g}) "
@@ -220,6 +258,14 @@ class Trainer:
             "train_accuracy": int(torch.stack(hits).sum()) / seen,
             "lr": lr,
         }
+
+    def _subnets(self) -> list[Any]:
+        """What this step trains; one None, which nobody sets, without a supernet."""
+        return [None] if self._sampler is None else self._sampler.subnets(self.seed, self.step)
+
+    def evaluated(self) -> contextlib.AbstractContextManager[None]:
+        """Within it the parameters hold what is evaluated and saved: with `recipe.ema` their average."""
+        return contextlib.nullcontext() if self._average is None else self._average.applied()
 
     def _batches(self, count: int, device: torch.device) -> Iterator[Tensor]:
         size, limit = self.recipe.batch_size, self.recipe.max_steps
@@ -236,6 +282,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
+            **({} if self._average is None else {"average": self._average.state()}),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -244,6 +291,8 @@ class Trainer:
             for name, parameter in self.parameters.items():
                 parameter.copy_(state["parameters"][name])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self._average is not None:
+            self._average.load_state(state["average"])
         if self.recipe.unused_grad == "first_draw":
             for parameter in self.parameters.values():  # what was drawn before has a state, and so a gradient
                 drawn = parameter in self.optimizer.state
