@@ -89,6 +89,12 @@ class NOAHSpace:
         return self._uniform(self.depths[0], self.widths[0])
 
     @property
+    def extremes(self) -> tuple[NOAHSubnet, ...]:
+        """The largest, the smallest, and each module at its largest beside the smallest others; none twice."""
+        alone = (replace(self.smallest, **{m: getattr(self.largest, m)}) for m in MODULES)
+        return tuple(dict.fromkeys((self.largest, self.smallest, *alone)))
+
+    @property
     def params_range(self) -> tuple[int, int]:
         """Parameters of the smallest and of the largest subnet."""
         return self.params(self.smallest), self.params(self.largest)

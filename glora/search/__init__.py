@@ -1,21 +1,26 @@
 """Search over subnets: evolution, NSGA-II and random search on one interface."""
 
-from glora.search.base import SEARCHES, Candidate, Search, best_first
+from glora.search.base import SEARCHES, Search
 from glora.search.evolution import EvolutionSearch, RandomSearch
 from glora.search.interface import Member, Space
 from glora.search.nsga2 import NSGA2Search
 from glora.search.pareto import hypervolume, pareto_front
+from glora.search.selection import Candidate, Fitness, Measured, SelectionNoise, best_first, selection_noise
 
 __all__ = [
     "SEARCHES",
     "Candidate",
     "EvolutionSearch",
+    "Fitness",
+    "Measured",
     "Member",
     "NSGA2Search",
     "RandomSearch",
     "Search",
+    "SelectionNoise",
     "Space",
     "best_first",
     "hypervolume",
     "pareto_front",
+    "selection_noise",
 ]

@@ -1,38 +1,23 @@
 """What every search over subnets shares: candidates, the budget, the size limits and the resumable state.
 
-No torch here: a search sees a space and a fitness function, accuracy in [0, 1] of a subnet.
+No torch here: a search sees a space and a fitness function, accuracy and loss of a subnet.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field, fields, make_dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import Field, dataclass, field, fields, make_dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Generic, cast
+from typing import Any, ClassVar, Generic, Self, cast
 
 from glora.search.interface import Member, Space
-from glora.search.pareto import pareto_front
+from glora.search.pareto import Point, pareto_front
+from glora.search.selection import OBJECTIVES, TIES, Candidate, Fitness, Measured, best_first
 
 REJECTION_SHARE = 0.01
 """Of the draws that must fit the limits for rejection: 100 draws a subnet on average, 50 ms on ViT-B's space."""
-
-
-@dataclass(frozen=True)
-class Candidate(Generic[Member]):
-    """An evaluated subnet; `index` is its place in the order of evaluation."""
-
-    subnet: Member
-    accuracy: float
-    params: int
-    index: int
-    generation: int
-
-
-def best_first(candidates: list[Candidate[Member]]) -> list[Candidate[Member]]:
-    """The tie rule: higher accuracy, then fewer parameters, then earlier found."""
-    return sorted(candidates, key=lambda c: (-c.accuracy, c.params, c.index))
 
 
 def check_limits(space: Space[Member], min_params: int, max_params: int | None) -> None:
@@ -54,17 +39,28 @@ def at_least(default: Any, low: float, high: float | None = None) -> Any:
     return field(default=default, metadata={"low": low, "high": high})
 
 
+def one_of(default: str, allowed: tuple[str, ...], key: str | None = None) -> Any:
+    """A setting with one of these values; `key` is its name among the settings where that is not the field's."""
+    return field(default=default, metadata={"allowed": allowed, **({"key": key} if key else {})})
+
+
 @dataclass
 class Search(Generic[Member]):
     """Base of the searches: evaluate each distinct subnet once, within the limits, at most `budget` of them.
 
     Subclasses implement `propose`. `step` runs one generation; `state` and `load_state` carry plain JSON values.
+
+    Attributes:
+        objective: what is made best, "accuracy" or "loss"; the setting is called "fitness".
+        ties: whether ties of accuracy go to fewer "params" at once, or to the lower "loss" before. Those of loss go to
+            the higher accuracy.
+        extremes: the first generation begins with the space's extremes (`Space.extremes`) that lie within the limits.
     """
 
     name: ClassVar[str]
 
     space: Space[Member]
-    fitness: Callable[[Member], float]
+    fitness: Fitness[Member]
     seed: int = 0
     generations: int = at_least(20, 1)
     population: int = at_least(50, 1)
@@ -72,6 +68,9 @@ class Search(Generic[Member]):
     max_params: int | None = at_least(None, 0)
     candidates: list[Candidate[Member]] = field(default_factory=list)
     generation: int = 0
+    objective: str = one_of("accuracy", OBJECTIVES, key="fitness")
+    ties: str = one_of("params", TIES)
+    extremes: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -80,16 +79,30 @@ class Search(Generic[Member]):
 
     @classmethod
     def settings(cls) -> type:
-        """The dataclass of the search's own settings: its fields without space, fitness and state."""
-        state = ("space", "fitness", "candidates", "generation")
-        own = [f for f in fields(cls) if f.name not in state]
-        copies = [(f.name, f.type, field(default=f.default, metadata=f.metadata)) for f in own]
+        """The dataclass of the search's own settings: its fields without space, fitness function and state."""
+        copies = [(k, f.type, field(default=f.default, metadata=f.metadata)) for k, f in cls._own().items()]
         return make_dataclass(f"{cls.__name__}Settings", copies)
+
+    @classmethod
+    def with_settings(cls, space: Space[Member], fitness: Fitness[Member], settings: Mapping[str, Any]) -> Self:
+        """The search with the settings of these keys (`settings`); those that it does not have are left out.
+
+        Raises:
+            ValueError: if no subnet lies within the limits.
+        """
+        own = cls._own()
+        return cls(space, fitness, **{own[k].name: v for k, v in settings.items() if k in own})
+
+    @classmethod
+    def _own(cls) -> dict[str, Field[Any]]:
+        state = ("space", "fitness", "candidates", "generation")
+        return {f.metadata.get("key", f.name): f for f in fields(cls) if f.name not in state}
 
     def __post_init__(self) -> None:
         check_limits(self.space, self.min_params, self.max_params)
         if self.population < 1 or self.generations < 1:
             raise ValueError("population and generations must be at least 1")
+        best_first([], self.objective, self.ties)  # raises for words that are none
         self._seen = {c.subnet for c in self.candidates}
         self._high = self.space.params_range[1] if self.max_params is None else self.max_params
 
@@ -97,6 +110,11 @@ class Search(Generic[Member]):
     def done(self) -> bool:
         """All generations are evaluated."""
         return self.generation >= self.generations
+
+    @property
+    def needs_loss(self) -> bool:
+        """Whether the order of candidates depends on their losses."""
+        return "loss" in (self.objective, self.ties)
 
     def fits(self, subnet: Member) -> bool:
         """Within the size limits."""
@@ -152,24 +170,38 @@ class Search(Generic[Member]):
         """Propose and evaluate one generation. Its randomness is a function of (seed, generation)."""
         rng = random.Random(f"search-{self.seed}-{self.generation}")
         new: list[Candidate[Member]] = []
-        for subnet in self.propose(rng):
+        proposed = self.propose(rng)
+        if self.extremes and self.generation == 0:
+            fitting = [subnet for subnet in self.space.extremes if self.fits(subnet)]
+            proposed = list(dict.fromkeys([*fitting, *proposed]))[: self.population]
+        for subnet in proposed:
             index = len(self.candidates) + len(new)
-            accuracy = self.fitness(subnet)
-            new.append(Candidate(subnet, accuracy, self.space.params(subnet), index, self.generation))
+            accuracy, loss = Measured.of(self.fitness(subnet))
+            if loss is None and self.needs_loss:
+                raise ValueError("the fitness function gives accuracies alone, and this search goes by the loss too")
+            new.append(Candidate(subnet, accuracy, self.space.params(subnet), index, self.generation, loss))
         self.candidates += new
         self._seen |= {c.subnet for c in new}
         self.generation += 1
         return new
 
+    def ranked(self) -> list[Candidate[Member]]:
+        """Everything evaluated, the best by objective and tie rule first."""
+        return best_first(self.candidates, self.objective, self.ties)
+
     def best(self) -> Candidate[Member]:
         """The winner under the tie rule. Raises ValueError before the first generation."""
         if not self.candidates:
             raise ValueError("the search has evaluated nothing yet")
-        return best_first(self.candidates)[0]
+        return self.ranked()[0]
+
+    def point(self, candidate: Candidate[Member]) -> Point:
+        """A candidate's two objectives: parameters, to be small, and accuracy or minus the loss, to be large."""
+        return candidate.params, candidate.worth(self.objective)
 
     def front(self) -> list[Candidate[Member]]:
-        """The evaluated candidates that no other beats in accuracy and parameters, by parameters."""
-        return [self.candidates[i] for i in pareto_front([(c.params, c.accuracy) for c in self.candidates])]
+        """The evaluated candidates that no other beats in the objective and parameters, by parameters."""
+        return [self.candidates[i] for i in pareto_front([self.point(c) for c in self.candidates])]
 
     def state(self) -> dict[str, Any]:
         """Everything a continuation needs, as JSON values."""
@@ -177,6 +209,7 @@ class Search(Generic[Member]):
             {
                 **self.space.encode(k.subnet),
                 "accuracy": k.accuracy,
+                **({} if k.loss is None else {"loss": k.loss}),
                 "params": k.params,
                 "generation": k.generation,
             }
@@ -185,10 +218,17 @@ class Search(Generic[Member]):
         return {"generation": self.generation, "candidates": rows}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was taken."""
-        self.candidates = [
-            Candidate(self.space.decode(row), row["accuracy"], row["params"], i, row["generation"])
+        """Continue where `state` was taken.
+
+        Raises:
+            ValueError: if the search goes by a loss that the state does not hold (those of earlier versions).
+        """
+        candidates = [
+            Candidate(self.space.decode(row), row["accuracy"], row["params"], i, row["generation"], row.get("loss"))
             for i, row in enumerate(state["candidates"])
         ]
+        if self.needs_loss and any(c.loss is None for c in candidates):
+            raise ValueError("it holds accuracies alone, and this search goes by the loss too")
+        self.candidates = candidates
         self._seen = {c.subnet for c in self.candidates}
         self.generation = state["generation"]

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from glora.search.base import Search, at_least, best_first
+from glora.search.base import Search, at_least
 from glora.search.interface import Member
 
 
@@ -57,7 +57,7 @@ class EvolutionSearch(BreedingSearch[Member]):
 
     def selector(self, rng: random.Random) -> Callable[[], Member]:
         """Uniform among the best `parents` of everything evaluated."""
-        pool = [c.subnet for c in best_first(self.candidates)[: self.parents]]
+        pool = [c.subnet for c in self.ranked()[: self.parents]]
         return lambda: rng.choice(pool)
 
 

@@ -22,6 +22,10 @@ class Space(Protocol[Member]):
         """The subnet with the fewest parameters."""
 
     @property
+    def extremes(self) -> tuple[Member, ...]:
+        """The largest, the smallest, and each kind of part alone at its largest; none twice."""
+
+    @property
     def params_range(self) -> tuple[int, int]:
         """Parameters of the smallest and of the largest subnet."""
 
@@ -52,8 +56,8 @@ class Space(Protocol[Member]):
     def to_json(self, subnet: Member) -> str:
         """The readable file of one subnet."""
 
-    def from_json(self, text: str) -> Member:
-        """Inverse of `to_json`. Raises ValueError if it is no subnet of this space."""
+    def from_json(self, text: str) -> Hashable:
+        """Inverse of `to_json`, of soups too where there are any. Raises ValueError if it is none of this space."""
 
     def choices(self, subnet: Member) -> dict[str, dict[str, str]]:
         """What was chosen, for a picture: column (a layer, a block), row (a tensor, a module), the option's word."""

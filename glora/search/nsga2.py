@@ -1,4 +1,4 @@
-"""NSGA-II (Deb et al. 2002) over subnets: validation accuracy up, parameters down."""
+"""NSGA-II (Deb et al. 2002) over subnets: validation accuracy up or loss down, parameters down."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from glora.search.base import Candidate
 from glora.search.evolution import BreedingSearch
 from glora.search.interface import Member
 from glora.search.pareto import crowding_distances, nondominated_sort
+from glora.search.selection import Candidate
 
 
 @dataclass
 class NSGA2Search(BreedingSearch[Member]):
     """Parents are kept by non-domination rank and crowding, and chosen to breed in binary tournaments.
 
-    Children come from the evolution's operators at the same budget. The winner is the same too: the best accuracy
-    within the limits; `front` holds the trade-offs. The parents of a generation follow from the candidates alone, so a
-    resumed search needs nothing else.
+    Children come from the evolution's operators at the same budget. The winner is the same too: the best by the
+    objective within the limits; `front` holds the trade-offs. The parents of a generation follow from the candidates
+    alone, so a resumed search needs nothing else.
     """
 
     name = "nsga2"
@@ -40,7 +40,7 @@ class NSGA2Search(BreedingSearch[Member]):
         kept: list[tuple[Candidate[Member], tuple[int, float]]] = []
         for generation in range(self.generation):
             pool = [c for c, _ in kept] + [c for c in self.candidates if c.generation == generation]
-            points = [(c.params, c.accuracy) for c in pool]
+            points = [self.point(c) for c in pool]
             ranked = []
             for rank, front in enumerate(nondominated_sort(points)):
                 room = crowding_distances([points[i] for i in front])

@@ -1,6 +1,7 @@
-"""Two objectives, parameters down and accuracy up: fronts, crowding and the hypervolume that compares fronts.
+"""Two objectives, parameters down and worth up: fronts, crowding and the hypervolume that compares fronts.
 
-A point is (parameters, accuracy). It dominates another if it is no worse in both and better in one.
+A point is (parameters, worth); the worth is the accuracy, or minus the loss (`glora.search.selection.worth`). It
+dominates another if it is no worse in both and better in one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ Point = tuple[float, float]
 
 
 def dominates(one: Point, other: Point) -> bool:
-    """No more parameters, no lower accuracy, and better in one of them."""
+    """No more parameters, no lower worth, and better in one of them."""
     return one[0] <= other[0] and one[1] >= other[1] and one != other
 
 
@@ -68,15 +69,15 @@ def crowding_distances(points: Sequence[Point]) -> list[float]:
 
 
 def hypervolume(points: Sequence[Point], reference: Point) -> float:
-    """Area that `points` dominate within the quadrant of `reference` (largest parameters, lowest accuracy), exactly.
+    """Area that `points` dominate within the quadrant of `reference` (largest parameters, lowest worth), exactly.
 
-    Points that do not beat the reference in both objectives add nothing. Unit: parameters times accuracy.
+    Points that do not beat the reference in both objectives add nothing. Unit: parameters times worth.
     """
     limit, floor = reference
     inside = [p for p in points if p[0] < limit and p[1] > floor]
     area = 0.0
     for index in pareto_front(inside):
-        params, accuracy = inside[index]
-        area += (limit - params) * (accuracy - floor)
-        floor = accuracy
+        params, worth = inside[index]
+        area += (limit - params) * (worth - floor)
+        floor = worth
     return area
