@@ -4,7 +4,8 @@ from glora.conv import GLoRAConv2d
 from glora.evaluator import MergedEvaluator
 from glora.linear import GLoRALinear
 from glora.options import LayerConfig, Option
-from glora.search import EvolutionSearch, NSGA2Search, RandomSearch
+from glora.search import EvolutionSearch, Measured, NSGA2Search, RandomSearch
+from glora.soup import Soup
 from glora.space import LayerSpec, SearchSpace, Subnet
 from glora.supernet import Supernet
 
@@ -14,11 +15,13 @@ __all__ = [
     "GLoRALinear",
     "LayerConfig",
     "LayerSpec",
+    "Measured",
     "MergedEvaluator",
     "NSGA2Search",
     "Option",
     "RandomSearch",
     "SearchSpace",
+    "Soup",
     "Subnet",
     "Supernet",
 ]

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from glora.fold import feeding_norm, folded_beta
+from glora.gates import Choice
+from glora.soup import Soup
 from glora.space import Subnet
 from glora.supernet import Supernet
 
@@ -33,9 +35,11 @@ class MergedEvaluator:
             self._plain[name] = plain
 
     @torch.no_grad()
-    def write(self, subnet: Subnet) -> nn.Module:
+    def write(self, subnet: Subnet | Soup) -> nn.Module:
         """Write the merged weights of `subnet` and return the plain model, in eval mode."""
-        for (name, layer), config in zip(self.supernet.layers.items(), subnet.layers, strict=True):
+        self.supernet.check(subnet)
+        choices: tuple[Choice, ...] = subnet.layers
+        for (name, layer), config in zip(self.supernet.layers.items(), choices, strict=True):
             plain = self._plain[name]
             weight, bias = plain.weight.view_as(layer.weight), layer.merged_bias(config)
             layer.write_weight(config, weight)

@@ -7,9 +7,14 @@ With m a mask over rank columns and v, s being 0 or 1 for "vector" and "scalar":
 
 Nothing depends on the choice but the numbers in the gates, so a compiled model and a CUDA graph serve all subnets.
 Tensors outside the choice get gradients that are exactly zero. The price is a dense weight gradient in every layer.
+
+W and b are affine in the gates: no product holds two of them. So averaged gates give the averaged W and b, and gates
+between 0 and 1 have a meaning, a soup's (`glora.soup`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -20,20 +25,43 @@ FLAGS = tuple((t, k) for t in "ABCDE" for k in ("vector", "scalar") if (t, k) !=
 """The 0 or 1 of each tensor's "vector" and "scalar", in the order of the row: vA, sA, vB, sB, vC, vD, sD, vE, sE."""
 
 
+Row = tuple[float, ...]
+"""The gates of one layer as numbers: masks of A, B and C over the ranks, then `FLAGS`."""
+
+Choice = LayerConfig | Row
+"""What a layer computes: one option for each tensor, or any gates."""
+
+
 def gates_length(max_rank: int) -> int:
     """Numbers per layer: one mask over the ranks for each of A, B and C, and `FLAGS`."""
     return 3 * max_rank + len(FLAGS)
 
 
-def gate_row(config: LayerConfig, max_rank: int) -> list[float]:
-    """The gates of one layer's configuration: masks of A, B and C, then `FLAGS`."""
+def row_rank(row: Row) -> int:
+    """The ranks that a row has masks over, the inverse of `gates_length`."""
+    return (len(row) - len(FLAGS)) // 3
+
+
+def gate_row(choice: Choice, max_rank: int) -> Row:
+    """The gates of one layer's configuration: masks of A, B and C, then `FLAGS`; those of a row are itself."""
+    if isinstance(choice, tuple):
+        return choice
 
     def mask(option: Option) -> list[float]:
         return [float(k < option.rank) for k in range(max_rank)]
 
-    chosen = dict(zip("ABCDE", config, strict=True))
+    chosen = dict(zip("ABCDE", choice, strict=True))
     flags = [float(chosen[tensor].kind == kind) for tensor, kind in FLAGS]
-    return [*mask(config.A), *mask(config.B), *mask(config.C), *flags]
+    return (*mask(choice.A), *mask(choice.B), *mask(choice.C), *flags)
+
+
+def gives_bias(choice: Choice) -> bool:
+    """Whether C or E take part, so that a layer without a bias gains one."""
+    if isinstance(choice, tuple):
+        rank = row_rank(choice)
+        flags = zip(FLAGS, choice[3 * rank :], strict=True)
+        return any(choice[2 * rank : 3 * rank]) or any(gate for (tensor, _), gate in flags if tensor in "CE")
+    return choice.C.kind != "none" or choice.E.kind != "none"
 
 
 def gated_weight(weight: Tensor, a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor], gates: Tensor) -> Tensor:
@@ -60,6 +88,6 @@ def gated_bias(
     return total
 
 
-def gate_table(configs: tuple[LayerConfig, ...], max_rank: int) -> Tensor:
-    """(len(configs), `gates_length`) of float32 on the CPU."""
-    return torch.tensor([gate_row(config, max_rank) for config in configs])
+def gate_table(choices: Sequence[Choice], max_rank: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(len(choices), `gates_length`) of `dtype` on the CPU."""
+    return torch.tensor([gate_row(choice, max_rank) for choice in choices], dtype=dtype)

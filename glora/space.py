@@ -6,11 +6,13 @@ import json
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from glora.gates import Choice
 from glora.options import (
+    NONE,
     TENSORS,
     LayerConfig,
     Option,
@@ -21,6 +23,7 @@ from glora.options import (
     layer_options,
     tensor_params,
 )
+from glora.soup import Soup, is_soup, row_params, row_parts, row_words
 
 
 @dataclass(frozen=True)
@@ -170,35 +173,68 @@ class SearchSpace:
         """Inverse of `encode`."""
         return Subnet(tuple(LayerConfig.parse(c) for c in row["layers"]))
 
-    def to_json(self, subnet: Subnet) -> str:
-        """Readable JSON: layer name to its five option words."""
+    def to_json(self, subnet: Subnet | Soup) -> str:
+        """Readable JSON: layer name to its five option words, or to the gates of a soup."""
         return subnet.to_json(self.names)
 
-    def from_json(self, text: str) -> Subnet:
+    def from_json(self, text: str) -> Subnet | Soup:
         """Inverse of `to_json`. Raises ValueError if the layers are not this space's."""
-        return Subnet.from_json(text, self.names)
+        if not is_soup(json.loads(text)):
+            return Subnet.from_json(text, self.names)
+        soup = Soup.from_json(text, self.names)
+        self.check(soup)
+        return soup
 
-    def choices(self, subnet: Subnet) -> dict[str, dict[str, str]]:
-        """Layer to tensor to option word."""
-        return {n: dict(zip(TENSORS, map(str, c), strict=True)) for n, c in zip(self.names, subnet.layers, strict=True)}
+    def choices(self, subnet: Subnet | Soup) -> dict[str, dict[str, str]]:
+        """Layer to tensor to option word; "mixed" where the gates of a soup are not an option's (`gates`)."""
+        choices: tuple[Choice, ...] = subnet.layers
+        return {n: _words(c) for n, c in zip(self.names, choices, strict=True)}
 
-    def sizes(self, subnet: Subnet) -> dict[str, int]:
-        """Parameters by layer."""
-        return {s.name: config_params(c, s.d_in, s.d_out) for c, s in zip(subnet.layers, self.layers, strict=True)}
+    def gates(self, soup: Soup) -> dict[str, dict[str, dict[str, Any]]]:
+        """Layer to tensor to its gates: "ranks" by column (A, B, C), "vector", "scalar" (not C)."""
+        return {n: row_parts(row) for n, row in zip(self.names, soup.layers, strict=True)}
 
-    def params(self, subnet: Subnet) -> int:
+    def sizes(self, subnet: Subnet | Soup) -> dict[str, int]:
+        """Parameters by layer; of a soup what it stores (`glora.soup.row_params`)."""
+        choices: tuple[Choice, ...] = subnet.layers
+        return {s.name: _params(c, s.d_in, s.d_out) for c, s in zip(choices, self.layers, strict=True)}
+
+    def params(self, subnet: Subnet | Soup) -> int:
         """Trainable parameters of a subnet, head not counted."""
         return sum(self.sizes(subnet).values())
 
-    def check(self, subnet: Subnet) -> None:
+    def check(self, subnet: Subnet | Soup) -> None:
         """Raise ValueError unless every choice of `subnet` is in this space."""
         if len(subnet.layers) != len(self.layers):
             raise ValueError(f"subnet has {len(subnet.layers)} layers, the space {len(self.layers)}")
+        if isinstance(subnet, Soup):
+            self._check_gates(subnet)
+            return
         for config, spec in zip(subnet.layers, self.layers, strict=True):
             for tensor, option, allowed in zip("ABCDE", config, self.options(spec), strict=True):
                 if option not in allowed:
                     words = ", ".join(map(str, allowed))
                     raise ValueError(f"{spec.name}: {tensor}={option} is not in the space (allowed: {words})")
+
+    def everywhere(self, config: LayerConfig) -> Subnet:
+        """The subnet with one choice in every layer, but for D where there is no bias: none.
+
+        Raises:
+            ValueError: if the choice is not in this space.
+        """
+        subnet = Subnet(tuple(config if s.bias else replace(config, D=NONE) for s in self.layers))
+        self.check(subnet)
+        return subnet
+
+    def _check_gates(self, soup: Soup) -> None:
+        if soup.max_rank != self.ranks[0]:
+            raise ValueError(f"the soup has gates for rank {soup.max_rank}, the space for rank {self.ranks[0]}")
+        for row, spec in zip(soup.layers, self.layers, strict=True):
+            fixed = [t for t, options in zip(TENSORS, self.options(spec), strict=True) if len(options) == 1]
+            parts = row_parts(row)
+            used = [t for t in fixed if any(parts[t].get("ranks", ())) or parts[t]["vector"] or parts[t].get("scalar")]
+            if used:
+                raise ValueError(f"{spec.name}: the soup has gates of {', '.join(used)}, which is not in the space")
 
     def _extreme(self, largest: bool) -> Subnet:
         pick = max if largest else min
@@ -221,6 +257,12 @@ class SearchSpace:
         """None everywhere: the frozen backbone."""
         return self._extreme(False)
 
+    @cached_property
+    def extremes(self) -> tuple[Subnet, ...]:
+        """The largest, the smallest, and each tensor alone as the largest has it; none twice."""
+        alone = (Subnet(tuple(LayerConfig(**{t: getattr(c, t)}) for c in self.largest.layers)) for t in self.tensors)
+        return tuple(dict.fromkeys((self.largest, self.smallest, *alone)))
+
     @property
     def params_range(self) -> tuple[int, int]:
         """Parameters of the smallest and the largest subnet."""
@@ -229,3 +271,12 @@ class SearchSpace:
     def configs(self, index: int) -> tuple[LayerConfig, ...]:
         """Every configuration of layer `index`."""
         return all_configs(self.ranks, self.layers[index].bias, self.tensors)
+
+
+def _words(choice: Choice) -> dict[str, str]:
+    """Tensor to option word."""
+    return row_words(choice) if isinstance(choice, tuple) else dict(zip(TENSORS, map(str, choice), strict=True))
+
+
+def _params(choice: Choice, d_in: int, d_out: int) -> int:
+    return row_params(choice, d_in, d_out) if isinstance(choice, tuple) else config_params(choice, d_in, d_out)
