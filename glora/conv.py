@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glora.gates import Choice
 from glora.linear import GLoRALinear
-from glora.options import LayerConfig
 
 
 class GLoRAConv2d(GLoRALinear):
@@ -54,7 +54,7 @@ class GLoRAConv2d(GLoRALinear):
         )
 
     @torch.no_grad()
-    def merge(self, config: LayerConfig | None = None) -> nn.Conv2d:
+    def merge(self, config: Choice | None = None) -> nn.Conv2d:
         """A new plain `nn.Conv2d` that computes the same function; it has a bias only if equation 10 gives one."""
         config = self.config if config is None else config
         weight, bias = self.merged_weight(config), self.merged_bias(config)

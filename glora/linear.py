@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glora.gates import gated_bias, gated_weight
+from glora.gates import Choice, gate_table, gated_bias, gated_weight, gives_bias
 from glora.options import NONE, LayerConfig, Option
 from glora.product import effective_weight, product
 
@@ -29,7 +29,8 @@ class GLoRALinear(nn.Module):
         base: the linear layer to adapt. Its tensors are kept as they are and frozen.
         max_rank: the largest rank of the search space (columns stored for A, B and C).
 
-    `config` says which option each tensor takes; it starts as none everywhere, the pre-trained function. All "down"
+    `config` says which option each tensor takes, or holds a soup's row of gates (`glora.gates.Row`), which
+    `use_gates` makes the layer compute; it starts as none everywhere, the pre-trained function. All "down"
     tensors, D and E start at zero and all "up" tensors at Xavier-uniform, so every configuration starts there too.
     """
 
@@ -52,13 +53,43 @@ class GLoRALinear(nn.Module):
         self.E = zeros(d_out)
         for up in (self.Au, self.Bu, self.Cu):
             nn.init.xavier_uniform_(up)
-        self.config = IDENTITY
-        self.gates: Tensor | None = None  # given by a supernet with a static graph; then they stand for `config`
+        self.config: Choice = IDENTITY
+        self.gates: Tensor | None = None  # those of a static graph or of a soup; then they stand for `config`
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
-        """The trainable tensors by name, Ad, Au, Bd, Bu, Cd, Cu, D (only with a bias), E."""
+        """The trainable tensors by name, Ad, Au, Bd, Bu, Cd, Cu, D (only with a bias), E; none that `keep` emptied."""
         named = {n: getattr(self, n) for n in ("Ad", "Au", "Bd", "Bu", "Cd", "Cu", "D", "E")}
-        return {n: p for n, p in named.items() if p is not None}
+        return {n: p for n, p in named.items() if p is not None and p.numel()}
+
+    def keep(self, config: LayerConfig) -> None:
+        """Store no more than `config` uses, as new parameters with the values of now: what it does not use is empty.
+
+        Of A, B and C the leading columns and rows stay, one column for "vector"; of "scalar" the first entry.
+        """
+
+        def cut(name: str, *sizes: int | None) -> None:
+            old: nn.Parameter = getattr(self, name)
+            kept = old.detach()[tuple(slice(size) for size in sizes)].clone()
+            setattr(self, name, nn.Parameter(kept, requires_grad=old.requires_grad and kept.numel() > 0))
+
+        for tensor, option in (("A", config.A), ("B", config.B), ("C", config.C)):
+            rows = 1 if option.kind == "scalar" else None
+            cut(f"{tensor}d", rows, option.rank or int(option != NONE))
+            cut(f"{tensor}u", option.rank)
+        for tensor, option in (("D", config.D), ("E", config.E)):
+            if getattr(self, tensor) is not None:
+                cut(tensor, {"none": 0, "scalar": 1}.get(option.kind))
+        self.config = config
+        self.use_gates(None)
+
+    def use_gates(self, gates: Tensor | None) -> None:
+        """Compute with these gates, (`gates_length`,), instead of `config`; a parameter trains. None: by `config`."""
+        del self.gates  # a parameter there would refuse to be replaced by a tensor
+        self.gates = gates
+
+    def gate_tensor(self, choice: Choice) -> Tensor:
+        """The gates of a choice, in the support tensors' precision and on their device."""
+        return gate_table([choice], self.max_rank, self.Ad.dtype)[0].to(self.Ad.device)
 
     def _factors(self, down: Tensor, up: Tensor, option: Option) -> tuple[Tensor | None, Tensor | None]:
         """A or B as factors (d2, k) and (k, d1), as one broadcast factor (d2, 1) or (1, 1), or as nothing."""
@@ -78,8 +109,16 @@ class GLoRALinear(nn.Module):
             return self.Cd[:, : option.rank] @ self.Cu[: option.rank, 0]
         return self.Cd[:, 0]
 
-    def merged_bias(self, config: LayerConfig) -> Tensor | None:
+    def _gated_weight(self, gates: Tensor) -> Tensor:
+        return gated_weight(self.weight, (self.Ad, self.Au), (self.Bd, self.Bu), gates)
+
+    def _gated_bias(self, gates: Tensor) -> Tensor:
+        return gated_bias(self.weight, self.bias, (self.Cd, self.Cu), self.D, self.E, gates)
+
+    def merged_bias(self, config: Choice) -> Tensor | None:
         """The bias b of equation 10, shape (d2,), or None where neither the base nor C, D, E give one."""
+        if isinstance(config, tuple):
+            return self._gated_bias(self.gate_tensor(config)) if self.bias is not None or gives_bias(config) else None
         bias: Tensor | None = self.bias
         if bias is not None and self.D is not None and config.D != NONE:
             bias = bias * (1 + (self.D if config.D.kind == "vector" else self.D[0]))
@@ -91,13 +130,21 @@ class GLoRALinear(nn.Module):
             bias = pushed if bias is None else bias + pushed
         return bias
 
-    def merged_weight(self, config: LayerConfig) -> Tensor:
+    def merged_weight(self, config: Choice) -> Tensor:
         """The weight W of equation 10, shape (d2, d1), formed in float32 or wider."""
+        if isinstance(config, tuple):
+            return self._gated_weight(self.gate_tensor(config))
         return effective_weight(self.weight, *self._weight_factors(config))
 
     @torch.no_grad()
-    def write_weight(self, config: LayerConfig, out: Tensor) -> None:
-        """Write W of equation 10 into `out`, (d2, d1); nothing of that size is allocated if `out` is float32."""
+    def write_weight(self, config: Choice, out: Tensor) -> None:
+        """Write W of equation 10 into `out`, (d2, d1).
+
+        Nothing of that size is allocated for options if `out` is float32; a row of gates forms its W first.
+        """
+        if isinstance(config, tuple):
+            out.copy_(self.merged_weight(config))
+            return
         wide = out.dtype == torch.promote_types(self.weight.dtype, torch.float32)
         a_down, a_up, b_down, b_up = self._weight_factors(config)
         weight = effective_weight(self.weight, a_down, a_up, b_down, b_up, out if wide else None)
@@ -109,8 +156,7 @@ class GLoRALinear(nn.Module):
         with torch.autocast(self.weight.device.type, enabled=False):
             if self.gates is None:
                 return self.merged_weight(self.config), self.merged_bias(self.config)
-            weight = gated_weight(self.weight, (self.Ad, self.Au), (self.Bd, self.Bu), self.gates)
-            return weight, gated_bias(self.weight, self.bias, (self.Cd, self.Cu), self.D, self.E, self.gates)
+            return self._gated_weight(self.gates), self._gated_bias(self.gates)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., d1) to (..., d2) under `self.config`, or under `self.gates` where there are any."""
@@ -118,12 +164,13 @@ class GLoRALinear(nn.Module):
             weight, bias = self.effective()
             return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
         config = self.config
+        assert isinstance(config, LayerConfig)  # `use_gates` goes with a row
         with torch.autocast(x.device.type, enabled=False):
             bias = self.merged_bias(config)
         return product(x, self.weight, bias, *self._weight_factors(config))
 
     @torch.no_grad()
-    def merge(self, config: LayerConfig | None = None) -> nn.Linear | nn.Conv2d:
+    def merge(self, config: Choice | None = None) -> nn.Linear | nn.Conv2d:
         """A new plain `nn.Linear` that computes the same function; it has a bias only if equation 10 gives one."""
         config = self.config if config is None else config
         weight, bias = self.merged_weight(config), self.merged_bias(config)
@@ -141,5 +188,9 @@ class GLoRALinear(nn.Module):
 
     def extra_repr(self) -> str:
         """Shapes and the current configuration, for `print(model)`."""
-        words = ", ".join(f"{t}={o}" for t, o in zip("ABCDE", self.config, strict=True))
+        config = self.config
+        if isinstance(config, tuple):
+            words = "gates of a soup"
+        else:
+            words = ", ".join(f"{t}={o}" for t, o in zip("ABCDE", config, strict=True))
         return f"{self.in_features}, {self.out_features}, max_rank={self.max_rank}, {words}"

@@ -63,9 +63,27 @@ class LayerConfig:
     @classmethod
     def parse(cls, texts: Sequence[str]) -> LayerConfig:
         """Read five option words in the order A, B, C, D, E."""
-        if len(texts) != len(TENSORS):
-            raise ValueError(f"a layer has {len(TENSORS)} options (A, B, C, D, E), got {len(texts)}")
+        words = isinstance(texts, Sequence) and not isinstance(texts, str) and all(isinstance(t, str) for t in texts)
+        if not words or len(texts) != len(TENSORS):  # they may come from a user's file
+            raise ValueError(f"a layer has {len(TENSORS)} options (A, B, C, D, E), got {str(texts)[:100]}")
         return cls(*(Option.parse(t) for t in texts))
+
+    @classmethod
+    def parse_choices(cls, text: str) -> LayerConfig:
+        """Read choices such as "B=lora_8,E=vector"; tensors that are not named are none. Raises ValueError."""
+        chosen: dict[str, Option] = {}
+        for part in text.split(","):
+            tensor, _, word = part.strip().partition("=")
+            if tensor not in TENSORS or tensor in chosen:
+                raise ValueError(
+                    f"{part.strip()!r} is not <tensor>=<option> with each of {', '.join(TENSORS)} at most once"
+                )
+            chosen[tensor] = Option.parse(word)
+        return cls(**chosen)
+
+    def choices(self) -> str:
+        """Inverse of `parse_choices`."""
+        return ",".join(f"{t}={o}" for t, o in zip(TENSORS, self, strict=True) if o != NONE)
 
 
 def check_tensors(tensors: str) -> str:

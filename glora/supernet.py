@@ -9,7 +9,7 @@ plain = supernet.merge(subnet)                # a plain copy, no adapter left
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from glora.attach import added_to_in_place, call_every_linear, plain_copy, replace_module
 from glora.conv import GLoRAConv2d
 from glora.fold import fold_gained_biases
-from glora.gates import gate_table, gates_length
+from glora.gates import Choice, gate_table, gates_length
 from glora.linear import GLoRALinear
 from glora.options import check_ranks
+from glora.soup import Soup
 from glora.space import LayerSpec, SearchSpace, Subnet
 from glora.state import find_classifier, load_trained, parameters_of, trained_state
 
@@ -31,6 +32,10 @@ def _owned(module: nn.Module | None) -> set[int]:
 
 def _copy_output(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
     return output.clone()
+
+
+def _zero_where(mask: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda gradient: gradient.masked_fill(mask, 0)
 
 
 class Supernet:
@@ -116,39 +121,104 @@ class Supernet:
         for layer in self.layers.values():
             for tensor, parameter in layer.adapter_parameters().items():
                 parameter.requires_grad_(tensor[0] in tensors)
-        self.current = self.space.smallest
+        self._current: Subnet | Soup = self.space.smallest
+        self._kept: Subnet | None = None
         self._gates: Tensor | None = None
+        self._learned = False
+
+    def keep(self, subnet: Subnet) -> None:
+        """Hold `subnet` alone from now on, with the weights of now: only its tensors and the head train.
+
+        What it does not use is gone, columns of the factors too: it neither moves nor is it stored, saved or counted.
+        A trainer or optimizer has to be made anew. Weights saved afterwards fit a model that keeps the same subnet.
+
+        Raises:
+            ValueError: if it is not in the space, or another one is kept already.
+        """
+        self.check(subnet)
+        for layer, config in zip(self.layers.values(), subnet.layers, strict=True):
+            layer.keep(config)
+        self._kept, self._gates = subnet, None
+        self._set(subnet)
+
+    def check(self, subnet: Subnet | Soup) -> None:
+        """Raise ValueError unless the model can compute `subnet`: it is in the space, and no other one is kept."""
+        self.space.check(subnet)
+        if self._kept not in (None, subnet):
+            raise ValueError("this model keeps one subnet, and this is another; build a fresh model for it")
 
     def use_static_graph(self) -> None:
         """Make every layer's choice data (`glora.gates`): one graph for all subnets, as compilers and CUDA graphs want.
 
         Call it when the model is on its device. Without it each layer takes the branch of its choice, which saves work.
+        A subnet that is kept is one graph already.
         """
-        device = next(iter(self.layers.values())).Ad.device
+        if self._kept is not None:
+            return
+        subnet, like = self.current, next(iter(self.layers.values())).Ad
         # One table that layers view, at one address for good: a step copies one small block and nothing else.
-        self._gates = torch.zeros(len(self.layers), gates_length(self.space.ranks[0]), device=device)
+        shape = len(self.layers), gates_length(self.space.ranks[0])
+        self._gates = torch.zeros(shape, device=like.device, dtype=like.dtype)
         for layer, row in zip(self.layers.values(), self._gates, strict=True):
-            layer.gates = row
-        self._set(self.current)
-
-    def set(self, subnet: Subnet) -> None:
-        """Make the model compute `subnet`. Raises ValueError if it is not in the space."""
-        self.space.check(subnet)
+            layer.use_gates(row)
         self._set(subnet)
 
-    def _set(self, subnet: Subnet) -> None:
-        for layer, config in zip(self.layers.values(), subnet.layers, strict=True):
-            layer.config = config
+    @property
+    def current(self) -> Subnet | Soup:
+        """What the model computes; while gates are learned, the soup that they are now."""
+        if not self._learned:
+            return self._current
+        gates = [layer.gates for layer in self.layers.values()]
+        return Soup(tuple(tuple(row.tolist()) for row in gates if row is not None))
+
+    def learn_gates(self) -> dict[str, nn.Parameter]:
+        """Make the gates of the current subnet or soup parameters, by full name `<layer>.gates`, until the next `set`.
+
+        They are no part of `trainable`; train them with or without it. Gates of 0 stay so: what the soup stores does
+        not grow. `current` and `merge` then give the soup of the gates as they are. Call it when the model is on its
+        device, and again after `set` for new ones.
+        """
+        choices: tuple[Choice, ...] = self.current.layers
+        found: dict[str, nn.Parameter] = {}
+        for (name, layer), choice in zip(self.layers.items(), choices, strict=True):
+            gates = found[f"{name}.gates"] = nn.Parameter(layer.gate_tensor(choice))
+            gates.register_hook(_zero_where(gates.detach() == 0))
+            layer.use_gates(gates)
+        self._learned = True
+        return found
+
+    def set(self, subnet: Subnet | Soup) -> None:
+        """Make the model compute `subnet`; a soup when the model is on its device.
+
+        Raises:
+            ValueError: as `check`.
+        """
+        self.check(subnet)
+        self._set(subnet)
+
+    def _set(self, subnet: Subnet | Soup) -> None:
+        choices: tuple[Choice, ...] = subnet.layers
+        for layer, choice in zip(self.layers.values(), choices, strict=True):
+            layer.config = choice
         if self._gates is not None:
-            table = gate_table(subnet.layers, self.space.ranks[0])
+            table = gate_table(choices, self.space.ranks[0], self._gates.dtype)
             if self._gates.is_cuda:
                 table = table.pin_memory()
             self._gates.copy_(table, non_blocking=True)
-        self.current = subnet
+            if self._learned:
+                for layer, row in zip(self.layers.values(), self._gates, strict=True):
+                    layer.use_gates(row)
+        elif isinstance(subnet, Soup) or isinstance(self._current, Soup) or self._learned:
+            for layer, choice in zip(self.layers.values(), choices, strict=True):
+                layer.use_gates(layer.gate_tensor(choice) if isinstance(choice, tuple) else None)
+        self._current, self._learned = subnet, False
 
     def sample(self, rng: random.Random) -> Subnet:
-        """Draw every layer independently and uniformly, set it and return it (one training step's choice)."""
-        subnet = self.space.sample(rng)
+        """Draw every layer independently and uniformly, set it and return it (one training step's choice).
+
+        Where a subnet is kept, that is the only one.
+        """
+        subnet = self._kept or self.space.sample(rng)
         self._set(subnet)
         return subnet
 
@@ -163,7 +233,7 @@ class Supernet:
         return {**named, **parameters_of(self.model, self.head)}
 
     def stored_params(self) -> int:
-        """Support tensors that train, head not counted. Equals the largest subnet's parameters."""
+        """Support tensors that train, head not counted. Equals the parameters of the largest subnet, or of the kept."""
         head = {id(p) for p in parameters_of(self.model, self.head).values()}
         return sum(p.numel() for p in self.trainable().values() if id(p) not in head)
 
@@ -175,7 +245,7 @@ class Supernet:
         """Inverse of `state_dict`. Raises ValueError, changing nothing, if the tensors do not fit."""
         load_trained(self.trainable(), state)
 
-    def merge(self, subnet: Subnet | None = None) -> nn.Module:
+    def merge(self, subnet: Subnet | Soup | None = None) -> nn.Module:
         """A plain copy of the model that computes `subnet` (default: the current one), without any adapter.
 
         A layer without bias that gains one through C or E keeps its architecture: the bias goes into the LayerNorm
@@ -184,7 +254,7 @@ class Supernet:
         if subnet is None:
             subnet = self.current  # checked when it was set
         else:
-            self.space.check(subnet)
+            self.check(subnet)
         plain = self._plain(subnet)
         gained = [n for n, m in self.layers.items() if m.bias is None and plain.get_submodule(n).bias is not None]
         fold_gained_biases(plain, gained)
@@ -194,9 +264,10 @@ class Supernet:
         """A copy of the model with plain linear layers that carry the frozen weights."""
         return self._plain(self.space.smallest)
 
-    def _plain(self, subnet: Subnet) -> nn.Module:
+    def _plain(self, subnet: Subnet | Soup) -> nn.Module:
         """A frozen copy of the model with every adapted layer merged, gained biases where they arose."""
         merged: dict[str, nn.Module] = {}
-        for (name, layer), config in zip(self.layers.items(), subnet.layers, strict=True):
+        choices: tuple[Choice, ...] = subnet.layers
+        for (name, layer), config in zip(self.layers.items(), choices, strict=True):
             merged[name] = layer.merge(config).train(layer.training)
         return plain_copy(self.model, merged)

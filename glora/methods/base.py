@@ -45,6 +45,7 @@ class Method(ABC):
         retrained: the winner of a search is trained anew, as the same method with the option `subnet`, the winner's
             text; else it keeps the supernet's weights.
         static_graph: the method can train as one graph for all subnets (`use_static_graph`).
+        independent_genes: its subnets' choices are independent of each other, as samplers that are fair to each need.
         published_note: why `hparams=published` is refused, where that is not for want of a table.
     """
 
@@ -58,6 +59,7 @@ class Method(ABC):
     ours_on_swin: ClassVar[bool] = False
     retrained: ClassVar[bool] = False
     static_graph: ClassVar[bool] = False
+    independent_genes: ClassVar[bool] = False
     published_note: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -195,6 +197,14 @@ class Searched(Method, Generic[Member]):
     @abstractmethod
     def evaluator(self) -> Evaluator[Member]:
         """What evaluates subnets with the weights as they are now."""
+
+    def keep(self, subnet: Member) -> None:
+        """Hold `subnet` alone from now on, with the weights of now: only its tensors and the head train and are saved.
+
+        Raises:
+            ValueError: if it is not in the space, or for a method that trains its winner anew.
+        """
+        raise ValueError(f"method={self.name} trains its winner anew, from fresh tensors; it has no tuning")
 
 
 Layer = TypeVar("Layer", bound=Adapted)

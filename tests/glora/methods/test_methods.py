@@ -38,6 +38,7 @@ VIT_B = {
     "repadapter": 239_808,
     "superlora": 8 * (8**3 + 3 * 8 * 121),
     "glora": 3_041_664,
+    "glora_subnet": 3_041_664,
 }
 WIDTHS = {128: 2, 256: 2, 512: 18, 1024: 2}
 """Swin-B's widths d and how many blocks have them."""
@@ -54,6 +55,7 @@ SWIN_B = {
     "ssf": 274_432,
     "repadapter": 313_216,
     "glora": 4_087_832,
+    "glora_subnet": 4_087_832,
     "lora": over_blocks(lambda d: 8 * (d + 3 * d)),
     "adapter": over_blocks(lambda d: 2 * 8 * d + 8 + d),
     "adaptformer": over_blocks(lambda d: 2 * 8 * d + 8 + d),
