@@ -9,16 +9,19 @@ directory that search.py would give it, so finished ones are reused and a killed
 
 from __future__ import annotations
 
+import math
 import shutil
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from glora.search import SEARCHES, hypervolume, pareto_front
+from glora.search import SEARCHES, Candidate, best_first, hypervolume, pareto_front
 from runner.cli import launch
 from runner.config.fields import number
-from runner.config.identity import digest, search_directory
+from runner.config.identity import digest, search_directory, without_later
 from runner.config.resolve import resolve
 from runner.config.run import Run
 from runner.config.schema import TrainConf
@@ -45,26 +48,28 @@ def compare(run: Run, seeds: int) -> Path:
         ConfigError: if the supernet is not trained or the method has no subnets.
     """
     choice = search_choice(run)
-    first, settings = choice.settings["seed"], choice.settings
+    first, settings, objective = choice.settings["seed"], choice.settings, choice.settings["fitness"]
     found = {n: [_candidates(with_search(run, n, first + i)) for i in range(seeds)] for n in SEARCHES}
     space = searched(build(run)).space
-    reference = choice.max_params or space.params_range[1], 1 / run.task.num_classes
+    chance = {"accuracy": 1 / run.task.num_classes, "loss": math.log(run.task.num_classes)}[objective]
+    limit = choice.max_params or space.params_range[1]
     record = {
         "run": str(run.directory.relative_to(run.output_root)),
         "environment": environment(run),
-        "reference": {"params": reference[0], "accuracy": reference[1]},
+        "reference": {"params": limit, objective: chance},
         "seeds": [first + i for i in range(seeds)],
-        "searches": {name: [_figures(rows, reference) for rows in runs] for name, runs in found.items()},
+        "searches": {name: [_figures(rows, limit, chance, settings) for rows in runs] for name, runs in found.items()},
     }
-    named = digest({**settings, "val_limit": choice.selection_images, "seeds": seeds})
+    named = digest({**without_later(settings), "val_limit": choice.selection_images, "seeds": seeds})
     budget = f"g{settings['generations']}-p{settings['population']}-k{seeds}-{named}"
     directory = run.directory / "comparison" / budget
     write_json(directory / "comparison.json", record)
     table = comparison_table(record, f"{run.task.id}, {run.backbone.name}, {run.method.label}")
     to_rich(table)
     write_all([table], directory)
-    fronts = {name: [[rows[i] for i in pareto_front(rows)] for rows in runs] for name, runs in found.items()}
-    attempt(plot_fronts, directory / "fronts.png", fronts)
+    points = {name: [[(c.params, c.worth(objective)) for c in rows] for rows in runs] for name, runs in found.items()}
+    fronts = {name: [[rows[i] for i in pareto_front(rows)] for rows in runs] for name, runs in points.items()}
+    attempt(partial(plot_fronts, objective=objective), directory / "fronts.png", fronts)
     return directory
 
 
@@ -80,8 +85,8 @@ def with_search(run: Run, name: str, seed: int) -> Run:
     return replace(run, search=replace(choice, name=name, kind=kind, settings=settings, directory=directory))
 
 
-def _candidates(run: Run) -> list[tuple[int, float]]:
-    """(parameters, validation accuracy) of everything one search evaluated."""
+def _candidates(run: Run) -> list[Candidate[None]]:
+    """Everything one search evaluated, without the subnets themselves."""
     choice = search_choice(run)
     # Random search also runs beside each other search. It depends on seed and budget alone, so its state moves along.
     for other in SEARCHES:
@@ -94,14 +99,18 @@ def _candidates(run: Run) -> list[tuple[int, float]]:
             part.replace(target)
     find(run)
     rows = read_json(choice.directory / f"{choice.name}.json")["candidates"]
-    return [(row["params"], row["accuracy"]) for row in rows]
+    return [Candidate(None, row["accuracy"], row["params"], i, row["generation"], row.get("loss"))
+            for i, row in enumerate(rows)]  # fmt: skip
 
 
-def _figures(rows: list[tuple[int, float]], reference: tuple[float, float]) -> dict[str, Any]:
-    params, accuracy = min(rows, key=lambda p: (-p[1], p[0]))
-    whole = reference[0] * (1 - reference[1])
-    return {"evaluated": len(rows), "val_accuracy": accuracy, "params": params,
-            "hypervolume": hypervolume(rows, reference) / whole}  # fmt: skip
+def _figures(rows: list[Candidate[None]], limit: int, chance: float, settings: Mapping[str, Any]) -> dict[str, Any]:
+    objective = settings["fitness"]
+    best = best_first(rows, objective, settings["ties"])[0]
+    floor, top = (chance, 1.0) if objective == "accuracy" else (-chance, 0.0)
+    area = hypervolume([(c.params, c.worth(objective)) for c in rows], (limit, floor))
+    return {"evaluated": len(rows), "val_accuracy": best.accuracy, "params": best.params,
+            **({"val_loss": best.loss} if objective == "loss" else {}),
+            "hypervolume": area / (limit * (top - floor))}  # fmt: skip
 
 
 def comparison_table(record: dict[str, Any], title: str) -> Table:
@@ -119,10 +128,11 @@ def comparison_table(record: dict[str, Any], title: str) -> Table:
                                  key=lambda item: -statistics.fmean(r["hypervolume"] for r in item[1]))
     ]  # fmt: skip
     at = record["reference"]
+    what, ideal = ("loss", 0) if "loss" in at else ("accuracy", 1)
     header = ["Search", "Hypervolume", "Best val (%)", "Params of the winner", "Evaluated", "Seeds"]
     notes = [
-        f"hypervolume: share of the rectangle from the reference ({at['params']:,} parameters, accuracy "
-        f"{at['accuracy']:.3f}, chance) to (0 parameters, accuracy 1) that the validation front dominates",
+        f"hypervolume: share of the rectangle from the reference ({at['params']:,} parameters, {what} "
+        f"{at[what]:.3f}, chance) to (0 parameters, {what} {ideal}) that the validation front dominates",
         "mean ± sample sd over the search seeds, one trained supernet",
     ]
     return Table(f"Searches at equal budget: {title}", header, rows, notes)

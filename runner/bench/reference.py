@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from glora import Supernet
 from glora.attach import replace_module
 from glora.linear import GLoRALinear
-from glora.options import Option
+from glora.options import LayerConfig, Option
 
 
 class ReferenceLinear(nn.Module):
@@ -39,6 +39,8 @@ class ReferenceLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., d1) to (..., d2)."""
         own, config = self.layer, self.layer.config
+        if not isinstance(config, LayerConfig):
+            raise TypeError("the plain way is for subnets; a soup's gates are no options")
         a, b = self._matrix(own.Ad, own.Au, config.A), self._matrix(own.Bd, own.Bu, config.B)
         if config.C.kind == "lora":
             c = (own.Cd[:, : config.C.rank] @ own.Cu[: config.C.rank])[:, 0]

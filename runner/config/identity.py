@@ -23,9 +23,13 @@ SHORTHANDS = ("ranks", "tensors", "convs")
 """Options that have a key at the top of the config, and so a place at the top of the identity."""
 
 BEFORE = {"precision": "fp32", "tensors": "ABCDE", "convs": False}
+SUPERNET_BEFORE = {"sampling": "uniform", "draws": 1, "distill": False, "ema": None}
 OPTIMIZER_BEFORE = {"name": "adamw", "decay_1d": True, "warmup_lr": 1e-6, "min_lr": 1e-5}
 BREEDING_BEFORE = {"parents": 10, "mutants": 25, "crossovers": 25, "mutation_probability": 0.2}
 """What every search's directory was named with, whether or not the search had such a setting."""
+SEARCH_BEFORE = {"fitness": "accuracy", "ties": "params", "extremes": False, "max_share": None, "winner": "subnet",
+                 "finetune_epochs": 0}  # fmt: skip
+"""What every search did before these were settings."""
 
 
 def digest(value: object) -> str:
@@ -76,6 +80,9 @@ def identity_of(
         **{k: getattr(conf, k) for k in ("hparams", "seed", "source", "codec", "resize")},
         **{k: v for k, v in {**short, "precision": conf.precision}.items() if BEFORE.get(k) != v or k not in BEFORE},
     }  # fmt: skip
+    supernet = {k: getattr(recipe, k) for k, v in SUPERNET_BEFORE.items() if getattr(recipe, k) != v}
+    if supernet:
+        out["supernet"] = supernet
     if grid is not None:
         out["trainer"]["lr_factors"] = list(grid.factors)
         for axis, values in grid.axes.items():
@@ -114,9 +121,14 @@ def run_directory(output_root: Path, dataset: str, identity: Mapping[str, Any]) 
     return output_root / dataset / f"{readable}-seed{identity['seed']}-{digest(identity)}"
 
 
+def without_later(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a search without those that came later, where they are what every search did before."""
+    return {k: v for k, v in settings.items() if k not in SEARCH_BEFORE or v != SEARCH_BEFORE[k]}
+
+
 def search_directory(run: Path, name: str, settings: Mapping[str, Any]) -> Path:
     """<run>/search/<name>-g20-p50-seed1-<hash>, one directory per distinct search setting."""
-    named = {"name": name, **BREEDING_BEFORE, **settings}
+    named = {"name": name, **BREEDING_BEFORE, **without_later(settings)}
     words = [
         name,
         *(f"{mark}{settings[k]}" for k, mark in (("generations", "g"), ("population", "p")) if k in settings),

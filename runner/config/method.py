@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from data import SHOT_ROWS
 from glora.backbones import takes_drop_path
 from glora.methods import METHODS, Method
+from glora.sampling import SAMPLERS
 from glora.train import Recipe
 from runner.config.grid import RECIPE_AXES, Grid, axes_of, checked
 from runner.config.identity import SHORTHANDS
 from runner.config.run import MethodChoice
-from runner.config.schema import RecipeConf, TrainConf, TrainerRecipeConf
+from runner.config.schema import RecipeConf, SupernetConf, TrainConf, TrainerRecipeConf
 
 
 def read_method(conf: TrainConf, typed: Collection[str]) -> tuple[MethodChoice | None, list[str]]:
@@ -108,6 +109,8 @@ def read_training(
     epochs = (by_trainer.retrain_epochs if alone else by_trainer.epochs) or t.default_epochs
     own = {**asdict(base), "lr": lr, "epochs": epochs or base.epochs} | _published_recipe(conf, method)
     batch, shots = t.batch_size, conf.dataset is not None and conf.dataset.id in SHOT_ROWS
+    sampling, found = _sampling(conf, method, own)
+    problems += found
     if batch > images and not shots:
         problems.append(f"trainer.batch_size={batch} is more than the {images} training images")
     recipe = Recipe(
@@ -123,11 +126,28 @@ def read_training(
         optimizer=_or(o.name, own["optimizer"]),
         decay_1d=_or(o.decay_1d, own["decay_1d"]),
         schedule=_or(t.schedule, own["schedule"]),
+        **sampling,
     )
     grid, found = _read_grid(conf, method, lr, typed)
     drop_path = own["drop_path"] if takes_drop_path(conf.backbone.timm_name) else 0.0
     drop_path_rate = _or(conf.backbone.drop_path_rate, drop_path)
     return Training(recipe, drop_path_rate, grid, _retrain(conf, method, recipe, by_trainer)), problems + found
+
+
+def _sampling(conf: TrainConf, method: MethodChoice, own: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """How the subnets train: what was typed, else the method's recipe; empty where there are none, or it is wrong."""
+    if not method.searched:
+        typed = [f"supernet.{k}={v}" for k, v in vars(conf.supernet).items() if v is not None]
+        return {}, [f"{', '.join(typed)}: method={method.name} trains no supernet"] if typed else []
+    chosen = {f.name: _or(getattr(conf.supernet, f.name), own[f.name]) for f in fields(SupernetConf)}
+    sampler, free = SAMPLERS.get(chosen["sampling"]), [n for n, k in SAMPLERS.items() if not k.independent_genes]
+    if sampler is not None and sampler.independent_genes and not method.kind.independent_genes:
+        return {}, [f"supernet.sampling={sampler.name} is not for method={method.name}; use {' or '.join(free)}"]
+    try:
+        Recipe(**chosen)
+    except ValueError as error:
+        return {}, [f"supernet: {error}"]
+    return chosen, []
 
 
 def _or(value: Any, default: Any) -> Any:

@@ -142,7 +142,7 @@ def resolve(raw: DictConfig, typed: Collection[str] = ()) -> Run:
         protocol=protocol,
         hparams=conf.hparams,
         grid=training.grid,
-        search=search.choice(directory, protocol, family, training.retrain) if method.searched else None,
+        search=search.choice(directory, protocol, family, recipe, training.retrain) if method.searched else None,
         compute=compute.decide(
             compute.device_of(conf.device), conf.precision, r.graph, r.compile, r.last_block,
             method.kind.static_graph, recipe.unused_grad == "zero",

@@ -79,7 +79,9 @@ class MethodChoice:
 class SearchChoice:
     """The search over a supernet: its class and settings, its directory, and the recipe of a retrained winner.
 
-    `settings` are keyword arguments of the class, the limits included; `selection_images` cuts the selection split.
+    `settings` are keyword arguments of the class, the limits included; `selection_images` cuts the selection split,
+    `max_share` the subnets' size to that part of the largest. `winner` is the form that is handed over, `tuning` the
+    recipe by which it trains on; None: it keeps the supernet's weights.
     """
 
     name: str
@@ -88,6 +90,10 @@ class SearchChoice:
     selection_images: int
     directory: Path
     retrain: Recipe | None
+    winner: str = "subnet"
+    soup_size: int = 10
+    max_share: float | None = None
+    tuning: Recipe | None = None
 
     @property
     def max_params(self) -> int | None:

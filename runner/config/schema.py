@@ -13,6 +13,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from data import ALIASES, CODECS, RESIZES
+from glora.sampling import SAMPLERS
 from glora.schedule import SCHEDULES
 from glora.train import OPTIMIZERS, UNUSED_GRADS
 from runner.config.compute import COMPILES, GRAPHS, LAST_BLOCKS, PRECISIONS
@@ -69,6 +70,10 @@ class RecipeConf:
     decay_1d: bool = True
     drop_path: float = number(0.1, low=0, below=1)
     optimizer: str = choice("adamw", OPTIMIZERS)
+    sampling: str = choice("uniform", tuple(SAMPLERS))
+    draws: int = number(1, low=1)
+    distill: bool = False
+    ema: float | None = number(None, above=0, below=1)
 
 
 @dataclass
@@ -121,6 +126,16 @@ class OptimizerConf:
 
 
 @dataclass
+class SupernetConf:
+    """How the subnets of a supernet train; None: as the method's recipe says."""
+
+    sampling: str | None = choice(None, tuple(SAMPLERS))
+    draws: int | None = number(None, low=1)
+    distill: bool | None = None
+    ema: float | None = number(None, above=0, below=1)
+
+
+@dataclass
 class RuntimeConf:
     graph: str = choice("auto", GRAPHS)
     compile: str = choice("auto", COMPILES)
@@ -142,6 +157,7 @@ class TrainConf:
     method: MethodConf = field(default_factory=MethodConf)
     trainer: TrainerConf = field(default_factory=TrainerConf)
     optimizer: OptimizerConf = field(default_factory=OptimizerConf)
+    supernet: SupernetConf = field(default_factory=SupernetConf)
     protocol: dict[str, Any] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
     logger: LoggerConf = field(default_factory=LoggerConf)

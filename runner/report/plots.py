@@ -29,6 +29,8 @@ LINE_STYLES = ("-", "--", "-.", ":")
 TENSORS = ("A", "B", "C", "D", "E")
 LAYER_TYPES = ("qkv", "proj", "fc1", "fc2", "reduction")
 DPI = 150
+SHOWN = {"accuracy": (100, "validation accuracy (%)"), "loss": (1, "validation cross-entropy (nats)")}
+"""What a search makes best: its factor and name on an axis."""
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -100,10 +102,17 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], path: Path | str) -> Pat
     return save(figure, path)
 
 
-def plot_search(candidates: Sequence[Mapping[str, Any]], winner: int, path: Path | str, title: str = "Search") -> Path:
-    """All candidates by parameters and validation accuracy, coloured by generation, with front and winner.
+def plot_search(
+    candidates: Sequence[Mapping[str, Any]],
+    winner: int,
+    path: Path | str,
+    title: str = "Search",
+    objective: str = "accuracy",
+) -> Path:
+    """All candidates by parameters and validation accuracy or loss, coloured by generation, with front and winner.
 
-    Candidates have "params" (count), "accuracy" (fraction) and "generation" (from 0); `winner` is an index into them.
+    Candidates have "params" (count), "generation" (from 0) and the `objective`: "accuracy" (fraction), or "loss"
+    (nats), then drawn downwards, so that better is higher in both; `winner` is an index into them.
     Raises ValueError when there are none and IndexError when `winner` is not one of them.
     """
     if not candidates:
@@ -114,29 +123,34 @@ def plot_search(candidates: Sequence[Mapping[str, Any]], winner: int, path: Path
     from matplotlib.colors import BoundaryNorm
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
-    points = [(c["params"], 100 * c["accuracy"]) for c in candidates]
-    sizes, accuracies = zip(*points, strict=True)
+    scale, unit = SHOWN[objective]
+    points = [(c["params"], scale * c[objective]) for c in candidates]
+    sizes, worths = zip(*points, strict=True)
     generations = [c["generation"] for c in candidates]
     low, high = min(generations), max(generations)
     figure = new_figure(6.4, 4.6)
     axes = figure.subplots()
     colours = colormaps["viridis"].resampled(high - low + 1)
     bounds = BoundaryNorm([low - 0.5 + step for step in range(high - low + 2)], colours.N) if high > low else None
-    dots = axes.scatter(sizes, accuracies, c=generations, cmap=colours, norm=bounds, s=22, alpha=0.8,
+    dots = axes.scatter(sizes, worths, c=generations, cmap=colours, norm=bounds, s=22, alpha=0.8,
                         edgecolors="white", linewidths=0.4, label="candidate")  # fmt: skip
     if high > low:
         bar = figure.colorbar(dots, label="generation")
         bar.locator = MaxNLocator(integer=True, nbins=8)
         bar.update_ticks()
         bar.minorticks_off()
-    front = [points[i] for i in pareto_front(points)]
+    falling = objective == "loss"
+    front = [points[i] for i in pareto_front([(x, -y if falling else y) for x, y in points])]
     # Continued to the right edge: a larger budget reaches at least the best accuracy so far.
     front.append((max(x for x, _ in points), front[-1][1]))
     axes.step(*zip(*front, strict=True), where="post", color=PALETTE[1], linewidth=1.5, label="Pareto front", zorder=2)
+    best = f"loss {points[winner][1]:.3f}" if falling else f"{points[winner][1]:.1f}%"
     axes.scatter(*points[winner], marker="*", s=260, color=PALETTE[4], edgecolors="black", linewidths=0.9,
-                 label=f"winner ({points[winner][1]:.1f}%, {points[winner][0]:,} params)", zorder=4)  # fmt: skip
+                 label=f"winner ({best}, {points[winner][0]:,} params)", zorder=4)  # fmt: skip
     axes.set_xlabel("subnet parameters")
-    axes.set_ylabel("validation accuracy (%)")
+    axes.set_ylabel(unit)
+    if falling:
+        axes.invert_yaxis()
     axes.set_title(title)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     # Below the axes: anywhere inside it may cover candidates.
@@ -145,17 +159,24 @@ def plot_search(candidates: Sequence[Mapping[str, Any]], winner: int, path: Path
     return save(figure, path)
 
 
-def plot_fronts(fronts: Mapping[str, Sequence[Sequence[tuple[int, float]]]], path: Path | str) -> Path:
-    """The Pareto fronts of several searches, one step line per seed; points are (params, accuracy as a fraction)."""
+def plot_fronts(
+    fronts: Mapping[str, Sequence[Sequence[tuple[int, float]]]], path: Path | str, objective: str = "accuracy"
+) -> Path:
+    """The Pareto fronts of several searches, one step line per seed.
+
+    Points are (params, worth): the accuracy as a fraction, or minus the loss in nats, as the `objective` says.
+    """
     from matplotlib.ticker import EngFormatter
 
+    scale, unit = SHOWN[objective]
+    scale = -scale if objective == "loss" else scale
     figure = new_figure(6.4, 4.6)
     axes = figure.subplots()
     for number, (name, runs) in enumerate(fronts.items()):
         for run, front in enumerate(runs):
             axes.step(
                 [params for params, _ in front],
-                [100 * accuracy for _, accuracy in front],
+                [scale * worth for _, worth in front],
                 where="post",
                 color=PALETTE[number % len(PALETTE)],
                 linestyle=LINE_STYLES[number % len(LINE_STYLES)],
@@ -165,7 +186,9 @@ def plot_fronts(fronts: Mapping[str, Sequence[Sequence[tuple[int, float]]]], pat
                 label=name if run == 0 else None,
             )
     axes.set_xlabel("subnet parameters")
-    axes.set_ylabel("validation accuracy (%)")
+    axes.set_ylabel(unit)
+    if objective == "loss":
+        axes.invert_yaxis()
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.legend(fontsize=8)
     tidy(axes)

@@ -43,14 +43,14 @@ def draw_training(run: Path) -> list[Path]:
     return drawn
 
 
-def draw_search(folder: Path, space: Space[Member], name: str) -> list[Path]:
-    """The candidates of a search and the winner's options and sizes, into <folder>/plots."""
+def draw_search(folder: Path, space: Space[Member], name: str, objective: str = "accuracy") -> list[Path]:
+    """The candidates of a search by this objective, and the winner's options and sizes, into <folder>/plots."""
     rows = read_json(folder / f"{name}.json")["candidates"]
     best = read_subnet(space, folder, name)
     winner = next(i for i, row in enumerate(rows) if space.decode(row) == best)
     choices, sizes = space.choices(best), space.sizes(best)
     plots = folder / "plots"
-    candidates = partial(plot_search, title=f"{name} search, {len(rows)} candidates")
+    candidates = partial(plot_search, title=f"{name} search, {len(rows)} candidates", objective=objective)
     return [
         *attempt(candidates, plots / "candidates.png", rows, winner),
         *attempt(plot_options, plots / "options.png", list(choices), list(choices.values())),

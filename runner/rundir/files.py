@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,6 +20,8 @@ from glora.search import Member, Space
 from runner.config.errors import ConfigError
 
 log = logging.getLogger(f"glora.{__name__}")
+WINNER = "winner.json"
+"""A search's winner where it is none of its candidates."""
 
 
 def write_json(path: Path, value: object) -> None:
@@ -57,9 +59,12 @@ def read_best(folder: Path) -> Any:
 
 def read_subnet(space: Space[Member], folder: Path, name: str) -> Member:
     """The winner that the search called `name` left in its folder. Raises ConfigError naming the file if it is not."""
-    path = folder / f"subnet_{name}.json"
+    return _read_choice(space, folder / f"subnet_{name}.json")
+
+
+def _read_choice(space: Space[Member], path: Path) -> Member:
     try:
-        return space.from_json(path.read_text("utf-8-sig"))
+        return cast(Member, space.from_json(path.read_text("utf-8-sig")))  # a soup goes wherever a subnet does
     except (ValueError, TypeError, AttributeError, OSError) as error:
         remedy = f"delete it and {path.with_name('best.json')}, and run search.py with the same overrides again"
         raise ConfigError(f"{path} holds no subnet of this model ({error}); {remedy}") from error
@@ -67,7 +72,10 @@ def read_subnet(space: Space[Member], folder: Path, name: str) -> Member:
 
 def read_winner(space: Space[Member], folder: Path) -> Member:
     """The winner of the search that the folder was made for. Raises ConfigError as its two files are read."""
-    return read_subnet(space, folder, read_best(folder)["search"])
+    best = read_best(folder)
+    if best.get("winner", "subnet") != "subnet":
+        return _read_choice(space, folder / WINNER)
+    return read_subnet(space, folder, best["search"])
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:

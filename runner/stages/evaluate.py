@@ -22,6 +22,7 @@ from runner.rundir.files import locked, read_best, read_json, read_subnet, read_
 from runner.stages.inputs import Preprocess, balanced_cut, selection_split, target_splits, test_split
 from runner.stages.model import load_trained, searched
 from runner.stages.tune import chosen
+from runner.stages.winner import TUNED, load_tuned, tuned
 from runner.tracking.of_run import environment, open_tracker
 
 COMPARED_IMAGES = 1000
@@ -44,6 +45,8 @@ def evaluate(run: Run) -> dict[str, Any]:
     finished = directory / "retrained" / WEIGHTS if run.method.retrained else directory / "best.json"
     if run.method.searched and not finished.exists():
         raise ConfigError(f"{run.directory} is not searched yet; run search.py with the same overrides first")
+    if run.search is not None and run.search.tuning is not None and not tuned(run, run.search):
+        raise ConfigError(f"the winner in {directory} is not tuned yet; run search.py with the same overrides first")
     run = chosen(run)
     with locked(run.directory):
         record = _measure(run, directory)
@@ -61,6 +64,11 @@ def _measure(run: Run, directory: Path) -> dict[str, Any]:
         supernet = searched(method)
         record |= _measure_subnets(supernet, directory, test, prep)
         plain = supernet.evaluator().write(read_winner(supernet.space, directory))
+        if run.search is not None and run.search.tuning is not None:
+            record["comparators"]["untuned"] = {"test": record["test_accuracy"]}
+            plain = load_tuned(run, run.search).merge()
+            record["test_accuracy"] = accuracy(plain, test.images, test.labels, prep)
+            record["tuning_seconds"] = read_json(directory / TUNED / f"train_{protocol.final}.json")["seconds"]
     else:
         plain = method.model
         if protocol.measured == "best":

@@ -8,19 +8,20 @@ from collections.abc import Hashable
 from pathlib import Path
 
 from data import Split
-from glora.evaluation import Batches, score
+from glora.evaluation import Batches, measure
 from glora.methods import METHODS
 from glora.methods.base import Evaluator
-from glora.search import SEARCHES, Candidate, Search, Space
+from glora.search import SEARCHES, Candidate, Measured, Search, Space, selection_noise
 from runner.config.errors import ConfigError, NotSearched
 from runner.config.protocol import WEIGHTS
 from runner.config.run import Run, SearchChoice
 from runner.report.show import draw_search, draw_training
-from runner.rundir.files import has_weights, locked, read_best, read_json, write_json, write_text
+from runner.rundir.files import WINNER, has_weights, locked, read_best, read_json, write_json, write_text
 from runner.stages.inputs import Preprocess, balanced_cut, selection_split
 from runner.stages.model import load_trained, searched
 from runner.stages.train import train_phase
 from runner.stages.tune import chosen
+from runner.stages.winner import form, tune_winner
 from runner.tracking.of_run import open_tracker
 from runner.tracking.progress import Progress, log_file
 
@@ -35,6 +36,7 @@ def search(run: Run) -> Path:
     directory = find(run)
     if run.method.retrained:
         retrain(run)
+    tune_winner(run, search_choice(run))
     return directory
 
 
@@ -63,20 +65,20 @@ def retrain(run: Run) -> None:
 
 
 class Fitness:
-    """Accuracy of a subnet on the selection split, evaluated once however many searches propose it."""
+    """Accuracy and loss of a subnet on the selection split, measured once however many searches propose it."""
 
     def __init__(self, run: Run, evaluator: Evaluator[Hashable], data: Split) -> None:
-        self.known: dict[Hashable, float] = {}
+        self.known: dict[Hashable, Measured] = {}
         self._evaluator, self._labels = evaluator, data.labels
         # All candidates share one model to write into and one set of prepared batches.
         self._batches = Batches(data.images, Preprocess(run), run.compute.device, keep=True)
         self._dtype = run.compute.dtype
 
-    def __call__(self, subnet: Hashable) -> float:
-        """In [0, 1]."""
+    def __call__(self, subnet: Hashable) -> Measured:
+        """With the weights that the evaluator has."""
         if subnet not in self.known:
             model = self._evaluator.write(subnet)
-            self.known[subnet] = score(model, self._batches, self._labels, self._dtype)
+            self.known[subnet] = measure(model, self._batches, self._labels, self._dtype)
         return self.known[subnet]
 
 
@@ -86,13 +88,14 @@ def make_search(name: str, choice: SearchChoice, space: Space[Hashable], fitness
     Raises:
         ConfigError: if no subnet lies within the limits.
     """
-    kind = SEARCHES[name]
-    known = vars(kind.settings()())
-    settings = {k: v for k, v in choice.settings.items() if k in known}
+    settings = dict(choice.settings)
+    if choice.max_share is not None:
+        share = int(choice.max_share * space.params_range[1])
+        settings["max_params"] = min(share, share if choice.max_params is None else choice.max_params)
     try:
-        return kind(space, fitness, **settings)
+        return SEARCHES[name].with_settings(space, fitness, settings)
     except ValueError as error:
-        raise ConfigError(f"{error}; set search.max_params or search.min_params") from error
+        raise ConfigError(f"{error}; set search.max_params, search.max_share or search.min_params") from error
 
 
 def find(run: Run) -> Path:
@@ -112,26 +115,35 @@ def find(run: Run) -> Path:
         with open_tracker(run, directory, "search") as tracker:
             for name, s in searches.items():
                 _load(s, directory / f"{name}.json", name)
-                fitness.known |= {c.subnet: c.accuracy for c in s.candidates}
+                fitness.known |= {c.subnet: Measured(c.accuracy, c.loss) for c in s.candidates if c.loss is not None}
             winners = {n: _run_search(s, directory / f"{n}.json", n) for n, s in searches.items()}
-            rows = [(n, k.generation, k.params, k.accuracy) for n, s in searches.items() for k in s.candidates]
-            tracker.log_table("candidates", ("search", "generation", "params", "val_accuracy"), rows)
+            rows = [(n, k.generation, k.params, k.accuracy, k.loss) for n, s in searches.items() for k in s.candidates]
+            tracker.log_table("candidates", ("search", "generation", "params", "val_accuracy", "val_loss"), rows)
             tracker.summary({f"{n}_{k}": getattr(w, k) for n, w in winners.items() for k in ("accuracy", "params")})
+            handed = form(choice, searches[choice.name], space, fitness)
         for name, winner in winners.items():
             write_text(directory / f"subnet_{name}.json", space.to_json(winner.subnet))
+        if choice.winner != "subnet":
+            write_text(directory / WINNER, space.to_json(handed.choice))
         best, baseline = winners[choice.name], winners[BASELINE]
+        noise = selection_noise(searches[choice.name].candidates, best, len(data.labels))
         write_json(
             directory / "best.json",
             {
                 "search": choice.name,
-                "val_accuracy": best.accuracy,
-                "params": best.params,
+                "fitness": searches[choice.name].objective,
+                "winner": choice.winner,
+                "members": handed.members,
+                "val_accuracy": handed.measured.accuracy,
+                "val_loss": handed.measured.loss,
+                "noise": noise._asdict(),
+                "params": handed.params,
                 "images": len(data.labels),
                 "random_search": {"val": baseline.accuracy, "params": baseline.params},
                 **({"subnet": str(best.subnet)} if method.retrained else {}),
             },
         )
-        draw_search(directory, space, choice.name)
+        draw_search(directory, space, choice.name, searches[choice.name].objective)
     return directory
 
 
@@ -158,7 +170,8 @@ def _run_search(s: Search[Hashable], path: Path, name: str) -> Candidate[Hashabl
             write_json(path, s.state())
             write_json(clock, {"seconds": round(spent, 3)})
             best = s.best()
-            figures = f"best {100 * best.accuracy:.1f}% with {best.params:,} parameters"
+            loss = f", loss {best.loss:.3f}" if s.needs_loss else ""
+            figures = f"best {100 * best.accuracy:.1f}%{loss} with {best.params:,} parameters"
             progress.step(figures)
             log.info("%s search: generation %d/%d, %d evaluated, %s", name, s.generation, s.generations,
                      len(s.candidates), figures)  # fmt: skip

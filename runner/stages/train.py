@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from data import DataError, Split
 from glora.backbones import WeightsError
 from glora.evaluation import Batches, accuracy, score
-from glora.methods import Searched
+from glora.methods import Method, Searched
 from glora.methods.linear_probe import Linear
 from glora.search import Member, Space
 from glora.train import Trainer
@@ -77,9 +77,10 @@ class Job:
     the model's logits are not those of one classifier on its features; everything else runs on images.
     """
 
-    def __init__(self, run: Run, data: TrainingSet) -> None:
-        self.run, self.method, self.prep = run, build(run), Preprocess(run)
-        self.supernet = searched(self.method) if run.method.searched else None
+    def __init__(self, run: Run, data: TrainingSet, method: Method | None = None) -> None:
+        self.run, self.method, self.prep = run, build(run) if method is None else method, Preprocess(run)
+        # A winner that is tuned is the one subnet that its method holds.
+        self.supernet = searched(self.method) if run.method.searched and run.search is not None else None
         self.probe = None
         if isinstance(self.method, Linear) and isinstance(data.images, Tensor):
             self.probe = self.method if self.method.reads_features(self.prep(data.images[:2])) else None
@@ -100,6 +101,7 @@ class Job:
             self.method.no_decay(),
             self.method.eval_backbone,
             run.compute.dtype,
+            self.supernet,
         )
 
     def _inputs(self, images: Tensor, content_hash: str) -> Tensor:
@@ -160,7 +162,9 @@ def _training_data(run: Run, name: str) -> TrainingSet:
         raise
 
 
-def train_phase(run: Run, directory: Path, phase: Phase, owner: Run | None = None) -> None:
+def train_phase(
+    run: Run, directory: Path, phase: Phase, owner: Run | None = None, method: Method | None = None
+) -> None:
     """Train on the images of one phase and leave its file in `directory`; resumes what was killed.
 
     Args:
@@ -169,6 +173,7 @@ def train_phase(run: Run, directory: Path, phase: Phase, owner: Run | None = Non
         phase: its images and file; where it validates, the selection split is evaluated every `trainer.eval_every`
             epochs, or as often as the protocol says.
         owner: the run that this training belongs to, if it is not `run` itself.
+        method: what trains on from its weights; None: a fresh one.
     """
     data = _training_data(run, phase.split)
     # Cut where it is long, as a few-shot list is: evaluating it would cost more than the training. Not where its
@@ -176,7 +181,7 @@ def train_phase(run: Run, directory: Path, phase: Phase, owner: Run | None = Non
     val = selection_split(run) if phase.validate else None
     if val is not None and not run.protocol.selects_on_test:
         val = balanced_cut(val, LOGGED_IMAGES)
-    job = Job(run, data)
+    job = Job(run, data, method)
     trainer, evaluate = job.trainer, None if val is None else job.evaluator(val)
     if job.supernet is not None:
         log.info(job.supernet.space.describe())
@@ -196,7 +201,7 @@ def train_phase(run: Run, directory: Path, phase: Phase, owner: Run | None = Non
     every, epochs = run.protocol.selection_every or run.eval_every, run.recipe.epochs
     # Phase two has its own metrics: its epochs would collide with those of the first.
     tracked = directory if phase.validate else directory / phase.split
-    job_type = ("retrain" if owner else "train") + ("" if phase.validate else f"-{phase.split}")
+    job_type = ("tune" if method else "retrain" if owner else "train") + ("" if phase.validate else f"-{phase.split}")
     with (
         open_tracker(owner or run, tracked, job_type) as tracker,
         Progress(f"{run.task.id} {run.method.name}", epochs, trainer.epoch) as progress,
@@ -209,7 +214,8 @@ def train_phase(run: Run, directory: Path, phase: Phase, owner: Run | None = Non
             # A run cut short by max_steps ends without the costly evaluation.
             last = trainer.epoch == epochs
             if evaluate is not None and (trainer.epoch % every == 0 or last):
-                row |= {f"val/{k}": v for k, v in evaluate().items()}
+                with trainer.evaluated():
+                    row |= {f"val/{k}": v for k, v in evaluate().items()}
             rows.append(row)
             tracker.log(row, trainer.epoch)
             save_checkpoint(resume, {"trainer": trainer.state(), "rows": rows, "peak_memory_mb": peak()})
@@ -228,5 +234,6 @@ def train_phase(run: Run, directory: Path, phase: Phase, owner: Run | None = Non
         "rows": rows,
     }
     write_json(directory / f"train_{phase.split}.json", summary)
-    write_weights(directory / phase.file, job.method.state_dict())
+    with trainer.evaluated():
+        write_weights(directory / phase.file, job.method.state_dict())
     remove_checkpoints(resume)

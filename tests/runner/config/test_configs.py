@@ -16,7 +16,7 @@ GROUPS = sorted(p.relative_to(CONFIGS).with_suffix("") for p in CONFIGS.rglob("*
 
 
 def test_number_of_files():
-    assert len(GROUPS) == 74 and len(list(CONFIGS.rglob("*.yaml"))) == 76
+    assert len(GROUPS) == 75 and len(list(CONFIGS.rglob("*.yaml"))) == 77
 
 
 @pytest.mark.parametrize("path", GROUPS, ids=str)
@@ -80,7 +80,9 @@ def test_numbers_out_of_range_are_named(word):
 
 def test_ranks_typed_for_another_method_are_refused_with_its_own_word():
     words = ["dataset=digits", "ranks=[4]"]
-    with pytest.raises(ConfigError, match=r"ranks=\[4\] is for method=glora alone; write method.options.rank="):
+    with pytest.raises(
+        ConfigError, match=r"ranks=\[4\] is for method=glora and method=glora_subnet alone; write method.options.rank="
+    ):
         resolved(*words, "method=lora")
     assert resolved(*words, "method=full").method.name == "full"
     assert resolved(*words).method.options["ranks"] == (4,)
@@ -146,7 +148,10 @@ def test_every_method_has_a_yaml_that_lists_its_options_with_their_defaults():
             "method=repadapter are for place=block, not place=attention",
         ),
         (["tensors=BA"], "tensors=BA must be letters of ABCDE in that order"),
-        (["method=lora", "convs=true", "tensors=AB"], "tensors=AB, convs=True is for method=glora alone"),
+        (
+            ["method=lora", "convs=true", "tensors=AB"],
+            "tensors=AB, convs=True is for method=glora and method=glora_subnet alone",
+        ),
         (["optimizer.lr=nan"], "optimizer.lr=nan must be positive"),
         (["device=mps"], "device=mps is not one of those of this machine: auto, cpu"),
         (["optimizer.name=lion"], "optimizer.name=lion is not one of adamw, sgd"),
