@@ -14,7 +14,7 @@ class Schedule:
         late: its scheduler is stepped after each epoch with the index of the epoch just finished, so epochs 0 and 1
             both run at t = 0 and epoch e at t = e - 1; else epoch e runs at t = e.
         shifted: the cosine begins where the warm-up ends; else it has run since t = 0 and the warm-up hides its start.
-        early_peak: the warm-up reaches the rate in its last epoch, not in the epoch after it.
+        early_peak: the warm-up reaches the learning rate in its last epoch, not in the epoch after it.
     """
 
     late: bool

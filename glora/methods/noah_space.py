@@ -34,7 +34,11 @@ class NOAHSubnet:
 
     @classmethod
     def parse(cls, text: str) -> NOAHSubnet:
-        """Inverse of `str`: "5 10 1 | 1 1 5 | 10 1 1". Raises ValueError on anything else."""
+        """Inverse of `str`: "5 10 1 | 1 1 5 | 10 1 1".
+
+        Raises:
+            ValueError: on anything else.
+        """
         parts = [part.split() for part in text.split("|")]
         if len(parts) != 3 or not all(part and all(w.isdecimal() for w in part) for part in parts):
             raise ValueError(
@@ -185,7 +189,11 @@ class NOAHSpace:
         return "{\n" + ",\n".join(f'  "{m}": {json.dumps(v)}' for m, v in self.encode(subnet).items()) + "\n}\n"
 
     def from_json(self, text: str) -> NOAHSubnet:
-        """Inverse of `to_json`. Raises ValueError if it is no subnet of this space."""
+        """Inverse of `to_json`.
+
+        Raises:
+            ValueError: if it is no subnet of this space.
+        """
         raw = json.loads(text)
         if not isinstance(raw, dict) or raw.keys() != set(MODULES):
             raise ValueError(f"a subnet of NOAH has the vectors {', '.join(MODULES)}, not {text[:200]}")

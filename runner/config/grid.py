@@ -91,7 +91,10 @@ def point_name(point: Point) -> str:
 def best(tried: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The record with the highest `val_accuracy`; ties to the smaller learning rate, then to the earlier point.
 
-    Records without an accuracy (training diverged) are passed over. Raises ValueError if none has one.
+    Records without an accuracy (training diverged) are passed over.
+
+    Raises:
+        ValueError: if none has one.
     """
     return max(
         (t for t in tried if t["val_accuracy"] is not None),

@@ -11,7 +11,11 @@ from glora.methods import ordered_methods
 
 
 def suite(name: str) -> str:
-    """The tasks of a suite. Raises ValueError for an unknown one."""
+    """The tasks of a suite, comma-separated.
+
+    Raises:
+        ValueError: for an unknown one.
+    """
     if name not in SUITES:
         raise ValueError(f"suite {name!r} is not one of {', '.join(SUITES)}")
     return ",".join(SUITES[name])
