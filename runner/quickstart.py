@@ -2,7 +2,7 @@
 
     python -m runner.quickstart [overrides of train.py, for example output_root=/tmp/quick]
 
-The same scripts a user types, with fewer epochs and candidates; prints the table and where the pictures are.
+The same scripts a user types, with fewer epochs and candidates; prints the table and where the plots are.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main(more: list[str]) -> int:
         done = subprocess.run([sys.executable, *command], cwd=ROOT)
         if done.returncode:
             return done.returncode
-    print(f"\n{time.time() - began:.0f} s in all. Pictures:")
+    print(f"\n{time.time() - began:.0f} s in all. Plots:")
     for path in sorted(output.rglob("*.png")):
         print(f"  {os.path.relpath(path, ROOT)}")
     return 0

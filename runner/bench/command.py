@@ -84,7 +84,7 @@ def read_bench(raw: DictConfig, command: str) -> BenchConf:
 
     Raises:
         ConfigError: with every problem, one a line.
-        DataError: for a path in the home folder of nobody.
+        DataError: for a path in the home directory of nobody.
     """
     conf = read_conf(raw, COMMANDS[command])
     problems = list(problems_of(conf))

@@ -18,15 +18,15 @@ from runner.config.errors import ConfigError
 CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
 
 
-def quoted(word: str) -> str:
+def quoted(arg: str) -> str:
     """`key=~/a,/é` as Hydra reads it, whose grammar takes "~" and letters beyond ASCII in quotes only.
 
     Raises:
-        DataError: for the home folder of nobody.
+        DataError: for the home directory of nobody.
     """
-    key, equals, values = word.partition("=")
-    if not equals or word.startswith("-") or any(mark in values for mark in "'\"[]{}()"):
-        return word
+    key, equals, values = arg.partition("=")
+    if not equals or arg.startswith("-") or any(c in values for c in "'\"[]{}()"):
+        return arg
     found = []
     for value in values.split(","):
         if value.startswith("~"):
@@ -35,21 +35,21 @@ def quoted(word: str) -> str:
     return f"{key}={','.join(found)}"
 
 
-def parsed(words: list[str]) -> list[Override]:
-    """The overrides among the words of a command line; flags, and what Hydra itself will refuse, are left out."""
+def parsed(args: list[str]) -> list[Override]:
+    """The overrides among the arguments of a command line; flags, and what Hydra itself will refuse, are left out."""
     found = []
-    for word in words:
-        if "=" in word and not word.startswith("-"):
+    for arg in args:
+        if "=" in arg and not arg.startswith("-"):
             try:
-                found.append(OverridesParser.create().parse_override(word))
+                found.append(OverridesParser.create().parse_override(arg))
             except HydraException:
                 continue
     return found
 
 
-def values_of(words: list[str]) -> dict[str, Any]:
-    """The value of every key that the overrides among the words set, the last one where a key is set twice."""
-    return {o.key_or_group: o.value() for o in parsed(words) if not o.is_sweep_override()}
+def values_of(args: list[str]) -> dict[str, Any]:
+    """The value of every key that the overrides among the arguments set, the last one where a key is set twice."""
+    return {o.key_or_group: o.value() for o in parsed(args) if not o.is_sweep_override()}
 
 
 def known_keys(schema: type[Any], configs: Path) -> set[str]:
@@ -57,11 +57,11 @@ def known_keys(schema: type[Any], configs: Path) -> set[str]:
     return {"hydra", *(f.name for f in fields(schema)), *(path.name for path in configs.iterdir() if path.is_dir())}
 
 
-def check_keys(words: list[str], keys: Collection[str], renamed: Mapping[str, str]) -> None:
+def check_keys(args: list[str], keys: Collection[str], renamed: Mapping[str, str]) -> None:
     """Refuse keys that no part of the config has, before Hydra does so in many lines.
 
     Args:
-        words: of the command line.
+        args: of the command line.
         keys: at the top of the config.
         renamed: today's spelling of keys that had another.
 
@@ -69,7 +69,7 @@ def check_keys(words: list[str], keys: Collection[str], renamed: Mapping[str, st
         ConfigError: a line for each.
     """
     problems = []
-    for override in parsed(words):
+    for override in parsed(args):
         key = override.key_or_group.partition("@")[0]
         if key in renamed:
             problems.append(f"{key}= is now {renamed[key]}=, as everywhere; type {renamed[key]}={_text(override)}")
@@ -85,21 +85,21 @@ def _text(override: Override) -> str:
     return (override.input_line or "").partition("=")[2]
 
 
-def respelled(words: list[str], spelled: Mapping[str, str]) -> list[str]:
-    """The words with keys by the names that the config has for them, and values as Hydra reads them."""
+def respelled(args: list[str], spelled: Mapping[str, str]) -> list[str]:
+    """The arguments with keys by the names that the config has for them, and values as Hydra reads them."""
     found = []
-    for word in map(quoted, words):
-        key, equals, value = word.partition("=")
+    for arg in map(quoted, args):
+        key, equals, value = arg.partition("=")
         found.append(f"{spelled.get(key, key)}{equals}{value}")
     return found
 
 
-def gathering(words: list[str], place: Path) -> list[str]:
-    """The words with several values made a sweep, as in `dataset=digits,textures`, whose record goes to `place`."""
-    first = next((i for i, word in enumerate(words) if "=" in word and not word.startswith("-")), len(words))
-    several = any(override.is_sweep_override() for override in parsed(words)) and not {"-m", "--multirun"} & {*words}
+def gathering(args: list[str], place: Path) -> list[str]:
+    """The arguments with several values made a sweep, as in `dataset=digits,textures`, whose record goes to `place`."""
+    first = next((i for i, arg in enumerate(args) if "=" in arg and not arg.startswith("-")), len(args))
+    several = any(override.is_sweep_override() for override in parsed(args)) and not {"-m", "--multirun"} & {*args}
     # Hydra takes all overrides in one row: flags go before the first, or after the last.
-    return [*["--multirun"] * several, *words[:first], f"hydra.sweep.dir='{place}'", *words[first:]]
+    return [*["--multirun"] * several, *args[:first], f"hydra.sweep.dir='{place}'", *args[first:]]
 
 
 def explain(error: CompactHydraException) -> str:
