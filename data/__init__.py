@@ -6,19 +6,19 @@
 Knows nothing of models, training or configuration.
 """
 
-from data.augment import AUGMENTS, Augmented, crop_words
+from data.augment import AUGMENTS, Augmented
 from data.base import SPLITS, DataError, Split, TaskInfo, default_data_root, parts_of, user_path
 from data.folder import OwnImages, load_own, own_images
 from data.images import CODECS, RESIZES, resize_batch
 from data.load import load_split
 from data.shot_table import LIST_SEEDS, SHOT_ROWS, SHOTS, SUBSET_TARGETS, ShotRow, shot_task
-from data.shots import list_info, load_pictures, load_shots
+from data.shots import list_info, load_images, load_shots
 from data.tasks import ALIASES, SUITES, TASKS, get_task, register_task
 from data.vtab_table import VTAB_SOURCES
 
 __all__ = [
     "ALIASES", "AUGMENTS", "CODECS", "LIST_SEEDS", "RESIZES", "SHOTS", "SHOT_ROWS", "SPLITS", "SUBSET_TARGETS",
     "SUITES", "TASKS", "VTAB_SOURCES", "Augmented", "DataError", "OwnImages", "ShotRow", "Split", "TaskInfo",
-    "crop_words", "default_data_root", "get_task", "list_info", "load_own", "load_pictures", "load_shots", "load_split",
+    "default_data_root", "get_task", "list_info", "load_images", "load_own", "load_shots", "load_split",
     "own_images", "parts_of", "register_task", "resize_batch", "shot_task", "user_path",
 ]  # fmt: skip

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data.native import Pictures
+from data.native import NativeImages
 
 AUGMENTS = ("timm", "none")
 
 
-def crop_words(size: int) -> str:
-    """The evaluation transform in words, for records."""
+def describe_crop(size: int) -> str:
+    """The evaluation transform as text, for records."""
     return f"bicubic {resized_to(size)}, centre crop {size}"
 
 
@@ -58,7 +58,7 @@ class Augmented:
     may be asked for in any order, and a resumed run sees the same bits.
     """
 
-    pictures: Pictures
+    images: NativeImages
     size: int
     mean: Sequence[float]
     std: Sequence[float]
@@ -75,7 +75,7 @@ class Augmented:
         _keep_a_bit(self.transform)
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def batch(self, indices: Tensor, epoch: int) -> Tensor:
         """float32 (B, 3, size, size), normalised, on the CPU; leaves the global generators as they were."""
@@ -93,5 +93,5 @@ class Augmented:
         random.seed(key)
         np.random.seed(key)
         torch.manual_seed(key)
-        out: Tensor = self.transform(self.pictures.image(index))
+        out: Tensor = self.transform(self.images.image(index))
         return out

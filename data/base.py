@@ -1,4 +1,4 @@
-"""The words every part of the data package shares: a task, a split, an error, and the default data root."""
+"""What every part of the data package shares: a task, a split, an error, and the default data root."""
 
 from __future__ import annotations
 
@@ -105,12 +105,12 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def user_path(given: str | Path, key: str) -> Path:
+def user_path(value: str | Path, key: str) -> Path:
     """The path a user gave as `key`, a leading "~" being the home folder; DataError where nobody knows that one."""
     try:
-        return Path(given).expanduser()
+        return Path(value).expanduser()
     except RuntimeError as error:
-        raise DataError(f"{key}={given}: no home folder is known for this ~; write the whole path") from error
+        raise DataError(f"{key}={value}: no home folder is known for this ~; write the whole path") from error
 
 
 def default_data_root() -> Path:
@@ -118,9 +118,9 @@ def default_data_root() -> Path:
 
     Raises DataError where there is neither.
     """
-    given = os.environ.get("GLORA_DATA", "").strip()
-    if given:
-        return user_path(given, "GLORA_DATA")
+    value = os.environ.get("GLORA_DATA", "").strip()
+    if value:
+        return user_path(value, "GLORA_DATA")
     try:
         return user_path("~", "data_root") / ".cache" / "glora"
     except DataError as error:

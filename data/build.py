@@ -24,10 +24,10 @@ FOLDERS = {"raw": "raw", "tfds": "tfds", "noah": "vtab-1k"}
 """Where each source lies under the data root unless said otherwise."""
 
 
-def homes(data_root: Path, source: str, source_root: Path | None = None) -> dict[str, Path]:
+def source_roots(data_root: Path, source: str, source_root: Path | None = None) -> dict[str, Path]:
     """Where each source lies; `source` in `source_root` where that is given."""
-    places = {name: data_root / folder for name, folder in FOLDERS.items()}
-    return places | {source: source_root} if source_root else places
+    roots = {name: data_root / folder for name, folder in FOLDERS.items()}
+    return roots | {source: source_root} if source_root else roots
 
 
 NATIVE = {"dspr_loc": 64, "dspr_ori": 64}
@@ -95,7 +95,7 @@ def build(
     if not todo:
         return False
     try:
-        listings = READERS[source](homes(data_root, source, source_root)[source], task)
+        listings = READERS[source](source_roots(data_root, source, source_root)[source], task)
     except OSError as error:  # such as a folder without the right to read it
         raise DataError(f"{error.filename} cannot be read ({error.strerror})") from error
     chosen = select(task, listings, exact)
@@ -112,7 +112,7 @@ def build(
             example = listing.get(order[i])
             if not 0 <= example.label < task.num_classes:
                 raise DataError(f"{example.name}: label {example.label} is not in 0 to {task.num_classes - 1}")
-            return prepare_image(example.picture, example.name, size, codec, resize), example.label
+            return prepare_image(example.image, example.name, size, codec, resize), example.label
 
         path, show = split_path(task.id, split, data_root, name), partial(progress, split)
         made |= write_split(path, len(order), size, get, {**info, "split": split}, task.num_classes, show,

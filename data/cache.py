@@ -91,7 +91,7 @@ def is_flat(image: np.ndarray) -> bool:
 
 
 def warn_flat(path: Path, flat: Sequence[int], count: int, name: Callable[[int], str]) -> None:
-    """Log how many of the `count` images of `path` are flat, and the first; `flat` has their places."""
+    """Log how many of the `count` images of `path` are flat, and the first; `flat` has their indices."""
     if flat:
         log.warning("%s: %d of %d images are of one colour or nearly so, the first is %s; were they decoded as they "
                     "should be?", path, len(flat), count, name(flat[0]))  # fmt: skip
@@ -137,7 +137,7 @@ def _write(
     classes: int,
     progress: Callable[[int, int], None],
 ) -> list[int]:
-    """Write the files; the places of flat images."""
+    """Write the files; the indices of flat images."""
     flat: list[int] = []
     part = path.with_name(path.name + ".part")
     try:

@@ -1,7 +1,7 @@
-"""From the bytes of a picture file to RGB, with Pillow. Every fault of a file is one DataError that names it.
+"""From the bytes of an image file to RGB, with Pillow. Every fault of a file is one DataError that names it.
 
 Policy: RGB as Pillow's `convert("RGB")` gives it. Palettes are resolved, CMYK is converted, transparency is dropped.
-The pictures of published data sets are read as their published readers read them: 16-bit greys keep their high byte,
+The images of published data sets are read as their published readers read them: 16-bit greys keep their high byte,
 EXIF rotation is not applied (but see `data.sources.processing`). One's own are turned upright, and deeper greys are
 scaled where their range is clear.
 """
@@ -23,7 +23,7 @@ from data.base import DataError, error_text
 
 log = logging.getLogger(f"glora.{__name__}")
 
-Picture = bytes | np.ndarray
+RawImage = bytes | np.ndarray
 
 OWN_RULES = "r2"
 """The version of the rules for one's own images, in the name of their cache: other rules, other pixels."""
@@ -43,7 +43,7 @@ _TURNS: dict[object, Image.Transpose] = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a picture upright, by its EXIF orientation."""
+"""What makes an image upright, by its EXIF orientation."""
 
 
 def _set_limits() -> None:
@@ -53,10 +53,10 @@ def _set_limits() -> None:
     """
     if _QUIET not in warnings.filters:  # each time: whoever restores filters drops ours
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    given = os.environ.get(TRUST, "").strip()
-    if given not in ("", "0", "1"):
-        raise DataError(f"{TRUST}={given} is neither 0 nor 1; 1 lifts Pillow's limits on the size of pictures")
-    trusted = given == "1"
+    value = os.environ.get(TRUST, "").strip()
+    if value not in ("", "0", "1"):
+        raise DataError(f"{TRUST}={value} is neither 0 nor 1; 1 lifts Pillow's limits on the size of pictures")
+    trusted = value == "1"
     Image.MAX_IMAGE_PIXELS = None if trusted else _PIXELS
     PngImagePlugin.MAX_TEXT_CHUNK = sys.maxsize if trusted else _TEXT
     PngImagePlugin.MAX_TEXT_MEMORY = sys.maxsize if trusted else _TEXTS
@@ -133,17 +133,17 @@ def _rawmode(image: Image.Image) -> str:
     return str(args[0] if isinstance(args, tuple) and args else args)
 
 
-def to_rgb(picture: Picture, name: str, own: bool = False) -> Image.Image:
+def to_rgb(raw: RawImage, name: str, own: bool = False) -> Image.Image:
     """A decoded RGB image; `picture` is an encoded file or uint8 (H, W), (H, W, 1) or (H, W, 3).
 
     `own`: by the rules for one's own images, see above. Raises DataError with `name` (path, or source and index)
     when it cannot be decoded, is over Pillow's limits, or has greys of unclear range.
     """
-    if isinstance(picture, np.ndarray):
-        array = picture[..., 0] if picture.ndim == 3 and picture.shape[-1] == 1 else picture
+    if isinstance(raw, np.ndarray):
+        array = raw[..., 0] if raw.ndim == 3 and raw.shape[-1] == 1 else raw
         return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
     with reading(name):
-        image: Image.Image = Image.open(io.BytesIO(picture))
+        image: Image.Image = Image.open(io.BytesIO(raw))
         rawmode = _rawmode(image)
         image.load()
         if 0 in image.size:

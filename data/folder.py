@@ -73,9 +73,9 @@ def own_images(
     names are those of VTAB-1K, whatever the sizes. Raises DataError on anything unclear.
     """
     layout = user_layout(root)
-    given = {part: distinct(rows, root) for part, rows in layout.parts.items()}
-    check_disjoint(given)
-    parts = {part: [(row.file, row.label) for row in rows] for part, rows in given.items()}
+    listed = {part: distinct(rows, root) for part, rows in layout.parts.items()}
+    check_disjoint(listed)
+    parts = {part: [(row.file, row.label) for row in rows] for part, rows in listed.items()}
     classes = len(layout.classes)
     if classes < 2:
         raise DataError(f"{root} has {classes} class; at least two class folders or labels are needed")
@@ -111,8 +111,8 @@ def load_own(own: OwnImages, split: str, data_root: Path, codec: str = "raw", re
         path = folder / f"{name}.safetensors"
 
         def get(i: int, rows: Rows = rows, size: int = size) -> tuple[np.ndarray, int]:
-            picture, label = rows[i]
-            return prepare_image(read_bytes(picture), str(picture), size, codec, resize, own=True), label
+            file, label = rows[i]
+            return prepare_image(read_bytes(file), str(file), size, codec, resize, own=True), label
 
         try:
             part = read_split(path, "it is made now")

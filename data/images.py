@@ -1,4 +1,4 @@
-"""From decoded pictures to the uint8 images a cache holds.
+"""From decoded files to the uint8 images a cache holds.
 
 No cropping: images are squashed to squares, as VTAB does.
 """
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data.decode import Picture, to_rgb
+from data.decode import RawImage, to_rgb
 
 CODECS = ("raw", "jpeg75")
 RESIZES = ("bicubic", "tf1_bilinear")
@@ -40,10 +40,10 @@ def tf1_bilinear(array: np.ndarray, size: int) -> np.ndarray:
 
 
 def prepare_image(
-    picture: Picture, name: str, size: int, codec: str = "raw", resize: str = "bicubic", own: bool = False
+    raw: RawImage, name: str, size: int, codec: str = "raw", resize: str = "bicubic", own: bool = False
 ) -> np.ndarray:
     """uint8 (3, size, size): decoded (`own` as in `to_rgb`), through the codec, squashed to a square."""
-    image = to_rgb(picture, name, own)
+    image = to_rgb(raw, name, own)
     if codec == "jpeg75":
         image = jpeg75(image)
     if image.size == (size, size):

@@ -40,19 +40,19 @@ class Layout(NamedTuple):
 class Folder:
     """A folder at the top: its images at any depth, sorted, and its other files; junk is in neither."""
 
-    home: Path
+    path: Path
     images: list[Path]
     others: list[Path]
 
     @property
     def direct(self) -> bool:
         """Whether images lie in it without a folder between."""
-        return any(path.parent == self.home for path in self.images)
+        return any(path.parent == self.path for path in self.images)
 
     @property
     def inner(self) -> set[str]:
         """Its folders that hold images."""
-        return {path.relative_to(self.home).parts[0] for path in self.images if path.parent != self.home}
+        return {path.relative_to(self.path).parts[0] for path in self.images if path.parent != self.path}
 
 
 def user_layout(root: Path) -> Layout:
@@ -95,16 +95,16 @@ def _of_lists(lists: dict[str, Path], root: Path) -> Layout:
     return Layout(parts, [f"label {i} of 0 to {classes - 1}" for i in range(classes)])
 
 
-def _folders(home: Path) -> list[str]:
-    return sorted(p.name for p in home.iterdir() if p.is_dir() and not is_junk(p.name))
+def _folders(parent: Path) -> list[str]:
+    return sorted(p.name for p in parent.iterdir() if p.is_dir() and not is_junk(p.name))
 
 
-def _look(home: Path) -> Folder:
+def _scan(folder: Path) -> Folder:
     images: list[Path] = []
     others: list[Path] = []
-    for path in files_below(home):
+    for path in files_below(folder):
         (images if path.suffix.lower() in SUFFIXES else others).append(path)
-    return Folder(home, images, others)
+    return Folder(folder, images, others)
 
 
 def _of_folders(root: Path) -> Layout:
@@ -112,41 +112,42 @@ def _of_folders(root: Path) -> Layout:
     stray = sorted(p for p in root.iterdir() if p.suffix.lower() in SUFFIXES and not is_junk(p.name) and p.is_file())
     if stray and names:
         log.warning("%d images lie in no folder of %s and are left out, the first is %s", len(stray), root, stray[0])
-    found = {name: _look(root / name) for name in names} if any(map(_part, names)) else {}
-    homes = _by_part([folder.home for folder in _parts(found)], root)
-    if not homes:
+    found = {name: _scan(root / name) for name in names} if any(map(_part, names)) else {}
+    split_folders = _by_part([folder.path for folder in _parts(found)], root)
+    if not split_folders:
         return _rows(root, root, {"all": root})
-    _check_beside(found, {part: found[home.name] for part, home in homes.items()}, root)
-    classes = _folders(homes["train"])
-    for home in homes.values():
-        strange = sorted(set(_folders(home)) - set(classes))
+    _check_beside(found, {part: found[path.name] for part, path in split_folders.items()}, root)
+    train = split_folders["train"]
+    classes = _folders(train)
+    for path in split_folders.values():
+        strange = sorted(set(_folders(path)) - set(classes))
         if strange:
-            raise DataError(f"{home} has the class {strange[0]}, which {homes['train']} has not")
-    return _rows(root, homes["train"], homes)
+            raise DataError(f"{path} has the class {strange[0]}, which {train} has not")
+    return _rows(root, train, split_folders)
 
 
 def _parts(found: dict[str, Folder]) -> list[Folder]:
     """The folders that are parts; none where all are classes. Raises DataError for one that could be either."""
     named, into = [folder for name, folder in found.items() if _part(name)], "put its images into class folders"
     for folder in named:
-        if not folder.images and not _folders(folder.home):
-            raise DataError(f"{folder.home} holds no image; delete it, or fill it: with class folders it is a split, "
+        if not folder.images and not _folders(folder.path):
+            raise DataError(f"{folder.path} holds no image; delete it, or fill it: with class folders it is a split, "
                             "with images a class")  # fmt: skip
         if folder.direct and folder.inner:
             seen = f"images and folders of images ({_few(folder.inner)})"
             raise _unclear(folder, seen, "move its images into those folders", "move the images of those up into it")
     parts, classes = [f for f in named if not f.direct], [f for f in named if f.direct]
     if parts and classes:
-        other, up = parts[0].home, f"move the images of {parts[0].home}'s folders up into it"
+        other, up = parts[0].path, f"move the images of {parts[0].path}'s folders up into it"
         raise _unclear(classes[0], f"images, and {other} beside it folders", into, up)
     if len(classes) > 1:
-        seen = f"images and no folders, as {classes[1].home} does"
+        seen = f"images and no folders, as {classes[1].path} does"
         raise _unclear(classes[0], seen, into, "give all such folders but one other names")
     if classes and not any(folder.images for folder in found.values() if folder is not classes[0]):
         seen = "images and no folders, and no images lie beside it"
         raise _unclear(classes[0], seen, into, "put the folders of the other classes beside it")
     if classes:
-        log.info("%s holds images and no folders: it is read as a class", classes[0].home)
+        log.info("%s holds images and no folders: it is read as a class", classes[0].path)
     return parts
 
 
@@ -158,18 +159,18 @@ def _check_beside(found: dict[str, Folder], parts: dict[str, Folder], root: Path
     """
     others = [folder for name, folder in found.items() if not _part(name)]
     first, up = next(iter(parts.values())), "move the images of its folders up into it"
-    inside = _folders(parts.get("train", first).home)
+    inside = _folders(parts.get("train", first).path)
     seen = f"folders ({_few(inside)})"
     if "train" not in parts:
-        classes = f"({_few(f.home.name for f in others)}) " if others else ""
+        classes = f"({_few(f.path.name for f in others)}) " if others else ""
         split = f"put the class folders {classes}into {root / 'train'}"
         raise _unclear(first, f"{seen}, and there is no folder train beside it", split, up)
-    unlike = _few(f.home.name for f in others if f.direct or not f.inner <= set(inside))
+    unlike = _few(f.path.name for f in others if f.direct or not f.inner <= set(inside))
     if unlike and len(parts) == 1:
-        split = f"move {unlike} out of {root}, or into {first.home} if they are its classes"
+        split = f"move {unlike} out of {root}, or into {first.path} if they are its classes"
         raise _unclear(first, f"{seen}, and {unlike} beside it images", split, up)
     if others:
-        log.warning("%s has parts of its own; left out beside them: %s", root, ", ".join(f.home.name for f in others))
+        log.warning("%s has parts of its own; left out beside them: %s", root, ", ".join(f.path.name for f in others))
 
 
 def _few(names: Iterable[str]) -> str:
@@ -179,25 +180,25 @@ def _few(names: Iterable[str]) -> str:
 
 def _unclear(folder: Folder, holds: str, split: str, a_class: str) -> DataError:
     """That `folder` could be a split or a class, by what it `holds`; and what to do where it is either."""
-    root, part = folder.home.parent, _part(folder.home.name)
-    example = folder.images[0].relative_to(root) if folder.images else Path(folder.home.name, "1.jpg")
-    return DataError(f"{folder.home} holds {holds}: it could be the {part} split or a class. If it is a split, "
+    root, part = folder.path.parent, _part(folder.path.name)
+    example = folder.images[0].relative_to(root) if folder.images else Path(folder.path.name, "1.jpg")
+    return DataError(f"{folder.path} holds {holds}: it could be the {part} split or a class. If it is a split, "
                      f"{split}; if it is a class, {a_class}; or name all images in {root / 'list.txt'}, in lines such "
                      f"as '{example} 0'")  # fmt: skip
 
 
-def _rows(root: Path, train: Path, homes: dict[str, Path]) -> Layout:
+def _rows(root: Path, train: Path, split_folders: dict[str, Path]) -> Layout:
     """The images of each part by the class folders of `train`; DataError for an empty one, or a link out of root."""
     names, real, inside = _folders(train), real_paths(), os.path.join(os.path.realpath(root), "")
     rows: dict[str, list[Row]] = {}
     ignored: list[Path] = []
-    for part, home in homes.items():
+    for part, parent in split_folders.items():
         rows[part] = []
         for label, name in enumerate(names):
-            folder = _look(home / name) if (home / name).is_dir() else Folder(home / name, [], [])
-            if home == train and not folder.images:
+            folder = _scan(parent / name) if (parent / name).is_dir() else Folder(parent / name, [], [])
+            if parent == train and not folder.images:
                 kinds = f" but {folder.others[0].name}" if folder.others else ""
-                raise DataError(f"the class folder {folder.home} holds no image{kinds}; fill it, or delete it (images "
+                raise DataError(f"the class folder {folder.path} holds no image{kinds}; fill it, or delete it (images "
                                 f"end in {', '.join(sorted(SUFFIXES))})")  # fmt: skip
             for path in folder.images + folder.others:
                 if path.is_dir():

@@ -43,9 +43,9 @@ def load_split(
         return joined([LOADERS[task.id](part, root) for part in parts_of(split)])
     if task.suite != "mini":
         return load_vtab(task, split, root, source, codec, resize)
-    for name, given, default in (("source", source, None), ("codec", codec, "raw"), ("resize", resize, "bicubic")):
-        if given != default:
-            raise DataError(f"dataset {task.id} is made on this machine and has no {name}; leave {name}={given} out")
+    for name, chosen, default in (("source", source, None), ("codec", codec, "raw"), ("resize", resize, "bicubic")):
+        if chosen != default:
+            raise DataError(f"dataset {task.id} is made on this machine and has no {name}; leave {name}={chosen} out")
     return load_mini(task, split, root)
 
 
@@ -62,8 +62,8 @@ def prepared(task: TaskInfo, data_root: Path, codec: str = "raw", resize: str = 
 
 def load_vtab(task: TaskInfo, split: str, data_root: Path, source: str | None, codec: str, resize: str) -> Split:
     """A split of a VTAB task from its prepared file(s); raises DataError saying how to obtain them."""
-    words = f"dataset={task.id}" + (f" codec={codec}" if codec != "raw" else "")
-    words += (f" resize={resize}" if resize != "bicubic" else "") + f" data_root={data_root}"
+    overrides = f"dataset={task.id}" + (f" codec={codec}" if codec != "raw" else "")
+    overrides += (f" resize={resize}" if resize != "bicubic" else "") + f" data_root={data_root}"
     wanted = parts_of(split)
     there = prepared(task, data_root, codec, resize)
     ready = [s for s, splits in there.items() if set(wanted) <= set(splits) and source in (None, s)]
@@ -72,11 +72,11 @@ def load_vtab(task: TaskInfo, split: str, data_root: Path, source: str | None, c
         has = f" (prepared: {', '.join(f'source={s}' for s in there)})" if there else ""
         raise DataError(
             f"dataset {task.id} is not prepared{asked} in {data_root / 'vtab' / task.id}{has}. "
-            f"Type: python prepare.py {words} source={source or 'raw'}. Tasks that need no download: sweep=mini"
+            f"Type: python prepare.py {overrides} source={source or 'raw'}. Tasks that need no download: sweep=mini"
         )
     if len(ready) > 1:
         raise DataError(f"dataset {task.id} is prepared from {' and '.join(ready)}; say which: source={ready[0]}")
-    remedy = f"make it anew: python prepare.py {words} source={ready[0]}"
+    remedy = f"make it anew: python prepare.py {overrides} source={ready[0]}"
     parts = []
     for name in wanted:
         path = split_path(task.id, name, data_root, variant(ready[0], codec, resize))

@@ -41,9 +41,9 @@ def salt(task_id: str) -> str:
     return f"glora-mini/{task_id}/v{VERSION}"
 
 
-def _generator(*words: str) -> np.random.Generator:
-    """A PCG64 stream of its own for each sequence of words. Python's hash() would differ between processes."""
-    digest = hashlib.sha256("/".join(words).encode()).digest()
+def _generator(*keys: str) -> np.random.Generator:
+    """A PCG64 stream of its own for each sequence of keys. Python's hash() would differ between processes."""
+    digest = hashlib.sha256("/".join(keys).encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
 
 

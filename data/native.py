@@ -1,4 +1,4 @@
-"""Training pictures at their own sizes in one memory-mapped file, so that augmentation opens no image file.
+"""Training images at their own sizes in one memory-mapped file, so that augmentation opens no image file.
 
 Tensors: labels int64 (N,), shapes int64 (N, 2) as height and width, offsets int64 (N + 1,), pixels uint8 (total,).
 """
@@ -23,8 +23,8 @@ from data.sources.reading import read_bytes
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Decoded RGB pictures of any size, their labels int64 (N,), their content hash and the JSON beside the file."""
+class NativeImages:
+    """Decoded RGB images of any size, their labels int64 (N,), their content hash and the JSON beside the file."""
 
     pixels: Tensor
     offsets: Tensor
@@ -37,7 +37,7 @@ class Pictures:
         return len(self.labels)
 
     def image(self, index: int) -> Image.Image:
-        """Picture `index` as a Pillow image."""
+        """Image `index` as a Pillow image."""
         start, stop = self.offsets[index : index + 2].tolist()
         height, width = self.shapes[index].tolist()
         return Image.fromarray(self.pixels[start:stop].view(height, width, 3).numpy())
@@ -52,7 +52,7 @@ def _shape(path: Path) -> tuple[int, int]:
         return image.height, image.width
 
 
-def write_pictures(
+def write_images(
     path: Path,
     rows: Sequence[tuple[Path, int]],
     info: dict[str, Any],
@@ -102,9 +102,9 @@ def _fill(
         part.unlink(missing_ok=True)
 
 
-def read_pictures(path: Path, remedy: str) -> Pictures:
-    """Pictures, memory-mapped, checked against their hash; DataError with `remedy` when missing or damaged."""
+def read_images(path: Path, remedy: str) -> NativeImages:
+    """The images, memory-mapped, checked against their hash; DataError with `remedy` when missing or damaged."""
     info, (pixels, offsets, shapes, labels) = read_tensors(path, ("pixels", "offsets", "shapes", "labels"), remedy)
     found = _hash(pixels, labels, shapes)
     check_hash(path, found, info, remedy)
-    return Pictures(pixels, offsets, shapes, labels, found, info)
+    return NativeImages(pixels, offsets, shapes, labels, found, info)

@@ -1,6 +1,6 @@
 """Few-shot and domain-generalisation sets: from the user's lists and images to the cache, and back.
 
-<data_root>/few_shot/<set>/train-k<shots>-s<list seed>.safetensors   training pictures at native size
+<data_root>/few_shot/<set>/train-k<shots>-s<list seed>.safetensors   training images at native size
                            <val200|test|target>-<size>.safetensors   evaluation images through `eval_image`
 """
 
@@ -16,11 +16,11 @@ import PIL
 import torch
 from torch import Tensor
 
-from data.augment import crop_words, eval_image
+from data.augment import describe_crop, eval_image
 from data.base import DataError, Split, hash_content
 from data.cache import read_info, read_split, write_split
 from data.decode import to_rgb
-from data.native import Pictures, read_pictures, write_pictures
+from data.native import NativeImages, read_images, write_images
 from data.shot_table import LIST_SEEDS, REPOSITORY, SHOT_ROWS, ShotRow
 from data.sources.lists import Rows, digest, file_name, read_eval, read_train, train_list_path
 from data.sources.reading import read_bytes
@@ -66,7 +66,7 @@ def build_shots(
     root = root or data_root / SOURCE_FOLDER
     evals = [name for name in row.evals if not _sound(read_split, eval_path(row.id, data_root, name, size))]
     trains = [(k, s) for k in shots or row.shots for s in seeds
-              if not _sound(read_pictures, train_path(row.id, data_root, k, s))]  # fmt: skip
+              if not _sound(read_images, train_path(row.id, data_root, k, s))]  # fmt: skip
     if not evals and not trains:
         return False
     read = {name: read_eval(row, root, name) for name in evals}
@@ -76,14 +76,14 @@ def build_shots(
         info = {**shared, "resize": "native", "split": "train800", "shots": k, "list_seed": s, "lists": found.digest,
                 "doubled_lines": found.doubled, "overlap": list(found.overlap)}  # fmt: skip
         name = f"train, {k} shots, seed {s}"
-        write_pictures(train_path(row.id, data_root, k, s), found.rows, info, partial(progress, name))
+        write_images(train_path(row.id, data_root, k, s), found.rows, info, partial(progress, name))
     for name, rows in read.items():
 
         def get(i: int, rows: Rows = rows) -> tuple[np.ndarray, int]:
             file, label = rows[i]
             return eval_image(to_rgb(read_bytes(file), str(file)), size), label
 
-        info = {**shared, "resize": crop_words(size), "split": name, "lists": digest([rows], root)}
+        info = {**shared, "resize": describe_crop(size), "split": name, "lists": digest([rows], root)}
         write_split(eval_path(row.id, data_root, name, size), len(rows), size, get, info, row.num_classes,
                     partial(progress, name), partial(file_name, rows))  # fmt: skip
     return True
@@ -103,9 +103,9 @@ def list_info(id: str, data_root: Path, shots: int, seed: int, size: int = 224) 
     return info
 
 
-def load_pictures(id: str, data_root: Path, shots: int, seed: int, size: int = 224) -> Pictures:  # noqa: A002
-    """The training pictures of a K-shot list at native size. Raises DataError saying how to obtain them."""
-    return read_pictures(train_path(id, data_root, shots, seed), _remedy(id, data_root, shots, seed, size))
+def load_images(id: str, data_root: Path, shots: int, seed: int, size: int = 224) -> NativeImages:  # noqa: A002
+    """The training images of a K-shot list at native size. Raises DataError saying how to obtain them."""
+    return read_images(train_path(id, data_root, shots, seed), _remedy(id, data_root, shots, seed, size))
 
 
 def load_shots(id: str, split: str, data_root: Path, shots: int, seed: int, size: int = 224) -> Split:  # noqa: A002
@@ -116,9 +116,9 @@ def load_shots(id: str, split: str, data_root: Path, shots: int, seed: int, size
     remedy, row = _remedy(id, data_root, shots, seed, size), SHOT_ROWS[id]
     info = list_info(id, data_root, shots, seed, size)
     if split == "train800":
-        pictures = load_pictures(id, data_root, shots, seed, size)
-        images = torch.from_numpy(np.stack([eval_image(pictures.image(i), size) for i in range(len(pictures))]))
-        return Split(images, pictures.labels, pictures.content_hash, info["source"], info["codec"], crop_words(size))
+        native = load_images(id, data_root, shots, seed, size)
+        images = torch.from_numpy(np.stack([eval_image(native.image(i), size) for i in range(len(native))]))
+        return Split(images, native.labels, native.content_hash, info["source"], info["codec"], describe_crop(size))
     path = eval_path(id, data_root, split, size)
     found = read_split(path, remedy)
     if len(found.labels) != row.evals[split].count:

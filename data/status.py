@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data.archives import ARCHIVES, still_to_fetch
 from data.base import STORED_SPLITS, TaskInfo
-from data.build import homes, split_path, variant
+from data.build import source_roots, split_path, variant
 from data.load import prepared
 from data.mini_cache import mini_path, mini_ready
 from data.shot_table import REPOSITORY, SHOT_ROWS
@@ -31,15 +31,15 @@ def status_lines(data_root: Path, source: str = "raw", source_root: Path | None 
     """
     yield f"data_root={data_root}"
     yield f"{'dataset':<20}{'group':<13}{'classes':>7}{'test':>7}  {'status':<9}size, and what it needs"
-    home = homes(data_root, source, source_root)[source]
-    words = f" source={source}" * (source != "raw") + (f" source_root={source_root}" if source_root else "")
+    root = source_roots(data_root, source, source_root)[source]
+    overrides = f" source={source}" * (source != "raw") + (f" source_root={source_root}" if source_root else "")
     for suite in ("mini", "vtab"):
         for task_id in SUITES[suite]:
             task = TASKS[task_id]
             if suite == "mini":
                 state, needs = _mini_state(task, data_root)
             else:
-                state, needs = _vtab_state(task, data_root, *_needs(VTAB_BY_ID[task_id], source, home, words))
+                state, needs = _vtab_state(task, data_root, *_needs(VTAB_BY_ID[task_id], source, root, overrides))
             yield (f"{task_id:<20}{task.group:<13}{task.num_classes:>7}{task.split_sizes['test']:>7}  "
                    f"{state:<9}{needs}")  # fmt: skip
     yield from shot_lines(data_root)
@@ -78,10 +78,10 @@ def _vtab_state(task: TaskInfo, data_root: Path, state: str, needs: str) -> tupl
     return ("ready", ", ".join(found)) if whole else ("partly", f"{', '.join(found)}; for the rest: {needs}")
 
 
-def _needs(row: VtabRow, source: str, home: Path, words: str) -> tuple[str, str]:
-    """The state of a task of which nothing is prepared, and its next step for `source`, which lies in `home`.
+def _needs(row: VtabRow, source: str, root: Path, overrides: str) -> tuple[str, str]:
+    """The state of a task of which nothing is prepared, and its next step for `source`, which lies in `root`.
 
-    `words` name both on the command line.
+    `overrides` name both on the command line.
     """
     if source == "raw" and row.id in REFUSED:
         return (
@@ -89,22 +89,22 @@ def _needs(row: VtabRow, source: str, home: Path, words: str) -> tuple[str, str]
             "no source=raw; put its copy in place: python prepare.py source=noah (or source=tfds) says where",
         )
     if source == "raw":
-        folder = raw_folder(home, row.id)
+        folder = raw_folder(root, row.id)
         todo = still_to_fetch(folder)
         fetched = f"{size_text(sum(file.size for file in todo))} to download, licence: {row.licence}"
         absent = [name for name in MANUAL_FILES.get(row.id, ()) if not (folder / name).exists()]
         if absent:
             return "manual", f"put {', '.join(absent)} into {folder}: {row.manual}"
-        return "missing", fetched if todo else f"nothing to fetch: python prepare.py dataset={row.id}{words}"
+        return "missing", fetched if todo else f"nothing to fetch: python prepare.py dataset={row.id}{overrides}"
     if source == "noah":
-        spellings = [home / name for name in noah_spellings(row.id)]
+        spellings = [root / name for name in noah_spellings(row.id)]
         if not any(path.is_dir() for path in spellings):
-            return "manual", f"put the folder {row.noah_folder} of the vtab-1k archive into {home}"
-    elif not list((home / row.builder).glob("*/dataset_info.json")):
+            return "manual", f"put the folder {row.noah_folder} of the vtab-1k archive into {root}"
+    elif not list((root / row.builder).glob("*/dataset_info.json")):
         if row.manual:
-            return "manual", f"put into {home / 'downloads' / 'manual'}: {row.manual}; then build=yes"
+            return "manual", f"put into {root / 'downloads' / 'manual'}: {row.manual}; then build=yes"
         return "missing", f"{row.builder}, {size_text(row.download_bytes or 0)} to download and build with build=yes"
-    return "missing", f"nothing to fetch: python prepare.py dataset={row.id}{words}"
+    return "missing", f"nothing to fetch: python prepare.py dataset={row.id}{overrides}"
 
 
 def mini_line(task: TaskInfo, data_root: Path) -> str:
@@ -118,18 +118,18 @@ def _raw_text(row: VtabRow, folder: Path) -> str:
     return f"by hand: {row.manual}" if row.manual else size_text(sum(file.size for file in files))
 
 
-def vtab_instructions(task: TaskInfo, places: Mapping[str, Path]) -> Iterator[str]:
-    """What a user has to put where so that a VTAB task can be prepared, in full lines; `places` as of `homes`."""
+def vtab_instructions(task: TaskInfo, roots: Mapping[str, Path]) -> Iterator[str]:
+    """What a user has to put where so that a VTAB task can be prepared, in full lines; `roots` as of `source_roots`."""
     row = VTAB_BY_ID[task.id]
     yield f"  licence      {row.licence} (a short note: the terms on the data set's own page decide)"
     if task.id in REFUSED:
         yield f"  source=raw   refused: {REFUSED[task.id]}"
     else:
-        folder = raw_folder(places["raw"], task.id)
+        folder = raw_folder(roots["raw"], task.id)
         yield f"  source=raw   {_raw_text(row, folder)}, unpacked in {folder}"
         for file in ARCHIVES.get(folder.name, ()):
             yield f"               {file.url}"
-    yield f"  source=noah  folder {row.noah_folder}/ of the vtab-1k archive in {places['noah']}"
+    yield f"  source=noah  folder {row.noah_folder}/ of the vtab-1k archive in {roots['noah']}"
     size = "by hand" if row.download_bytes is None else size_text(row.download_bytes)
-    yield f"  source=tfds  {row.builder} ({size}), as array_record or tfrecord, in {places['tfds']}"
+    yield f"  source=tfds  {row.builder} ({size}), as array_record or tfrecord, in {roots['tfds']}"
     yield "               (build=yes makes it where TensorFlow is installed)"

@@ -63,8 +63,8 @@ class LayerConfig:
     @classmethod
     def parse(cls, texts: Sequence[str]) -> LayerConfig:
         """Read five option words in the order A, B, C, D, E."""
-        words = isinstance(texts, Sequence) and not isinstance(texts, str) and all(isinstance(t, str) for t in texts)
-        if not words or len(texts) != len(TENSORS):  # they may come from a user's file
+        valid = isinstance(texts, Sequence) and not isinstance(texts, str) and all(isinstance(t, str) for t in texts)
+        if not valid or len(texts) != len(TENSORS):  # they may come from a user's file
             raise ValueError(f"a layer has {len(TENSORS)} options (A, B, C, D, E), got {str(texts)[:100]}")
         return cls(*(Option.parse(t) for t in texts))
 
@@ -73,12 +73,12 @@ class LayerConfig:
         """Read choices such as "B=lora_8,E=vector"; tensors that are not named are none. Raises ValueError."""
         chosen: dict[str, Option] = {}
         for part in text.split(","):
-            tensor, _, word = part.strip().partition("=")
+            tensor, _, option = part.strip().partition("=")
             if tensor not in TENSORS or tensor in chosen:
                 raise ValueError(
                     f"{part.strip()!r} is not <tensor>=<option> with each of {', '.join(TENSORS)} at most once"
                 )
-            chosen[tensor] = Option.parse(word)
+            chosen[tensor] = Option.parse(option)
         return cls(**chosen)
 
     def choices(self) -> str:

@@ -184,12 +184,7 @@ def _factor_gradients(dense: Tensor, down: Tensor, up: Tensor | None) -> tuple[T
 
 
 def _row_factor_gradient(
-    dots: Tensor,
-    a: Tensor,
-    bias: Tensor | None,
-    bias_grad: Tensor | None,
-    b_down: Tensor | None,
-    b_grad: Tensor | None,
+    dots: Tensor, a: Tensor, bias: Tensor | None, bias_grad: Tensor | None, b_down: Tensor | None, b_grad: Tensor | None
 ) -> Tensor:
     """Gradient of A = a (vector or scalar) per output row, (d2, 1): sum_t g * (x W0^T).
 

@@ -108,17 +108,17 @@ def launch(
         with _reported(failed), quiet_end():
             outcomes.add(Outcome(job(raw, typed_keys(HydraConfig.get().overrides.task))))
 
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as scratch:
         with _reported(failed), _hydra_raises():
             sys.argv[1:] = respelled(sys.argv[1:], getattr(schema, "spelled", {}))
             check_keys(sys.argv[1:], known_keys(schema, configs), getattr(schema, "renamed", {}))
             if gather:
-                sys.argv[1:] = gathering(sys.argv[1:], Path(place))
+                sys.argv[1:] = gathering(sys.argv[1:], Path(scratch))
             composed()
         came = outcomes.gather()
     for outcome in came:
-        if outcome.error is not None and outcome.words:  # printed in a process whose output may be elsewhere
-            print(f"error in {outcome.words}: {outcome.error}", file=sys.stderr)
+        if outcome.error is not None and outcome.overrides:  # printed in a process whose output may be elsewhere
+            print(f"error in {outcome.overrides}: {outcome.error}", file=sys.stderr)
     failures = any(outcome.error is not None for outcome in came)
     status: int | None = 2
     if not (gather and failures):

@@ -27,16 +27,16 @@ def main(more: list[str]) -> int:
     print_anything()
     began = time.time()
     try:
-        values = values_of([quoted(word) for word in more])
+        values = values_of([quoted(arg) for arg in more])
         output = ROOT / user_path(values.get("output_root", "outputs/quickstart"), "output_root")
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     overrides = [*OVERRIDES, *more, f"output_root={output}"]
-    place = [word for word in more if word.startswith("data_root=")]
+    data_root = [arg for arg in more if arg.startswith("data_root=")]
     tasks = f"dataset={','.join(TASKS)}"
     sweep = ["--multirun", tasks, "method=linear,glora", *overrides]
-    commands = [["prepare.py", tasks, *place]]
+    commands = [["prepare.py", tasks, *data_root]]
     commands += [[script, *sweep] for script in ("train.py", "search.py", "evaluate.py")]
     for command in commands:
         print(f"\n$ python {' '.join(command)}", flush=True)

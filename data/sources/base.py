@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import NamedTuple, Protocol, TypeVar
 
 from data.base import DataError, MissingData
-from data.decode import Picture
+from data.decode import RawImage
 from data.sources.reading import faults, inside, read_bytes, read_label, read_lines
 
 T = TypeVar("T", covariant=True)
@@ -18,17 +18,17 @@ T = TypeVar("T", covariant=True)
 class Example(NamedTuple):
     """One image (encoded bytes, or uint8 array), its label, and the name it has in error messages."""
 
-    picture: Picture
+    image: RawImage
     label: int
     name: str
 
 
 class Row(NamedTuple):
-    """A user's image file, its label, and the place that gives it the label: a line as "list.txt:3", or the file."""
+    """A user's image file, its label, and where that is from: a line as "list.txt:3", or the file."""
 
     file: Path
     label: int
-    place: str
+    location: str
 
 
 class Listing(NamedTuple):
@@ -78,7 +78,7 @@ class Indexed(Protocol[T]):
         """One of them."""
 
 
-def array_listing(images: Indexed[Picture], labels: Indexed[int], keys: Sequence[str | int], name: str) -> Listing:
+def array_listing(images: Indexed[RawImage], labels: Indexed[int], keys: Sequence[str | int], name: str) -> Listing:
     """A listing of arrays held in memory or in an open file; DataError where there is not one label per image."""
     if len(images) != len(labels):
         raise DataError(f"{name} has {len(images)} images and {len(labels)} labels; fetch it again")
@@ -90,21 +90,21 @@ def array_listing(images: Indexed[Picture], labels: Indexed[int], keys: Sequence
     return Listing(len(labels), get, keys)
 
 
-def read_rows(path: Path, classes: int, home: Path | None = None) -> list[Row]:
+def read_rows(path: Path, classes: int, root: Path | None = None) -> list[Row]:
     """The images of a list of "path label" lines, the path relative to `home` (None: the list's folder).
 
     Raises DataError with file and line for a line that is not so, leaves the folder, or has a label out of range.
     """
     rows = []
-    for place, line in read_lines(path):
+    for location, line in read_lines(path):
         name, _, label = line.rpartition(" ")
         if not name or not label.isdecimal():
-            raise DataError(f"{place}: '{line}' is not 'path label'")
-        rows.append((place, name, read_label(label, classes, place)))
-    files = inside(path.parent if home is None else home, [(place, name) for place, name, _ in rows])
-    return [Row(file, label, place) for file, (place, _, label) in zip(files, rows, strict=True)]
+            raise DataError(f"{location}: '{line}' is not 'path label'")
+        rows.append((location, name, read_label(label, classes, location)))
+    files = inside(path.parent if root is None else root, [(location, name) for location, name, _ in rows])
+    return [Row(file, label, location) for file, (location, _, label) in zip(files, rows, strict=True)]
 
 
-def read_list(path: Path, classes: int, home: Path | None = None) -> list[tuple[Path, int]]:
+def read_list(path: Path, classes: int, root: Path | None = None) -> list[tuple[Path, int]]:
     """Files and labels alone, as `read_rows` gives them."""
-    return [(row.file, row.label) for row in read_rows(path, classes, home)]
+    return [(row.file, row.label) for row in read_rows(path, classes, root)]

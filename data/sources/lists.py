@@ -101,8 +101,8 @@ def read_train(row: ShotRow, root: Path, shots: int, seed: int) -> TrainList:
     which `load_shots` leaves out: training images select nothing. Raises DataError.
     """
     path = root / train_list_path(row, shots, seed)
-    given = _listed(root, train_list_path(row, shots, seed), row.images, row.num_classes)
-    rows = [(each.file, each.label) for each in distinct(given, path)]
+    listed = _listed(root, train_list_path(row, shots, seed), row.images, row.num_classes)
+    rows = [(each.file, each.label) for each in distinct(listed, path)]
     counts = Counter(label for _, label in rows)
     for label in range(row.num_classes):
         if counts[label] != shots:
@@ -118,4 +118,4 @@ def read_train(row: ShotRow, root: Path, shots: int, seed: int) -> TrainList:
             raise DataError(f"{path} and {root / row.evals['val200'].path} share {len(overlap)} images")
         log.warning("%s: %d of its images are in the selection list and are left out of it", path, len(overlap))
     _all_there(rows, path)
-    return TrainList(rows, len(given) - len(rows), overlap, digest([rows, *evals.values()], root))
+    return TrainList(rows, len(listed) - len(rows), overlap, digest([rows, *evals.values()], root))

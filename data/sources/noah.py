@@ -31,18 +31,18 @@ def task_folder(root: Path, task_id: str) -> Path:
 
 def noah(root: Path, task: TaskInfo) -> dict[str, Listing]:
     """Listings of train800, val200 and test; checked for counts, labels, agreement with train800val200, and files."""
-    home, lists = task_folder(root, task.id), {}
+    folder, lists = task_folder(root, task.id), {}
     for split, count in task.split_sizes.items():
-        path = home / f"{split}.txt"
+        path = folder / f"{split}.txt"
         lists[split] = read_list(path, task.num_classes)
         if len(lists[split]) != count:
             raise DataError(f"{path} has {len(lists[split])} lines; {split} of {task.id} has {count}")
     parts = Counter(label for split in ("train800", "val200") for _, label in lists[split])
     if parts != Counter(label for _, label in lists["train800val200"]):
-        raise DataError(f"{home}: the labels of train800.txt and val200.txt are not those of train800val200.txt")
+        raise DataError(f"{folder}: the labels of train800.txt and val200.txt are not those of train800val200.txt")
     for split in STORED_SPLITS:
         for number, (file, _) in enumerate(lists[split], 1):
             if not file.is_file():
-                raise DataError(f"missing {file}, named in {home / split}.txt:{number}")
+                raise DataError(f"missing {file}, named in {folder / split}.txt:{number}")
     return {split: file_listing([file for file, _ in lists[split]], [label for _, label in lists[split]], None)
             for split in STORED_SPLITS}  # fmt: skip

@@ -1,7 +1,7 @@
 """Steps of tensorflow-datasets that change pixels before they are stored, done with the OpenCV functions it uses.
 
 sun397 is limited in size; retina photographs are prepared as the winner of the 2015 Kaggle competition (B. Graham) did.
-OpenCV turns both upright by their EXIF data, there as here. Twelve pictures of pets are encoded anew.
+OpenCV turns both upright by their EXIF data, there as here. Twelve images of pets are encoded anew.
 """
 
 from __future__ import annotations

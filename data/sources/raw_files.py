@@ -21,24 +21,24 @@ from data.vtab_table import VTAB_BY_ID
 Listings = dict[str, Listing]
 
 
-def _class_folders(home: Path, count: int) -> list[Path]:
-    folders = sorted(p for p in need(home).iterdir() if p.is_dir() and not is_junk(p.name))
+def _class_folders(root: Path, count: int) -> list[Path]:
+    folders = sorted(p for p in need(root).iterdir() if p.is_dir() and not is_junk(p.name))
     if len(folders) != count:
-        raise DataError(f"{home} has {len(folders)} class folders, not {count}; unpack it again")
+        raise DataError(f"{root} has {len(folders)} class folders, not {count}; unpack it again")
     return folders
 
 
 def dtd(folder: Path, task: str) -> Listings:
     """`dtd/labels/{train1,val1,test1}.txt` over `dtd/images`: fold 1 of the official ten."""
-    home = folder / "dtd"
-    names = {p.name: i for i, p in enumerate(_class_folders(home / "images", 47))}
+    root = folder / "dtd"
+    names = {p.name: i for i, p in enumerate(_class_folders(root / "images", 47))}
     out = {}
     for split, file in (("train", "train1"), ("validation", "val1"), ("test", "test1")):
-        rows = read_lines(home / "labels" / f"{file}.txt")
-        files, labels, keys = inside(home / "images", rows), [], [key for _, key in rows]
-        for place, key in rows:
+        rows = read_lines(root / "labels" / f"{file}.txt")
+        files, labels, keys = inside(root / "images", rows), [], [key for _, key in rows]
+        for location, key in rows:
             if key.partition("/")[0] not in names:
-                raise DataError(f"{place}: '{key}' is in no class folder of {home / 'images'}; fetch it again")
+                raise DataError(f"{location}: '{key}' is in no class folder of {root / 'images'}; fetch it again")
             labels.append(names[key.partition("/")[0]])
         out[split] = file_listing(files, labels, keys)
     return out
@@ -70,13 +70,13 @@ def pets(folder: Path, task: str) -> Listings:
     out = {}
     for split, file in (("train", "trainval"), ("test", "test")):
         named, labels = [], []
-        for place, line in read_lines(folder / "annotations" / f"{file}.txt"):
+        for location, line in read_lines(folder / "annotations" / f"{file}.txt"):
             if line.startswith("#"):
                 continue
-            with faults(f"{place}: '{line}' is not 'name class ...'"):
+            with faults(f"{location}: '{line}' is not 'name class ...'"):
                 name, label = line.split()[:2]
-            named.append((place, f"{name}.jpg"))
-            labels.append(read_label(label, VTAB_BY_ID[task].num_classes, place, first=1))
+            named.append((location, f"{name}.jpg"))
+            labels.append(read_label(label, VTAB_BY_ID[task].num_classes, location, first=1))
         out[split] = file_listing(inside(folder / "images", named), labels, [key for _, key in named], recoded)
     return out
 
@@ -99,10 +99,10 @@ def sun397(folder: Path, task: str) -> Listings:
     return out
 
 
-def _by_class(home: Path, count: int) -> Listings:
+def _by_class(root: Path, count: int) -> Listings:
     files = [
         (i, p)
-        for i, c in enumerate(_class_folders(home, count))
+        for i, c in enumerate(_class_folders(root, count))
         for p in files_below(c)
         if p.parent == c and p.suffix == ".jpg"
     ]
@@ -126,9 +126,9 @@ def retinopathy(folder: Path, task: str) -> Listings:
     Images of public use are the validation split, those of private use the test split.
     """
     out = {}
-    for split, file, home, usage in (("train", "trainLabels.csv", "train", None),
-                                     ("validation", "retinopathy_solution.csv", "test", "Public"),
-                                     ("test", "retinopathy_solution.csv", "test", "Private")):  # fmt: skip
+    for split, file, images, usage in (("train", "trainLabels.csv", "train", None),
+                                       ("validation", "retinopathy_solution.csv", "test", "Public"),
+                                       ("test", "retinopathy_solution.csv", "test", "Private")):  # fmt: skip
         path = folder / file
         columns = {"image", "level"} | ({"Usage"} if usage else set())
         rows = csv.DictReader(read_text(path).splitlines())
@@ -138,33 +138,33 @@ def retinopathy(folder: Path, task: str) -> Listings:
             if missing:
                 raise DataError(f"{path}:1: no column {', '.join(sorted(missing))}; fetch it again")
             for row in rows:
-                place = f"{path}:{rows.line_num}"
+                location = f"{path}:{rows.line_num}"
                 if any(row[column] is None for column in columns):
-                    raise DataError(f"{place}: the line is cut off; fetch it again")
+                    raise DataError(f"{location}: the line is cut off; fetch it again")
                 if usage in (None, row.get("Usage")):
                     keys.append(row["image"])
-                    named.append((place, f"{row['image']}.jpeg"))
-                    labels.append(read_label(row["level"], VTAB_BY_ID[task].num_classes, place))
-        out[split] = file_listing(inside(folder / home, named), labels, keys, btgraham)
+                    named.append((location, f"{row['image']}.jpeg"))
+                    labels.append(read_label(row["level"], VTAB_BY_ID[task].num_classes, location))
+        out[split] = file_listing(inside(folder / images, named), labels, keys, btgraham)
     return out
 
 
 def clevr(folder: Path, task: str) -> Listings:
     """`CLEVR_v1.0/images/{train,val}` and `scenes/CLEVR_{train,val}_scenes.json`."""
-    home, out = folder / "CLEVR_v1.0", {}
+    root, out = folder / "CLEVR_v1.0", {}
     for split, name in (("train", "train"), ("validation", "val")):
-        path = home / "scenes" / f"CLEVR_{name}_scenes.json"
+        path = root / "scenes" / f"CLEVR_{name}_scenes.json"
         text, labels, named = read_text(path), [], []
         with faults(f"{path} is damaged"):
             scenes: list[dict[str, Any]] = list(json.loads(text)["scenes"])
         for number, scene in enumerate(scenes):
-            place = f"{path}: scene {number}"
-            with faults(f"{place} is damaged"):
+            location = f"{path}: scene {number}"
+            with faults(f"{location} is damaged"):
                 objects = scene["objects"]
                 labels.append(clevr_count(len(objects)) if task == "clevr_count" else
                               clevr_distance(float(o["pixel_coords"][2]) for o in objects))  # fmt: skip
-                named.append((place, str(scene["image_filename"])))
-        out[split] = file_listing(inside(home / "images" / name, named), labels, [key for _, key in named])
+                named.append((location, str(scene["image_filename"])))
+        out[split] = file_listing(inside(root / "images" / name, named), labels, [key for _, key in named])
     return out
 
 
@@ -188,17 +188,17 @@ def kitti_splits(mapping_lines: list[str], order: list[int]) -> dict[str, list[i
 
 def _kitti_label(path: Path) -> int:
     depths = []
-    for place, line in read_lines(path):
+    for location, line in read_lines(path):
         row = line.split(" ")
         if row[0] in VEHICLES:
-            with faults(f"{place}: '{line}' is no labelled object"):
+            with faults(f"{location}: '{line}' is no labelled object"):
                 depths.append(float(row[13]))
     with faults(f"{path} is damaged"):
         return kitti_distance(depths)
 
 
 def _kitti_lists(mapping: Path, rand: Path) -> tuple[list[str], list[int]]:
-    """The lines of `train_mapping.txt` and the numbers of `train_rand.txt`; DataError with the place of a fault."""
+    """The lines of `train_mapping.txt` and the numbers of `train_rand.txt`; DataError with the line of a fault."""
     lines, order = read_text(mapping).splitlines(), []
     for number, line in enumerate(lines, 1):
         if len(line.split(" ")) != 3:
@@ -214,9 +214,9 @@ def _kitti_lists(mapping: Path, rand: Path) -> tuple[list[str], list[int]]:
 def kitti(folder: Path, task: str) -> Listings:
     """`training/{image_2,label_2}` and the devkit's `mapping/{train_rand,train_mapping}.txt`."""
     ids = kitti_splits(*_kitti_lists(*(folder / "mapping" / f"train_{name}.txt" for name in ("mapping", "rand"))))
-    home, out = folder / "training", {}
+    root, out = folder / "training", {}
     for split, images in ids.items():
-        labels = [_kitti_label(home / "label_2" / f"{i:06d}.txt") for i in images]
+        labels = [_kitti_label(root / "label_2" / f"{i:06d}.txt") for i in images]
         keys = [f"{i:06d}.png" for i in images]
-        out[split] = file_listing([home / "image_2" / key for key in keys], labels, keys)
+        out[split] = file_listing([root / "image_2" / key for key in keys], labels, keys)
     return out

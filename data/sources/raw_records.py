@@ -17,16 +17,16 @@ def dmlab(folder: Path, task: str) -> dict[str, Listing]:
         files = [path for path in there if path.name.startswith(f"dmlab-{split}.tfrecord")]
         if not files:
             raise MissingData(f"missing {folder}/dmlab-{split}.tfrecord* (unpacked from dmlab.tar.gz)")
-        out[split] = _listing([(path, *place) for path in files for place in records(path)])
+        out[split] = _listing([(path, *span) for path in files for span in records(path)])
     return out
 
 
-def _listing(places: list[tuple[Path, int, int]]) -> Listing:
+def _listing(spans: list[tuple[Path, int, int]]) -> Listing:
     def name(i: int) -> str:
-        return f"{places[i][0]} at byte {places[i][1]}"
+        return f"{spans[i][0]} at byte {spans[i][1]}"
 
     def get(i: int) -> Example:
-        found = read_example(*places[i])
+        found = read_example(*spans[i])
         try:
             return Example(one_bytes(found, "image"), one_int(found, "label"), name(i))
         except DAMAGE as error:
@@ -34,8 +34,8 @@ def _listing(places: list[tuple[Path, int, int]]) -> Listing:
 
     def key(i: int) -> str:
         try:
-            return one_bytes(read_example(*places[i]), "filename").decode()
+            return one_bytes(read_example(*spans[i]), "filename").decode()
         except DAMAGE as error:
             raise DataError(f"{name(i)} is no dmlab example ({error}); fetch it again") from error
 
-    return Listing(len(places), get, [key(i) for i in range(len(places))])
+    return Listing(len(spans), get, [key(i) for i in range(len(spans))])

@@ -19,7 +19,7 @@ JUNK = {
 
 @contextmanager
 def faults(message: str) -> Iterator[None]:
-    """What goes wrong while a file is read or parsed, as DataError: `said` (place and fault), the cause, the remedy.
+    """What goes wrong while a file is read or parsed, as DataError: `message` (where and what), the cause, the remedy.
 
     A DataError inside is complete already, and a refused permission is no damage: both pass.
     """
@@ -58,44 +58,45 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[tuple[str, str]]:
-    """The lines of a text file that are not blank, stripped, each after its place "path:number"."""
+    """The lines of a text file that are not blank, stripped, each after its location "path:number"."""
     rows = enumerate(read_text(path).splitlines(), 1)
     return [(f"{path}:{number}", line.strip()) for number, line in rows if line.strip()]
 
 
-def read_label(text: str, classes: int, place: str, first: int = 0) -> int:
-    """The class (from 0) written as `text`, counted from `first`; DataError with `place` out of range."""
+def read_label(text: str, classes: int, location: str, first: int = 0) -> int:
+    """The class (from 0) written as `text`, counted from `first`; DataError with `location` out of range."""
     if not (text.isascii() and text.isdecimal()) or not first <= int(text) < first + classes:
-        raise DataError(f"{place}: label {text} is not in {first} to {first + classes - 1}")
+        raise DataError(f"{location}: label {text} is not in {first} to {first + classes - 1}")
     return int(text) - first
 
 
-def inside(home: Path, named: Iterable[tuple[str, str]]) -> list[Path]:
-    """The files below `home` of (place, name) pairs; they need not exist.
+def inside(root: Path, named: Iterable[tuple[str, str]]) -> list[Path]:
+    """The files below `root` of (location, name) pairs; they need not exist.
 
-    Raises DataError with the place of a name that leaves `home`: by "..", as an absolute path, or through a link.
+    Raises:
+        DataError: with the location of a name that leaves `root`: by "..", as an absolute path, or through a link.
     """
-    root, out = home.resolve(), []
-    for place, name in named:
-        file = home / name
-        with faults(f"{place}: '{name}' is no file name"):
-            if not file.resolve().is_relative_to(root):
-                raise DataError(f"{place}: '{name}' leaves {home}")
+    real, out = root.resolve(), []
+    for location, name in named:
+        file = root / name
+        with faults(f"{location}: '{name}' is no file name"):
+            if not file.resolve().is_relative_to(real):
+                raise DataError(f"{location}: '{name}' leaves {root}")
         out.append(file)
     return out
 
 
 def real_paths() -> Callable[[Path], str]:
     """A function from a name to the file behind it, without links and "..", that looks up each folder once."""
-    homes: dict[str, str] = {}
+    resolved: dict[str, str] = {}
 
     def real(file: Path) -> str:
         folder, name = os.path.split(file)
         if os.path.islink(file):
             return os.path.realpath(file)
-        if folder not in homes:
-            homes[folder] = os.path.realpath(folder)
-        return os.path.join(homes[folder], name)
+        if folder not in resolved:
+            resolved[folder] = os.path.realpath(folder)
+        return os.path.join(resolved[folder], name)
 
     return real
 
@@ -105,18 +106,19 @@ def is_junk(name: str) -> bool:
     return name.startswith(".") or name.lower() in JUNK
 
 
-def files_below(home: Path) -> list[Path]:
-    """All files at any depth below `home`, sorted, without junk; links to folders are not followed but given like
+def files_below(root: Path) -> list[Path]:
+    """All files at any depth below `root`, sorted, without junk; links to folders are not followed but given like
     files.
 
-    Raises OSError where a folder cannot be read, which `glob` passes over in silence.
+    Raises:
+        OSError: if a folder cannot be read, which `glob` passes over in silence.
     """
 
     def fail(error: OSError) -> None:
         raise error
 
     found = []
-    for folder, folders, files in os.walk(home, onerror=fail):
+    for folder, folders, files in os.walk(root, onerror=fail):
         here = Path(folder)
         folders[:] = [name for name in folders if not is_junk(name)]
         found += [here / name for name in files if not is_junk(name)]

@@ -24,16 +24,16 @@ def distinct(rows: Sequence[Row], source: Path) -> list[Row]:
     for row in rows:
         known = first.setdefault(real(row.file), row)
         if known.label != row.label:
-            raise DataError(f"{known.place} and {row.place} give one image two labels, {known.label} and {row.label}: "
-                            f"{row.file}; keep one of them")  # fmt: skip
+            raise DataError(f"{known.location} and {row.location} give one image two labels, {known.label} and "
+                            f"{row.label}: {row.file}; keep one of them")  # fmt: skip
         (kept if known is row else repeats).append(row)
     if repeats:
-        log.warning("%s: %d repeats are dropped, the first is %s", source, len(repeats), repeats[0].place)
+        log.warning("%s: %d repeats are dropped, the first is %s", source, len(repeats), repeats[0].location)
     return kept
 
 
 def check_disjoint(parts: Mapping[str, Sequence[Row]]) -> None:
-    """Raise DataError with both places of the first image that two parts share, and how many they share."""
+    """Raise DataError with both locations of the first image that two parts share, and how many they share."""
     real = real_paths()
     files = {part: {real(row.file): row for row in rows} for part, rows in parts.items()}
     names = list(files)
@@ -41,9 +41,9 @@ def check_disjoint(parts: Mapping[str, Sequence[Row]]) -> None:
         for other in names[i + 1 :]:
             shared = [file for file in files[other] if file in files[one]]
             if shared:
-                places = f"{files[one][shared[0]].place} and {files[other][shared[0]].place}"
+                locations = f"{files[one][shared[0]].location} and {files[other][shared[0]].location}"
                 raise DataError(f"{one} and {other} share {len(shared)} images, the first is {shared[0]} "
-                                f"({places}); keep each image in one of them")  # fmt: skip
+                                f"({locations}); keep each image in one of them")  # fmt: skip
 
 
 def warn_of_copies(splits: Mapping[str, Sequence[tuple[Path, int]]], name: str) -> None:

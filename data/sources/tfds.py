@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from data.base import DataError, MissingCopy, TaskInfo
-from data.decode import Picture, to_rgb
+from data.decode import RawImage, to_rgb
 from data.labels import (
     VEHICLES,
     clevr_count,
@@ -60,12 +60,12 @@ _LABELS: dict[str, Callable[[Features], int]] = {
 
 def copy_folder(root: Path, task_id: str) -> Path:
     """The newest prepared version of the task's builder; MissingCopy at once when there is none."""
-    home = root / VTAB_BY_ID[task_id].builder
-    versions = home.iterdir() if home.is_dir() else ()
+    builder = root / VTAB_BY_ID[task_id].builder
+    versions = builder.iterdir() if builder.is_dir() else ()
     found = [version for version in versions if (version / "dataset_info.json").is_file()]
     if not found:
         raise MissingCopy(
-            f"missing {home}/<version>/dataset_info.json: no prepared copy of {task_id}; build it with build=yes "
+            f"missing {builder}/<version>/dataset_info.json: no prepared copy of {task_id}; build it with build=yes "
             "(needs TensorFlow), or use source=raw or source=noah"
         )
     return max(found, key=lambda p: [int(n) if n.isdecimal() else -1 for n in p.name.split(".")])
@@ -103,12 +103,12 @@ def _checked(path: Path, found: int, expected: int) -> None:
 
 
 def _tfrecord(files: list[Path], lengths: list[int]) -> Get:
-    places: list[tuple[Path, int, int]] = []
+    spans: list[tuple[Path, int, int]] = []
     for path, expected in zip(files, lengths, strict=True):
-        here = [(path, *place) for place in records(path)]
+        here = [(path, *span) for span in records(path)]
         _checked(path, len(here), expected)
-        places += here
-    return lambda i: read_example(*places[i])
+        spans += here
+    return lambda i: read_example(*spans[i])
 
 
 def _array_record(files: list[Path], lengths: list[int]) -> Get:
@@ -142,10 +142,10 @@ def _example(get: Get, task_id: str, source: str) -> Callable[[int], Example]:
     def example(i: int) -> Example:
         found, name = get(i), f"{source}[{i}]"
         try:
-            picture: Picture = one_bytes(found, "image")
+            image: RawImage = one_bytes(found, "image")
             if task_id.startswith("dspr"):
-                picture = np.asarray(to_rgb(picture, name)) * 255  # stored as 0 and 1
-            return Example(picture, label(found), name)
+                image = np.asarray(to_rgb(image, name)) * 255  # stored as 0 and 1
+            return Example(image, label(found), name)
         except DAMAGE as error:
             raise DataError(f"{name} is no example of {task_id} (feature {error}); prepare the copy again") from error
 

@@ -59,5 +59,5 @@ def bottleneck(like: Tensor, hidden: int, bias: bool = True) -> tuple[nn.Linear,
     """
     if hidden < 1:
         raise ValueError(f"hidden={hidden} must be at least 1; Table 1 has 8")
-    width, place = like.shape[0], {"device": like.device, "dtype": like.dtype}
-    return nn.Linear(width, hidden, bias, **place), nn.Linear(hidden, width, bias, **place)
+    width, factory = like.shape[0], {"device": like.device, "dtype": like.dtype}
+    return nn.Linear(width, hidden, bias, **factory), nn.Linear(hidden, width, bias, **factory)

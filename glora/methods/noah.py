@@ -94,12 +94,12 @@ class NOAH(AddedModules, Searched[NOAHSubnet]):
                 "method=noah is defined on ViTs, whose prompts persist from block to block, not on a Swin; choose "
                 "backbone=vit_b16_in21k or another ViT"
             )
-        self._given = None if subnet == "search" else NOAHSubnet.parse(subnet)
+        self._fixed = None if subnet == "search" else NOAHSubnet.parse(subnet)
         super().__init__(model)
         body: Any = model
         (blocks,) = self.lists
         self.space = NOAHSpace(len(blocks), body.embed_dim)
-        stored = self._given or self.space.largest
+        stored = self._fixed or self.space.largest
         if len(stored.prompt) != len(blocks):
             raise ValueError(f"method=noah: the subnet has {len(stored.prompt)} blocks, the model {len(blocks)}")
         self.layers: list[dict[str, Any]] = []
@@ -154,13 +154,13 @@ class NOAH(AddedModules, Searched[NOAHSubnet]):
 
     def before_step(self, rng: random.Random) -> None:
         """A random subnet of the space, unless one is given."""
-        if self._given is None:
+        if self._fixed is None:
             self._set(self.space.sample(rng))
 
     def set(self, subnet: NOAHSubnet) -> None:
         """Make the model compute `subnet`. Raises ValueError if it is not in the space, or another one was given."""
-        if self._given not in (None, subnet):
-            raise ValueError(f"this model holds the one subnet {self._given}")
+        if self._fixed not in (None, subnet):
+            raise ValueError(f"this model holds the one subnet {self._fixed}")
         self.space.check(subnet)
         self._set(subnet)
 

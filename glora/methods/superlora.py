@@ -95,9 +95,9 @@ class SuperLoRA(AdaptedLinears[SuperLoRALinear]):
             spec = FactorSpec(factors, rank, order, terms, factor, fold, multiple)
         except ValueError as error:
             raise ValueError(f"method=superlora: {error}") from error
-        for key, word, allowed in (("grouping", grouping, GROUPINGS), ("targets", targets, TARGETS)):
-            if word not in allowed:
-                raise ValueError(f"method=superlora: {key}={word!r} is not one of {', '.join(allowed)}")
+        for key, value, allowed in (("grouping", grouping, GROUPINGS), ("targets", targets, TARGETS)):
+            if value not in allowed:
+                raise ValueError(f"method=superlora: {key}={value!r} is not one of {', '.join(allowed)}")
         if not fold and (grouping != "weight" or ratio < 1):
             raise ValueError("method=superlora: fold=false keeps a matrix's shape; it needs grouping=weight, ratio=1")
         if not 0 < ratio <= 1:

@@ -49,8 +49,8 @@ def measure_data(count: int, height: int, width: int, repeats: int) -> dict[str,
 
     rates: dict[str, list[float]] = {"decode into the cache": [], "cached epoch": [], "ImageFolder + DataLoader": []}
     normalize = Normalizer(*NORMALIZATIONS["imagenet"])
-    with tempfile.TemporaryDirectory() as place:
-        root = Path(place) / "images"
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory) / "images"
         make_images(root, count, height, width)
         own = own_images(root, SIZE, count - 8, 4, 4)
         used = count - 8
@@ -60,7 +60,7 @@ def measure_data(count: int, height: int, width: int, repeats: int) -> dict[str,
             ImageFolder(root, transform), BATCH, shuffle=True, drop_last=True, num_workers=usable_cpus()
         )
         for repeat in range(repeats):
-            cache = Path(place) / f"cache{repeat}"
+            cache = Path(directory) / f"cache{repeat}"
             rates["decode into the cache"].append(_rate(used, partial(load_own, own, "train800", cache)))
             images = load_own(own, "train800", cache).images.clone()
 

@@ -104,19 +104,19 @@ def plot_growth(found: dict[str, Any], path: Path) -> Path:
     """One panel per axis, both scales logarithmic, with the line of proportional growth."""
     axes_of = curves(found)
     figure = new_figure(3.4 * len(axes_of), 3.4)
-    for place, (axis, by_what) in zip(figure.subplots(1, len(axes_of)), axes_of.items(), strict=True):
+    for panel, (axis, by_what) in zip(figure.subplots(1, len(axes_of)), axes_of.items(), strict=True):
         sizes = SIZES[axis]
-        place.plot(sizes, [s / sizes[0] for s in sizes], color="0.6", linestyle=":", label="proportional")
+        panel.plot(sizes, [s / sizes[0] for s in sizes], color="0.6", linestyle=":", label="proportional")
         for number, (what, points) in enumerate(by_what.items()):
             style = {"color": PALETTE[number], "linestyle": LINE_STYLES[number], "marker": "o"}
-            place.plot([s for s, _ in points], [r for _, r in points], label=what, **style)
-        place.set_xscale("log", base=2)
-        place.set_yscale("log", base=2)
-        place.set_xticks(sizes, [str(s) for s in sizes])
+            panel.plot([s for s, _ in points], [r for _, r in points], label=what, **style)
+        panel.set_xscale("log", base=2)
+        panel.set_yscale("log", base=2)
+        panel.set_xticks(sizes, [str(s) for s in sizes])
         ticks = [1, 2, 4, 8, 16][: 1 + max(2, (sizes[-1] // sizes[0]).bit_length() - 1)]
-        place.set_yticks(ticks, [str(t) for t in ticks])
-        place.set_xlabel("blocks" if axis == "layers" else axis)
-        place.set_ylabel("times the cost at the smallest")
-        place.legend(frameon=False, fontsize=8)
-        tidy(place)
+        panel.set_yticks(ticks, [str(t) for t in ticks])
+        panel.set_xlabel("blocks" if axis == "layers" else axis)
+        panel.set_ylabel("times the cost at the smallest")
+        panel.legend(frameon=False, fontsize=8)
+        tidy(panel)
     return save(figure, path)

@@ -105,8 +105,8 @@ def step_flops(step: Step, numbers: range) -> float:
 
 def peak_megabytes(setting: Setting, form: str, precision: str) -> float:
     """Peak memory of a process that takes three steps (on CUDA: of the allocator)."""
-    words = [form, precision, setting.backbone, ",".join(map(str, setting.ranks)), str(setting.batch), setting.device]
-    done = subprocess.run([sys.executable, "-m", "runner.bench.model", *words, str(torch.get_num_threads())],
+    args = [form, precision, setting.backbone, ",".join(map(str, setting.ranks)), str(setting.batch), setting.device]
+    done = subprocess.run([sys.executable, "-m", "runner.bench.model", *args, str(torch.get_num_threads())],
                           check=True, capture_output=True, text=True)  # fmt: skip
     return float(done.stdout)
 
@@ -179,8 +179,8 @@ def measure_search(setting: Setting, repeats: int, images: int = 200) -> dict[st
     }
 
 
-def _peak(words: list[str]) -> float:
-    form, precision, backbone, ranks, batch, device, threads = words
+def _peak(args: list[str]) -> float:
+    form, precision, backbone, ranks, batch, device, threads = args
     torch.set_num_threads(int(threads))
     keep_freed_memory()
     memory = PeakMemory(torch.device(device))

@@ -51,7 +51,7 @@ class Setting:
         """The form of the supernet that a run takes on this device (`runner.config.compute.plan`)."""
         return "static" if self.cuda else "branch"
 
-    def words(self) -> str:
+    def overrides(self) -> str:
         """As the command line takes them."""
         return (
             f"backbone={self.backbone} ranks=[{','.join(map(str, self.ranks))}] batch={self.batch} "
@@ -151,7 +151,7 @@ def record(what: str, setting: Setting, repeats: int, times: dict[str, list[floa
     name = torch.cuda.get_device_name(setting.device) if setting.cuda else processor()
     ratios = {name: pairs(times, name, base) for name in times}
     return {
-        "command": f"python benchmark.py {what} {setting.words()} repeats={repeats}",
+        "command": f"python benchmark.py {what} {setting.overrides()} repeats={repeats}",
         "hardware": {"device": name, "threads": torch.get_num_threads()},
         "versions": versions("torch", "timm"),
         "seconds": times,

@@ -98,8 +98,8 @@ def _shot_problems(conf: TrainConf, d: DatasetConf, protocol: Protocol | None) -
         ("resize", conf.resize, ("bicubic",)),
     ):
         if value not in allowed:
-            words = ", ".join("left out" if a is None else str(a) for a in allowed)
-            yield f"{key}={value} cannot be used with dataset={d.id}; allowed: {words}"
+            listed = ", ".join("left out" if a is None else str(a) for a in allowed)
+            yield f"{key}={value} cannot be used with dataset={d.id}; allowed: {listed}"
     # VTAB-1K's 1000 images and its published code are what such a protocol is about; these lists have neither.
     if protocol is not None and (protocol.needs_val200_in_training or protocol.selects_on_test):
         yield (f"protocol={protocol.name} cannot be used with dataset={d.id}, whose lists train as they are and select "
@@ -107,9 +107,9 @@ def _shot_problems(conf: TrainConf, d: DatasetConf, protocol: Protocol | None) -
     yield from _own_key_problems(d)
 
 
-def data_root_of(given: str | None) -> Path:
+def data_root_of(value: str | None) -> Path:
     """Where the caches lie: the `data_root` of a config, or the default place. Raises DataError for one unknown."""
-    return user_path(given, "data_root") if given else default_data_root()
+    return user_path(value, "data_root") if value else default_data_root()
 
 
 def _data(conf: TrainConf, **kind: Any) -> DataChoice:

@@ -47,7 +47,7 @@ def _field_problems(name: str, value: Any, rule: Mapping[str, Any]) -> Iterator[
     fits = math.isfinite(value) and (low is None or value >= low) and (above is None or value > above)
     if not (fits and (high is None or value <= high) and (below is None or value < below)):
         bounds = [("at least", low), ("above", above), ("at most", high), ("below", below)]
-        listed = [f"{word} {bound:g}" for word, bound in bounds if bound is not None and math.isfinite(bound)]
+        listed = [f"{text} {bound:g}" for text, bound in bounds if bound is not None and math.isfinite(bound)]
         positive = above == 0 and len(listed) == 1
         yield f"{name}={value} must be {'positive' if positive else ' and '.join(listed) or 'a finite number'}"
 

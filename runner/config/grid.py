@@ -102,7 +102,7 @@ def best(tried: Sequence[dict[str, Any]]) -> dict[str, Any]:
     )
 
 
-def place(identity: dict[str, Any], axis: str) -> tuple[dict[str, Any], str]:
+def locate(identity: dict[str, Any], axis: str) -> tuple[dict[str, Any], str]:
     """The part of a run's identity that holds the value of an axis, and its key there."""
     if axis in RECIPE_AXES:
         part, key = RECIPE_AXES[axis].split(".")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from glora.train import Recipe
-from runner.config.grid import Grid, place
+from runner.config.grid import Grid, locate
 from runner.config.protocol import FOUNDING, Protocol
 from runner.config.schema import TrainConf
 
@@ -86,7 +86,7 @@ def identity_of(
     if grid is not None:
         out["trainer"]["lr_factors"] = list(grid.factors)
         for axis, values in grid.axes.items():
-            part, key = place(out, axis)
+            part, key = locate(out, axis)
             part[key] = list(values)
     return out
 
@@ -108,7 +108,7 @@ def recipe_digest(identity: Mapping[str, Any], grid: Grid | None, published: Map
     if grid is None or "lr" not in grid.axes or grid.factors:
         del shared["optimizer"]["lr"]
     for axis in {axis for values in published.values() for axis in values}:
-        part, key = place(shared, axis)
+        part, key = locate(shared, axis)
         part.pop(key, None)
     return digest(shared)
 

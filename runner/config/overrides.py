@@ -94,12 +94,12 @@ def respelled(args: list[str], spelled: Mapping[str, str]) -> list[str]:
     return found
 
 
-def gathering(args: list[str], place: Path) -> list[str]:
-    """The arguments with several values made a sweep, as in `dataset=digits,textures`, whose record goes to `place`."""
+def gathering(args: list[str], directory: Path) -> list[str]:
+    """The arguments with several values made a sweep, as in `dataset=digits,textures`, recorded in `directory`."""
     first = next((i for i, arg in enumerate(args) if "=" in arg and not arg.startswith("-")), len(args))
     several = any(override.is_sweep_override() for override in parsed(args)) and not {"-m", "--multirun"} & {*args}
     # Hydra takes all overrides in one row: flags go before the first, or after the last.
-    return [*["--multirun"] * several, *args[:first], f"hydra.sweep.dir='{place}'", *args[first:]]
+    return [*["--multirun"] * several, *args[:first], f"hydra.sweep.dir='{directory}'", *args[first:]]
 
 
 def explain(error: CompactHydraException) -> str:

@@ -35,10 +35,10 @@ def cost_table(records: list[Record]) -> Table:
     table = Table("Cost of a run: wall time and peak memory, mean over runs", header, [], notes)
     names = row_names(kept)
 
-    def place(r: Record) -> tuple[Any, ...]:
+    def key(r: Record) -> tuple[Any, ...]:
         return row_key(r), r["suite"], r["backbone"], r["protocol"], _machine(r)
 
-    for part in grouped(kept, place).values():
+    for part in grouped(kept, key).values():
         first = part[0]
         table.rows.append([
             names[row_key(first)], first["suite"], first["backbone"],

@@ -51,7 +51,7 @@ def save(figure: Figure, path: Path | str) -> Path:
 
 
 def attempt(draw: Callable[..., Path], path: Path, *args: Any) -> list[Path]:
-    """`draw(*args, path=path)` as a list of one; a picture that fails is a warning, since its numbers are kept."""
+    """`draw(*args, path=path)` as a list of one; a plot that fails is a warning, since its numbers are kept."""
     try:
         return [draw(*args, path=path)]
     except Exception as error:  # whatever matplotlib, a font or the disk raises
@@ -233,9 +233,9 @@ def plot_options(layers: Sequence[str], options: Sequence[Mapping[str, str]], pa
     for column, entry in enumerate(options):
         for row, tensor in enumerate(rows):
             name = entry.get(tensor, "none")
-            mark = name.removeprefix("lora_") if name[-1].isdigit() else "" if name == "none" else name[0]
+            text = name.removeprefix("lora_") if name[-1].isdigit() else "" if name == "none" else name[0]
             dark = colours.get(name) in ("#D55E00", "#882255", "#332288", "#117733", "#000000")
-            axes.text(column, row, mark, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
     axes.set_yticks(range(len(rows)), rows)
     axes.set_xticks(range(len(layers)), [_short_layer(name) for name in layers], rotation=90, fontsize=7)
     # White lines between the cells, on the minor ticks half a cell away from the labels.

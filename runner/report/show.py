@@ -1,4 +1,4 @@
-"""From result files to what a person looks at: tables in the terminal and on disk, pictures per run."""
+"""From result files to what a person looks at: tables in the terminal and on disk, plots per run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tables(records: list[dict[str, Any]]) -> list[Table]:
 
 
 def show(records: list[dict[str, Any]], folder: Path) -> list[Path]:
-    """Print all tables and write them to `folder` as Markdown, CSV and LaTeX; returns the files, pictures last."""
+    """Print all tables and write them to `folder` as Markdown, CSV and LaTeX; returns the files, plots last."""
     made = tables(records)
     for table in made:
         to_rich(table)

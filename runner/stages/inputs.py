@@ -13,8 +13,8 @@ from data import (
     SUBSET_TARGETS,
     Augmented,
     Split,
+    load_images,
     load_own,
-    load_pictures,
     load_shots,
     load_split,
     resize_batch,
@@ -87,7 +87,7 @@ def training_set(run: Run, name: str) -> TrainingSet:
     if d.shots is None or d.shots.augmentation == "none":
         s = split(run, name)
         return TrainingSet(s.images, s.labels, s.content_hash)
-    pictures = load_pictures(run.task.id, d.root, d.shots.shots, d.shots.list_seed, d.image_size)
+    pictures = load_images(run.task.id, d.root, d.shots.shots, d.shots.list_seed, d.image_size)
     images = Augmented(pictures, d.image_size, d.mean, d.std, run.seed)
     return TrainingSet(images, pictures.labels.to(run.compute.device), pictures.content_hash)
 

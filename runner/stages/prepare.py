@@ -10,7 +10,7 @@ from pathlib import Path
 from data import SHOT_ROWS, DataError, ShotRow, TaskInfo, get_task
 from data.archives import still_to_fetch, unpack
 from data.base import MissingCopy, MissingData
-from data.build import build, homes, split_path, variant
+from data.build import build, source_roots, split_path, variant
 from data.download import fetch
 from data.mini_cache import build_mini, mini_path, mini_ready
 from data.shots import SOURCE_FOLDER, build_shots, eval_path, shots_instructions
@@ -63,7 +63,7 @@ def _prepare_vtab(task: TaskInfo, p: Preparation) -> bool:
         made = _build_or_fetch(task, p)
     except DataError as error:
         print(f"{task.id}: {error}", file=sys.stderr, flush=True)
-        print(*vtab_instructions(task, homes(root, p.source, _source_root(p))), sep="\n", flush=True)
+        print(*vtab_instructions(task, source_roots(root, p.source, _source_root(p))), sep="\n", flush=True)
         return False
     place = split_path(task.id, "test", root, variant(p.source, p.codec, p.resize)).parent
     print(f"{task.id}: {'made' if made else 'ready'} from source={p.source} in {place}", flush=True)
@@ -80,7 +80,7 @@ def _build_or_fetch(task: TaskInfo, p: Preparation) -> bool:
         DataError: if it cannot be built.
     """
     root = Path(p.data_root)
-    folder = homes(root, p.source, _source_root(p))[p.source]
+    folder = source_roots(root, p.source, _source_root(p))[p.source]
     make = partial(build, task, root, p.source, p.codec, p.resize, _source_root(p), progress=show_progress)
     try:
         return make()

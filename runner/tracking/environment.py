@@ -31,8 +31,8 @@ def peak_resident() -> float:
     """Peak resident memory of this process in MB."""
     try:
         # ru_maxrss would do, but a child starts with its parent's.
-        words = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-        return int(words.split()[1]) / 1e3
+        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1e3
     except OSError:
         import resource
 

@@ -8,7 +8,7 @@ from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_")
-"""glibc's own words for what is set here, in the environment."""
+"""The environment variables by which glibc knows what is set here."""
 
 
 def _function(name: str) -> Any:

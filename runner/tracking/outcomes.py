@@ -11,7 +11,7 @@ import os
 import platform
 import secrets
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ class Outcome:
 
     value: Any = None
     error: str | None = None
-    words: str = ""
-    """The words of a job that ran in another process."""
+    overrides: str = ""
+    """Of a job that ran in another process."""
 
 
 def _process() -> str:
@@ -62,14 +62,15 @@ class Outcomes(Callback):
         if self.folder is None:
             raise ConfigError("jobs in processes of their own need hydra.callbacks of configs/train.yaml")
         hydra = HydraConfig.get()
-        found = {**asdict(outcome), "words": " ".join(hydra.overrides.task)}
+        found = {"value": outcome.value, "error": outcome.error, "words": " ".join(hydra.overrides.task)}
         write_json(self.folder / f"{hydra.job.num:06d}.json", found)
 
     def gather(self) -> list[Outcome]:
         """All outcomes, those of other processes in the order of the jobs; their files are removed."""
         if self.folder is None:
             return self.here
-        found = [Outcome(**read_json(path)) for path in sorted(self.folder.glob("*.json"))]
+        read = map(read_json, sorted(self.folder.glob("*.json")))
+        found = [Outcome(r["value"], r["error"], r["words"]) for r in read]
         shutil.rmtree(self.folder, ignore_errors=True)
         return self.here + found
 

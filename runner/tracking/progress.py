@@ -17,7 +17,7 @@ LOGGER = logging.getLogger("glora")
 """The root of all our loggers, `glora.<module>`."""
 
 ASCII = {"±": "+-"}
-"""What stands for the characters of our own words where an output cannot show them."""
+"""What stands for the characters of our own messages where an output cannot show them."""
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:
@@ -142,9 +142,9 @@ class Progress:
             BarColumn(20),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[words]}"),
+            TextColumn("{task.fields[postfix]}"),
         )
-        self._task = self._bar.add_task(title, total=total, completed=done, words="")
+        self._task = self._bar.add_task(title, total=total, completed=done, postfix="")
 
     def __enter__(self) -> Progress:
         if self._bar is not None:
@@ -155,7 +155,7 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def step(self, words: str) -> None:
-        """One more step is done; `words` are the newest figures."""
+    def step(self, postfix: str) -> None:
+        """One more step is done; `postfix` has the newest figures."""
         if self._bar is not None:
-            self._bar.update(self._task, advance=1, words=words)
+            self._bar.update(self._task, advance=1, postfix=postfix)

@@ -1,4 +1,4 @@
-"""The real command line: train, search and evaluate on the embedded data, resuming after kill -9, and bad words."""
+"""The real command line: train, search and evaluate on the embedded data, resuming after kill -9, and bad overrides."""
 
 import errno
 import json
@@ -46,7 +46,7 @@ def test_killed_training_and_search_resume_to_the_same_bits(tmp_path, data_root)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("overrides", "message"),
     [
         (["dataset=cifar10"], "cifar100"),
         (["+foo=1"], "unknown key foo=1"),
@@ -56,14 +56,14 @@ def test_killed_training_and_search_resume_to_the_same_bits(tmp_path, data_root)
         (["protocol=mine"], "clean_1000"),
     ],
 )
-def test_a_mistake_is_one_clear_message(tmp_path, data_root, words, said):
-    done = run("train.py", tmp_path, data_root, *words)
-    assert done.returncode != 0 and said in done.stderr
+def test_a_mistake_is_one_clear_message(tmp_path, data_root, overrides, message):
+    done = run("train.py", tmp_path, data_root, *overrides)
+    assert done.returncode != 0 and message in done.stderr
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("overrides", "message"),
     [
         (["output_root=/dev/null/runs"], "/dev/null/runs/digits/"),
         (["backbone.image_size=60", "backbone.kwargs={img_size:64,patch_size:16,embed_dim:32,depth:1,num_heads:2}"],
@@ -72,10 +72,10 @@ def test_a_mistake_is_one_clear_message(tmp_path, data_root, words, said):
          "write backbone.image_size=384"),
     ],
 )  # fmt: skip
-def test_what_only_the_machine_or_the_model_refuses_is_one_message_too(tmp_path, data_root, words, said):
-    places = [f"output_root={tmp_path}", f"data_root={data_root}"]
-    done = forked(["train.py", "dataset=digits", "trainer=mini", "backbone.pretrained=false", *places, *words])
-    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+def test_what_only_the_machine_or_the_model_refuses_is_one_message_too(tmp_path, data_root, overrides, message):
+    roots = [f"output_root={tmp_path}", f"data_root={data_root}"]
+    done = forked(["train.py", "dataset=digits", "trainer=mini", "backbone.pretrained=false", *roots, *overrides])
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_full_disk_is_one_message(tmp_path, data_root, monkeypatch, capsys):
@@ -89,17 +89,17 @@ def test_a_full_disk_is_one_message(tmp_path, data_root, monkeypatch, capsys):
 
 
 def test_a_task_without_data_names_the_command_that_prepares_it(tmp_path, data_root):
-    words = ["dataset=cifar100", f"output_root={tmp_path}", f"data_root={data_root}"]
-    done = forked(["train.py", *words])
+    overrides = ["dataset=cifar100", f"output_root={tmp_path}", f"data_root={data_root}"]
+    done = forked(["train.py", *overrides])
     assert done.returncode == 2 and "python prepare.py dataset=cifar100" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_missing_weights_are_named_within_15_seconds(tmp_path, data_root):
     began = time.time()
-    words = ["dataset=digits", "backbone=swin_b_in22k", f"output_root={tmp_path}", f"data_root={data_root}"]
+    overrides = ["dataset=digits", "backbone=swin_b_in22k", f"output_root={tmp_path}", f"data_root={data_root}"]
     env = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"} | {"HF_ENDPOINT": "http://127.0.0.1:9"}
-    done = subprocess.run([sys.executable, "train.py", *words], cwd=ROOT, capture_output=True, text=True, env=env)
+    done = subprocess.run([sys.executable, "train.py", *overrides], cwd=ROOT, capture_output=True, text=True, env=env)
     assert done.returncode == 2 and "backbone.weights=/path/to/model.safetensors" in done.stderr
     assert "Traceback" not in done.stderr and time.time() - began < 15  # a promise of the command, not its speed
 
@@ -139,11 +139,11 @@ def test_a_sweep_goes_on_after_a_failed_job_and_says_so_in_the_end(tmp_path, dat
 
 
 def test_a_launcher_of_other_processes_brings_back_what_failed_and_what_was_measured(tmp_path, data_root):
-    words = [*SMALL[1:], "method=linear", "backbone=vit_micro", f"output_root={tmp_path}", f"data_root={data_root}"]
-    assert forked(["train.py", "dataset=digits", *words]).returncode == 0
+    overrides = [*SMALL[1:], "method=linear", "backbone=vit_micro", f"output_root={tmp_path}", f"data_root={data_root}"]
+    assert forked(["train.py", "dataset=digits", *overrides]).returncode == 0
     launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     # A fresh interpreter: at the end of a forked one, multiprocessing waits for joblib's idle workers.
-    done = fresh(["evaluate.py", "-m", "dataset=digits,cifar100", *words, *launcher])
+    done = fresh(["evaluate.py", "-m", "dataset=digits,cifar100", *overrides, *launcher])
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     (failure,) = [line for line in done.stderr.splitlines() if line.startswith("error in ")]
     assert "dataset=cifar100" in failure and "train.py" in failure
@@ -151,15 +151,16 @@ def test_a_launcher_of_other_processes_brings_back_what_failed_and_what_was_meas
     assert [path.name for path in (tmp_path / "sweeps").iterdir()] == ["multirun.yaml"]
 
 
-def quickstart_words(root, data_root):
-    words = [w for w in SMALL if not w.startswith(("dataset", "trainer=", "search.generations"))]
-    return [*words, "search.generations=1", f"output_root={root}", f"data_root={data_root}", "backbone.kwargs.depth=1"]
+def quickstart_overrides(root, data_root):
+    overrides = [w for w in SMALL if not w.startswith(("dataset", "trainer=", "search.generations"))]
+    small = ["search.generations=1", "backbone.kwargs.depth=1"]
+    return [*overrides, *small, f"output_root={root}", f"data_root={data_root}"]
 
 
 def check_quickstart(printed, root):
     last = printed[printed.rindex("$ python evaluate.py") :]
-    for word in ("Linear", "GLoRA-8-4", "Digits", "Shapes-Loc", "candidates.png", "options.png"):
-        assert word in last
+    for text in ("Linear", "GLoRA-8-4", "Digits", "Shapes-Loc", "candidates.png", "options.png"):
+        assert text in last
     assert len(list(root.rglob("result.json"))) == 4
 
 
@@ -170,13 +171,13 @@ def test_quickstart_in_small_ends_in_a_table_with_both_methods_on_both_tasks(tmp
         return done
 
     monkeypatch.setattr(quickstart.subprocess, "run", run_forked)
-    assert quickstart.main(quickstart_words(tmp_path, data_root)) == 0
+    assert quickstart.main(quickstart_overrides(tmp_path, data_root)) == 0
     check_quickstart(capsys.readouterr().out, tmp_path)
 
 
 @pytest.mark.slow  # four fresh interpreters
 def test_quickstart_in_small_as_the_makefile_runs_it(tmp_path, data_root):
-    done = fresh(["-m", "runner.quickstart", *quickstart_words(tmp_path, data_root)])
+    done = fresh(["-m", "runner.quickstart", *quickstart_overrides(tmp_path, data_root)])
     assert done.returncode == 0, done.stderr
     check_quickstart(done.stdout, tmp_path)
 

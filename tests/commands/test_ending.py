@@ -12,11 +12,11 @@ import pytest
 from tests.helpers import ROOT
 
 STAGE = "import sys; from runner.cli import main; main(lambda c: {})"
-WORDS = ["dataset=digits", "hydra.run.dir=.", "hydra.output_subdir=null"]
-PRINTS = [sys.executable, "-c", STAGE.format("print('row ' * 50000)"), *WORDS]
+OVERRIDES = ["dataset=digits", "hydra.run.dir=.", "hydra.output_subdir=null"]
+PRINTS = [sys.executable, "-c", STAGE.format("print('row ' * 50000)"), *OVERRIDES]
 LOGS = [sys.executable, "-c", STAGE.format(
     "[__import__('logging').getLogger('glora').info('row ' * 9000) for _ in range(9)] and sys.stderr.write('went on')"
-), *WORDS]  # fmt: skip
+), *OVERRIDES]  # fmt: skip
 
 
 def unread(command: list[str]) -> tuple[int, str]:
@@ -24,9 +24,9 @@ def unread(command: list[str]) -> tuple[int, str]:
     process = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout and process.stderr
     process.stdout.close()
-    said = process.stderr.read()
+    errors = process.stderr.read()
     process.stderr.close()
-    return process.wait(), said
+    return process.wait(), errors
 
 
 @pytest.mark.parametrize("command", [PRINTS, [sys.executable, "prepare.py"]], ids=["a stage", "prepare.py"])
@@ -40,9 +40,9 @@ def test_a_run_goes_on_when_only_its_log_is_not_read() -> None:
 
 def test_what_a_terminal_cannot_show_is_spelled(tmp_path: Path) -> None:
     """Of what a stage prints, and of what was typed."""
-    stage = [sys.executable, "-c", STAGE.format("print('é 1 ± 2')"), *WORDS]
+    stage = [sys.executable, "-c", STAGE.format("print('é 1 ± 2')"), *OVERRIDES]
     prepare = [sys.executable, "prepare.py", "dataset=cifar100", "download=no", f"data_root={tmp_path / 'é'}"]
-    for command, status, said in ((stage, 0, "\\xe9 1 +- 2\n"), (prepare, 1, "/\\xe9/raw/cifar100")):
+    for command, status, expected in ((stage, 0, "\\xe9 1 +- 2\n"), (prepare, 1, "/\\xe9/raw/cifar100")):
         environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True)
-        assert done.returncode == status and said in done.stdout.decode("ascii"), done.stderr
+        assert done.returncode == status and expected in done.stdout.decode("ascii"), done.stderr

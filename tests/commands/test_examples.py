@@ -14,8 +14,8 @@ def test_a_llama_is_adapted_searched_and_merged_into_its_own_architecture():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=env)
     assert done.returncode == 0, done.stderr
 
-    def number(words: str) -> float:
-        found = re.search(words + r" ([\d.e+-]+)", done.stdout)
+    def number(label: str) -> float:
+        found = re.search(label + r" ([\d.e+-]+)", done.stdout)
         assert found, done.stdout
         return float(found.group(1))
 

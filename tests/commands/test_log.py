@@ -24,7 +24,8 @@ class Loud(BitFit):
 
 """
 METHOD = "name: loud\noptions: {}\nrecipe: {lr: 1.0e-3, epochs: 1}\n"
-SAID = ["from warnings", *(f"from {name}" for name in ("timm.models", "PIL.Image", "glora.data.cache", "some.library"))]
+LOGGERS = ("timm.models", "PIL.Image", "glora.data.cache", "some.library")
+MESSAGES = ["from warnings", *(f"from {name}" for name in LOGGERS)]
 
 
 def test_every_warning_of_a_run_is_in_its_log_file_and_once_on_the_terminal(tmp_path: Path) -> None:
@@ -39,8 +40,8 @@ def test_every_warning_of_a_run_is_in_its_log_file_and_once_on_the_terminal(tmp_
     assert done.returncode == 0, done.stderr
     (path,) = (tmp_path / "out").rglob("train.log")
     text = path.read_text()
-    for said in [*SAID, "from huggingface_hub.utils", "for information"]:
-        assert text.count(said) > 0, said
-        assert (done.stdout + done.stderr).count(said) == text.count(said), said
+    for message in [*MESSAGES, "from huggingface_hub.utils", "for information"]:
+        assert text.count(message) > 0, message
+        assert (done.stdout + done.stderr).count(message) == text.count(message), message
     assert "UserWarning: from warnings" in text and "not for us" not in text + done.stdout + done.stderr
     assert "\n\n" not in text

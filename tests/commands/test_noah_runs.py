@@ -17,7 +17,7 @@ from tests.helpers.commands import kill_when
 from tests.helpers.composing import resolved
 from tests.helpers.small_runs import command, only, run
 
-WORDS = ["method=noah", "search.retrain_epochs=2"]
+OVERRIDES = ["method=noah", "search.retrain_epochs=2"]
 
 
 def test_recipes_of_supernet_retraining_and_given_subnets():
@@ -25,50 +25,50 @@ def test_recipes_of_supernet_retraining_and_given_subnets():
     assert (paper.recipe.lr, paper.recipe.epochs) == (5e-4, 500)
     again = paper.retraining(PUBLISHED["cifar100"]).recipe
     assert (again.lr, again.epochs, again.weight_decay, again.min_lr) == (1e-3, 100, 1e-4, 1e-5)
-    given = resolved("dataset=cifar100", "method=noah", "method.options.subnet=published")
-    assert given.recipe == again and not given.method.searched
-    assert given.method.label == "NOAH (published subnets)" and paper.method.label == "NOAH"
+    published = resolved("dataset=cifar100", "method=noah", "method.options.subnet=published")
+    assert published.recipe == again and not published.method.searched
+    assert published.method.label == "NOAH (published subnets)" and paper.method.label == "NOAH"
     mini = resolved("dataset=digits", "method=noah", "trainer=mini")
     assert (mini.recipe.epochs, mini.search.retrain.epochs, mini.search.retrain.lr) == (60, 30, 5e-3)
-    for words, said in (
+    for overrides, message in (
         (["method=noah", "method.options.subnet=published"], "no published subnet for digits"),
         (["method=glora", "search.retrain_epochs=3"], "only the winner of a search whose method retrains it"),
         (["method=noah", "search.retrain_lr=-1"], "must be positive"),
     ):
-        with pytest.raises(ConfigError, match=said):
-            resolved("dataset=digits", *words)
+        with pytest.raises(ConfigError, match=message):
+            resolved("dataset=digits", *overrides)
 
 
 @pytest.mark.slow  # ten commands
 def test_train_search_evaluate_and_a_kill_while_retraining(tmp_path, data_root):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for root in (whole, broken):
-        done = run("train.py", root, data_root, *WORDS)
+        done = run("train.py", root, data_root, *OVERRIDES)
         assert done.returncode == 0, done.stderr
-    done = run("evaluate.py", whole, data_root, *WORDS)
+    done = run("evaluate.py", whole, data_root, *OVERRIDES)
     assert done.returncode == 2 and "run search.py" in done.stderr
-    assert run("search.py", whole, data_root, *WORDS).returncode == 0
-    kill_when(broken, "retrained/resume_train800.pt", command("search.py", broken, data_root, *WORDS))
-    assert run("search.py", broken, data_root, *WORDS).returncode == 0
+    assert run("search.py", whole, data_root, *OVERRIDES).returncode == 0
+    kill_when(broken, "retrained/resume_train800.pt", command("search.py", broken, data_root, *OVERRIDES))
+    assert run("search.py", broken, data_root, *OVERRIDES).returncode == 0
     one, two = (load_file(only(r, "retrained/weights.safetensors")) for r in (whole, broken))
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
     for name in ("evolution.json", "random.json", "best.json"):
         assert only(whole, name).read_text() == only(broken, name).read_text()
-    assert "retrained is finished, nothing to do" in run("search.py", whole, data_root, *WORDS).stdout
-    done = run("evaluate.py", whole, data_root, *WORDS)
+    assert "retrained is finished, nothing to do" in run("search.py", whole, data_root, *OVERRIDES).stdout
+    done = run("evaluate.py", whole, data_root, *OVERRIDES)
     assert done.returncode == 0 and "NOAH" in done.stdout, done.stderr
     record, best = (json.loads(only(whole, f"{n}.json").read_text()) for n in ("result", "best"))
     head = 32 * 10 + 10
     assert record["params"] == best["params"] == sum(t.numel() for t in one.values()) - head
     assert record["val_accuracy"] == best["val_accuracy"] and record["training_images"] == 800
-    done = run("export.py", whole, data_root, *WORDS)
+    done = run("export.py", whole, data_root, *OVERRIDES)
     assert done.returncode == 2 and "method=noah cannot be merged" in done.stderr
 
 
 def test_the_published_subnet_of_a_task_trains_in_small():
     small = "+backbone.kwargs={img_size:32,patch_size:16,embed_dim:32,depth:12,num_heads:2}"
-    words = ["backbone=vit_b16_in21k", "backbone.pretrained=false", "backbone.image_size=32", "device=cpu", small]
-    c = resolved("dataset=svhn", "method=noah", "method.options.subnet=published", *words)
+    overrides = ["backbone=vit_b16_in21k", "backbone.pretrained=false", "backbone.image_size=32", "device=cpu", small]
+    c = resolved("dataset=svhn", "method=noah", "method.options.subnet=published", *overrides)
     method, recipe = build(c), replace(c.recipe, warmup_lr=1e-3)
     assert method.params() == NOAHSpace(12, 32).params(NOAHSubnet.parse(PUBLISHED["svhn"]))
     trainer = Trainer(method.model, method.trainable(), recipe, Preprocess(c), before_step=method.before_step)
@@ -77,12 +77,12 @@ def test_the_published_subnet_of_a_task_trains_in_small():
     assert losses[-1] < losses[0]
     with pytest.raises(ConfigError, match="the subnet has 12 blocks, the model 2"):
         build(resolved("dataset=svhn", "method=noah", "method.options.subnet=published",
-                                *words[:-1], small.replace("12", "2")))  # fmt: skip
+                                *overrides[:-1], small.replace("12", "2")))  # fmt: skip
 
 
 def test_under_clean_1000_the_winner_alone_sees_all_images(tmp_path, data_root):
     for script in ("train.py", "search.py", "evaluate.py"):
-        done = run(script, tmp_path, data_root, *WORDS, "protocol=clean_1000")
+        done = run(script, tmp_path, data_root, *OVERRIDES, "protocol=clean_1000")
         assert done.returncode == 0, done.stderr
     assert not list(tmp_path.rglob("weights_1000.safetensors"))
     assert only(tmp_path, "retrained/train_train800val200.json") and only(tmp_path, "train_train800.json")
@@ -90,11 +90,11 @@ def test_under_clean_1000_the_winner_alone_sees_all_images(tmp_path, data_root):
 
 
 def test_a_typed_subnet_trains_without_a_search(tmp_path, data_root):
-    words = ["method=noah", "method.options.subnet='5 1 | 1 10 | 5 5'"]
-    done = run("search.py", tmp_path, data_root, *words)
+    overrides = ["method=noah", "method.options.subnet='5 1 | 1 10 | 5 5'"]
+    done = run("search.py", tmp_path, data_root, *overrides)
     assert done.returncode == 2 and "one subnet it was given" in done.stderr
     for script in ("train.py", "evaluate.py"):
-        done = run(script, tmp_path, data_root, *words)
+        done = run(script, tmp_path, data_root, *overrides)
         assert done.returncode == 0, done.stderr
     assert "NOAH (given subnet)" in done.stdout
     record = json.loads(only(tmp_path, "result.json").read_text())

@@ -1,4 +1,4 @@
-"""`prepare.py`: what it makes, what it shows, what it asks for, and wrong words."""
+"""`prepare.py`: what it makes, what it shows, what it asks for, and wrong overrides."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from data import TASKS
 from tests.helpers.commands import forked
 
 
-def run_prepare(*words: str) -> CompletedProcess[str]:
-    return forked(["prepare.py", *words])
+def run_prepare(*overrides: str) -> CompletedProcess[str]:
+    return forked(["prepare.py", *overrides])
 
 
 def test_prepare_makes_mini_and_shows_status(tmp_path: Path) -> None:
@@ -51,13 +51,13 @@ def test_what_prepare_asks_for_belongs_into_the_typed_source_root(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("word", "expected"),
+    ("override", "expected"),
     [("dataset=digit", "Did you mean digits"), ("sweep=minis", "Did you mean mini"), ("datset=digits", "dataset="),
      ("digits", "dataset=digits"), ("dataset=", "dataset=digits"), ("shots=4", "type dataset.shots=4"),
      ("list_seed=0", "type dataset.list_seed=0"), ("size=64", "type backbone.image_size=64"),
      ("source=kaggle", "raw, tfds, noah"), ("download=maybe", "auto, yes, no"), ("dataset=digits,digit", "digits")],
 )  # fmt: skip
-def test_a_mistake_for_prepare_is_one_line(word: str, expected: str) -> None:
-    result = run_prepare(word)
+def test_a_mistake_for_prepare_is_one_line(override: str, expected: str) -> None:
+    result = run_prepare(override)
     assert result.returncode == 2 and expected in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1 and not result.stdout

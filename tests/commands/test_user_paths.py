@@ -25,17 +25,17 @@ MINI = ["dataset=digits", "backbone=vit_micro", "trainer=mini", "trainer.max_ste
 
 
 def test_the_home_folder_through_the_command_line(tmp_path: Path) -> None:
-    home = {"HOME": str(tmp_path)}
+    environment = {"HOME": str(tmp_path)}
     shutil.copy(ASSETS / "vit_micro.safetensors", tmp_path / "w.safetensors")
-    words = [*MINI, "backbone.weights=~/w.safetensors", "data_root=~/data"]
-    for command in (["train.py", "-m", *words, "output_root=~/runs"],
-                    ["evaluate.py", *words, "output_root='~/runs'"]):  # fmt: skip
-        done = forked(command, home)
+    typed = [*MINI, "backbone.weights=~/w.safetensors", "data_root=~/data"]
+    for command in (["train.py", "-m", *typed, "output_root=~/runs"],
+                    ["evaluate.py", *typed, "output_root='~/runs'"]):  # fmt: skip
+        done = forked(command, environment)
         assert done.returncode == 0, done.stderr
     assert {p.name for p in tmp_path.iterdir()} >= {"runs", "data"}
     assert {p.name for p in (tmp_path / "runs").iterdir()} == {"digits", "sweeps", "tables"}
     assert not (ROOT / "~").exists()
-    done = forked(["train.py", "-m", *words, "output_root=~nobody_at_all/runs"])
+    done = forked(["train.py", "-m", *typed, "output_root=~nobody_at_all/runs"])
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "output_root=~nobody_at_all/runs: no home folder is known for this ~; write the whole path" in done.stderr
 
@@ -47,20 +47,20 @@ def test_every_path_of_the_config_knows_the_home_folder(tmp_path: Path, monkeypa
     for i in range(200):
         (tmp_path / "set" / f"{i}.png").touch()
     paths = {"dataset.root": "~/set", "backbone.weights": "~/w", "data_root": "~/d", "output_root": "~/o"}
-    words = {key: f"{key}='{path}'" for key, path in paths.items()}
-    run = resolved("dataset=folder", *words.values())
+    quoted_paths = {key: f"{key}='{path}'" for key, path in paths.items()}
+    run = resolved("dataset=folder", *quoted_paths.values())
     assert (run.backbone.weights, run.data.root) == (tmp_path / "w", tmp_path / "d")
     assert run.data.own.rows["test"][0][0].parent == tmp_path / "set"
     assert run.directory.parent.parent == run.output_root == tmp_path / "o"
     for key in paths:
         with pytest.raises((ConfigError, DataError), match=f"{key}=~nobody_at_all/x: no home folder is known"):
-            resolved("dataset=folder", *(words | {key: f"{key}='~nobody_at_all/x'"}).values())
+            resolved("dataset=folder", *(quoted_paths | {key: f"{key}='~nobody_at_all/x'"}).values())
 
 
 def test_what_hydra_would_not_read_is_quoted() -> None:
     assert quoted("dataset.root=~/a,~/b c,/d,/é") == "dataset.root='~/a','~/b c',/d,'/é'"
-    for word in ("output_root='~/a,~/b'", "a=/x/~y", "~method", "seed=1", "-m", "--config-dir=~/x", "a=[~/x]"):
-        assert quoted(word) == word
+    for arg in ("output_root='~/a,~/b'", "a=/x/~y", "~method", "seed=1", "-m", "--config-dir=~/x", "a=[~/x]"):
+        assert quoted(arg) == arg
 
 
 def test_every_script_knows_the_home_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,9 +95,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_a_user_without_a_home_is_asked_for_a_place(tmp_path: Path, command: str, status: int) -> None:
     """As in a container that runs under a user id without an account."""
     environment = {k: v for k, v in os.environ.items() if k != "GLORA_DATA"}
-    words = [sys.executable, "-c", HOMELESS, *command.split()]
+    args = [sys.executable, "-c", HOMELESS, *command.split()]
     if command != "prepare.py":
-        words.append(f"output_root={tmp_path}")
-    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+        args.append(f"output_root={tmp_path}")
+    done = subprocess.run(args, cwd=ROOT, env=environment, capture_output=True, text=True)
     (line,) = done.stderr.splitlines()
     assert done.returncode == status and "set GLORA_DATA=/path or add data_root=/path" in line

@@ -14,8 +14,8 @@ from tests.helpers.vtab_raw import write_noah
 def test_prepare_train_evaluate_a_vtab_task_of_full_size(tmp_path: Path) -> None:
     write_noah(tmp_path / "data" / "vtab-1k", "kitti_dist", "kitti")
 
-    def run(script: str, *words: str) -> CompletedProcess[str]:
-        return forked([script, "dataset=kitti_dist", f"data_root={tmp_path / 'data'}", *words])
+    def run(script: str, *overrides: str) -> CompletedProcess[str]:
+        return forked([script, "dataset=kitti_dist", f"data_root={tmp_path / 'data'}", *overrides])
 
     made = run("prepare.py", "source=noah")
     assert made.returncode == 0, made.stderr

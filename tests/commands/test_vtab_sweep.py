@@ -24,23 +24,23 @@ SMALL = [
 ]  # fmt: skip
 
 
-def run(script: str, *words: str) -> str:
-    done = forked([script, *words], before=shrink)
+def run(script: str, *overrides: str) -> str:
+    done = forked([script, *overrides], before=shrink)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout
 
 
-def sweep(tmp_path: Path, tasks: tuple[str, ...], words: tuple[str, ...], protocol: str) -> list[dict[str, str]]:
+def sweep(tmp_path: Path, tasks: tuple[str, ...], overrides: tuple[str, ...], protocol: str) -> list[dict[str, str]]:
     """All stages over `tasks` from a noah folder; the rows of the accuracy table, read back from its file."""
     for task_id in tasks:
         folder = VTAB_BY_ID[task_id].noah_folder
         write_noah(tmp_path / "data" / "vtab-1k", task_id, OTHER_SPELLINGS.get(folder, folder), test=TEST)
     shared = [f"data_root={tmp_path / 'data'}"]
-    assert run("prepare.py", *words, "source=noah", *shared).count("made from source=noah") == len(tasks)
+    assert run("prepare.py", *overrides, "source=noah", *shared).count("made from source=noah") == len(tasks)
     shared += [f"output_root={tmp_path / 'out'}", f"protocol={protocol}", *SMALL]
     for script in ("train.py", "search.py", "evaluate.py"):
-        run(script, "-m", *words, *shared)
+        run(script, "-m", *overrides, *shared)
     # One evaluate.py without a task shows every result.
     assert "GLoRA-8-4" in run("evaluate.py", f"output_root={tmp_path / 'out'}")
     records = [json.loads(path.read_text()) for path in (tmp_path / "out").rglob("result.json")]

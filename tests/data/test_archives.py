@@ -214,8 +214,8 @@ def test_a_member_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_big_downloads_have_to_be_asked_for(tmp_path: Path) -> None:
-    words = ["dataset=clevr_count", f"data_root={tmp_path}"]
-    done = forked(["prepare.py", *words])
+    overrides = ["dataset=clevr_count", f"data_root={tmp_path}"]
+    done = forked(["prepare.py", *overrides])
     assert done.returncode == 1 and "download=yes" in done.stderr and "19.02 GB" in done.stdout
     assert not (tmp_path / "raw").exists()
 

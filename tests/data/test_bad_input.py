@@ -49,49 +49,49 @@ def close(monkeypatch: pytest.MonkeyPatch, folder: Path, function: str) -> None:
 
 
 def test_an_unreadable_folder_is_named(raw_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = raw_root / "eurosat" / "2750"
-    close(monkeypatch, home, "listdir")
-    with pytest.raises(DataError, match=f"{home} cannot be read .Permission denied"):
+    root = raw_root / "eurosat" / "2750"
+    close(monkeypatch, root, "listdir")
+    with pytest.raises(DataError, match=f"{root} cannot be read .Permission denied"):
         build(get_task("eurosat"), tmp_path, "raw", source_root=raw_root)
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [("abbey_1", "'abbey_1' is not 'name class ...'"), ("a x 1 1", "label x is not in 1 to 37"),
      ("a 38 1 1", "label 38 is not in 1 to 37"), ("../a 1 1 1", "'../a.jpg' leaves"), ("/a 1 1 1", "'/a.jpg' leaves"),
      ("link/a 1 1 1", "'link/a.jpg' leaves")],
 )  # fmt: skip
-def test_a_bad_line_of_the_pets_lists_is_named(tmp_path: Path, line: str, said: str) -> None:
-    home = tmp_path / "oxford_iiit_pet"
-    (home / "annotations").mkdir(parents=True)
-    (home / "images").mkdir()
-    (home / "images" / "link").symlink_to(tmp_path)
-    path = home / "annotations" / "trainval.txt"
+def test_a_bad_line_of_the_pets_lists_is_named(tmp_path: Path, line: str, message: str) -> None:
+    root = tmp_path / "oxford_iiit_pet"
+    (root / "annotations").mkdir(parents=True)
+    (root / "images").mkdir()
+    (root / "images" / "link").symlink_to(tmp_path)
+    path = root / "annotations" / "trainval.txt"
     path.write_text(f"#Image CLASS-ID\na 1 1 1\n\n{line}\n")
     with pytest.raises(DataError) as caught:
         raw(tmp_path, get_task("pets"))
-    assert str(caught.value).startswith(f"{path}:4: {said}")
+    assert str(caught.value).startswith(f"{path}:4: {message}")
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [("1_left", ":3: the line is cut off"), ("1_left,5", ":3: label 5 is not in 0 to 4"),
      ("../1_left,1", ":3: '../1_left.jpeg' leaves")],
 )  # fmt: skip
-def test_a_bad_line_of_the_retinopathy_table_is_named(tmp_path: Path, line: str, said: str) -> None:
+def test_a_bad_line_of_the_retinopathy_table_is_named(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "diabetic_retinopathy_detection" / "trainLabels.csv"
     path.parent.mkdir()
     path.write_text(f"image,level\n0_left,0\n{line}\n")
     with pytest.raises(DataError) as caught:
         raw(tmp_path, get_task("retinopathy"))
-    assert str(caught.value).startswith(f"{path}{said}")
+    assert str(caught.value).startswith(f"{path}{message}")
 
 
 def test_a_damaged_mat_file_of_flowers_is_named(tmp_path: Path) -> None:
-    home = tmp_path / "oxford_flowers102"
-    home.mkdir()
+    root = tmp_path / "oxford_flowers102"
+    root.mkdir()
     for name in ("imagelabels.mat", "setid.mat"):
-        (home / name).write_bytes(b"MATLAB 5.0 MAT-file" + bytes(40))
+        (root / name).write_bytes(b"MATLAB 5.0 MAT-file" + bytes(40))
     with pytest.raises(DataError, match=r"imagelabels.mat is damaged .*fetch it again"):
         raw(tmp_path, get_task("flowers102"))
 
@@ -119,18 +119,18 @@ FAULTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("task_id", "file", "change", "said"), FAULTS)
+@pytest.mark.parametrize(("task_id", "file", "change", "message"), FAULTS)
 def test_a_fault_in_a_text_file_is_named_with_its_place(
-    raw_root: Path, tmp_path: Path, task_id: str, file: str, change: tuple[str, str], said: str
+    raw_root: Path, tmp_path: Path, task_id: str, file: str, change: tuple[str, str], message: str
 ) -> None:
-    home = Path(file).parts[0]
+    root = Path(file).parts[0]
     # Links to the images' folders are enough where only a list is read.
-    shutil.copytree(raw_root / home, tmp_path / home, copy_function=os.link)
+    shutil.copytree(raw_root / root, tmp_path / root, copy_function=os.link)
     path = tmp_path / file
     text = path.read_text()
     path.unlink()  # not written through the link: the archive is shared
     path.write_text(text.replace(*change, 1))
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         listings = raw(tmp_path, get_task(task_id))
         for listing in listings.values():
             for i in range(listing.size):
@@ -154,11 +154,11 @@ def test_a_damaged_chunk_of_an_open_file_is_its_fault_and_not_the_disks(raw_root
 
 
 def test_a_label_out_of_range_names_its_file(raw_root: Path, tmp_path: Path) -> None:
-    home = tmp_path / "oxford_flowers102"
-    shutil.copytree(raw_root / "oxford_flowers102", home, copy_function=os.link)
+    root = tmp_path / "oxford_flowers102"
+    shutil.copytree(raw_root / "oxford_flowers102", root, copy_function=os.link)
     from scipy.io import loadmat, savemat
 
-    path = home / "imagelabels.mat"
+    path = root / "imagelabels.mat"
     labels = loadmat(path)["labels"]
     path.unlink()
     savemat(path, {"labels": labels + 1})
@@ -179,10 +179,10 @@ def test_an_unreadable_class_folder_is_named(
 
 
 def test_junk_beside_the_classes_of_a_raw_archive_is_passed_over(raw_root: Path, tmp_path: Path) -> None:
-    home = tmp_path / "eurosat" / "2750"
+    root = tmp_path / "eurosat" / "2750"
     shutil.copytree(raw_root / "eurosat", tmp_path / "eurosat", copy_function=os.link)
     for name in (".ipynb_checkpoints/x.jpg", "__MACOSX/x.jpg", "Class3/._1.jpg", "Class3/.ipynb_checkpoints/x.jpg"):
-        (home / name).parent.mkdir(exist_ok=True)
-        (home / name).write_bytes(b"junk")
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"junk")
     task = get_task("eurosat")
     assert raw(tmp_path, task)["train"].keys == raw(raw_root, task)["train"].keys

@@ -37,9 +37,9 @@ print(write_split(path, 3, 8, get, {"source": "raw", "codec": "raw", "resize": "
 """
 
 
-def start(*words: object) -> subprocess.Popen[str]:
+def start(*args: object) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-c", MAKER, *map(str, words)], env=environment, text=True,
+    return subprocess.Popen([sys.executable, "-c", MAKER, *map(str, args)], env=environment, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def test_without_the_calls_of_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def make() -> bool:
         return write_split(tmp_path / "a.safetensors", 2, 8, lambda i: (np.zeros((3, 8, 8), np.uint8), i), info, 2)
 
-    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=100))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=100))
     with pytest.raises(DataError, match="No space left on device.*GB are needed"):
         make()
     monkeypatch.undo()
@@ -108,13 +108,13 @@ def test_without_the_calls_of_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_file_that_may_not_grow_is_one_clear_error_and_leaves_nothing(tmp_path: Path) -> None:
     """As on a full disk; the limit is the kernel's."""
     write_noah(tmp_path / "vtab-1k", "kitti_dist", "kitti")
-    words = [sys.executable, "prepare.py", "dataset=kitti_dist", "source=noah", f"data_root={tmp_path}"]
+    args = [sys.executable, "prepare.py", "dataset=kitti_dist", "source=noah", f"data_root={tmp_path}"]
     limit = 750 * 3 * 224 * 224  # one byte a pixel: train800 does not fit
 
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, preexec_fn=limited)
+    done = subprocess.run(args, cwd=ROOT, capture_output=True, text=True, preexec_fn=limited)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "train800.safetensors (File too large); 0.12 GB are needed" in done.stderr
     assert {p.suffix for p in (tmp_path / "vtab").rglob("*") if p.is_file()} == {".lock"}

@@ -1,4 +1,4 @@
-"""One's own picture files: deep greys, EXIF data, Pillow's limits, what errors and warnings say."""
+"""One's own image files: deep greys, EXIF data, Pillow's limits, what errors and warnings say."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from PIL import Image, PngImagePlugin
 from data import DataError, load_own, own_images
 from data.cache import write_split
 from data.decode import TRUST, to_rgb
-from data.native import write_pictures
-from tests.helpers.damaged_pictures import ORIENTATION, encoded, exif_block, outcomes, with_exif
-from tests.helpers.vtab_raw import picture, save
+from data.native import write_images
+from tests.helpers.damaged_images import ORIENTATION, encoded, exif_block, outcomes, with_exif
+from tests.helpers.vtab_raw import image_array, save
 
 INFO = {"source": "raw", "codec": "raw", "resize": "bicubic"}
 LEVELS = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -60,26 +60,26 @@ def test_deep_greys_are_scaled_where_their_range_is_clear() -> None:
     assert np.array_equal(grey(LEVELS.astype(">u2") * 257), LEVELS)
     twelve = np.asarray(to_rgb(tif_12(LEVELS.astype(np.uint16) * 16 + 15), "x", own=True))[..., 0]
     assert np.array_equal(twelve, LEVELS)
-    colours = picture((5, 6))
+    colours = image_array((5, 6))
     assert np.array_equal(np.asarray(to_rgb(deep_rgb(colours.astype(np.uint16) * 257), "x", own=True)), colours)
     assert not grey(np.zeros((4, 4), np.uint16)).any()
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [(LEVELS.astype(np.uint16) * 16, "16-bit values of at most 4080"), (LEVELS.astype(np.uint16), "at most 255"),
      (LEVELS.astype(np.int32) * 16, "32-bit values from 0 to 4080"), (LEVELS.astype(np.int32) - 9, "from -9 to 246"),
      (LEVELS.astype(np.float32) * 16, "from 0 to 4080, neither 0 to 1"), (LEVELS / np.float32(128) - 1, "from -1 to"),
      (np.full((4, 4), np.nan, np.float32), "from nan to nan")],
 )  # fmt: skip
-def test_greys_of_unclear_range_are_refused_with_what_to_do(values: np.ndarray, said: str) -> None:
-    with pytest.raises(DataError, match=rf"^x has .*{said}.*Write it as 8-bit image.*12 bits // 16"):
+def test_greys_of_unclear_range_are_refused_with_what_to_do(values: np.ndarray, message: str) -> None:
+    with pytest.raises(DataError, match=rf"^x has .*{message}.*Write it as 8-bit image.*12 bits // 16"):
         grey(values)
 
 
 def test_dark_colours_of_16_bits_are_refused() -> None:
     with pytest.raises(DataError, match="^x has 16-bit values below 4096, so that its brightness is unclear"):
-        to_rgb(deep_rgb(picture((9, 9)).astype(np.uint16) * 16), "x", own=True)
+        to_rgb(deep_rgb(image_array((9, 9)).astype(np.uint16) * 16), "x", own=True)
 
 
 def test_published_data_sets_keep_the_high_byte() -> None:
@@ -90,21 +90,21 @@ def test_published_data_sets_keep_the_high_byte() -> None:
 def test_images_of_one_colour_are_counted_with_the_first_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pixels = [picture(8), np.full((8, 8, 3), 3, np.uint8), LEVELS[:8, :8] % 7, picture(8)]
+    pixels = [image_array(8), np.full((8, 8, 3), 3, np.uint8), LEVELS[:8, :8] % 7, image_array(8)]
     pixels[2] = np.stack([pixels[2]] * 3, -1)
     for i, array in enumerate(pixels):
         save(tmp_path / f"{i}.png", array)
     write_split(tmp_path / "a.safetensors", 4, 8, lambda i: (pixels[i].transpose(2, 0, 1), 0), INFO, 1)
     assert "a.safetensors: 2 of 4 images are of one colour or nearly so, the first is image 1" in caplog.text
     caplog.clear()
-    write_pictures(tmp_path / "b.safetensors", [(tmp_path / f"{i}.png", 0) for i in range(4)], INFO)
+    write_images(tmp_path / "b.safetensors", [(tmp_path / f"{i}.png", 0) for i in range(4)], INFO)
     assert "2 of 4 images are of one colour" in caplog.text and f"the first is {tmp_path / '1.png'}" in caplog.text
     caplog.clear()
     write_split(tmp_path / "c.safetensors", 2, 8, lambda i: (pixels[3 * i].transpose(2, 0, 1), 0), INFO, 1)
     assert not caplog.records
     for label in ("ant", "bee"):
         for i in range(9):
-            save(tmp_path / "own" / label / f"{i}.png", np.zeros((4, 4), np.uint8) if i % 2 else picture(9))
+            save(tmp_path / "own" / label / f"{i}.png", np.zeros((4, 4), np.uint8) if i % 2 else image_array(9))
     own = own_images(tmp_path / "own", 8)
     load_own(own, "train800", tmp_path)
     dark = [path for path, _ in own.rows["train800"] if int(path.stem) % 2]
@@ -121,8 +121,8 @@ ODD = {
 
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_pictures_are_turned_whatever_their_other_exif_data_are(kind: str, odd: str) -> None:
-    whole = encoded(Image.fromarray(picture((5, 8))), kind)
+def test_images_are_turned_whatever_their_other_exif_data_are(kind: str, odd: str) -> None:
+    whole = encoded(Image.fromarray(image_array((5, 8))), kind)
     pixels = np.asarray(to_rgb(whole, "x"))
     upright = {1: pixels, 2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 4: pixels[::-1], 5: pixels.transpose(1, 0, 2),
                6: pixels[::-1].transpose(1, 0, 2), 7: pixels[::-1, ::-1].transpose(1, 0, 2),
@@ -142,8 +142,8 @@ def test_deep_greys_are_turned_too() -> None:
         assert np.array_equal(np.asarray(to_rgb(content, "x", own=True))[..., 0], LEVELS[:4][::-1].T)
 
 
-def test_damaged_exif_data_do_not_cost_the_picture(caplog: pytest.LogCaptureFixture) -> None:
-    pixels = picture((5, 8))
+def test_damaged_exif_data_do_not_cost_the_image(caplog: pytest.LogCaptureFixture) -> None:
+    pixels = image_array((5, 8))
     content = encoded(Image.fromarray(pixels), "PNG", exif=b"Exif\0\0no directory")
     assert np.array_equal(np.asarray(to_rgb(content, "x.png", own=True)), pixels)
     assert "x.png has damaged EXIF data" in caplog.text and "0x" not in caplog.text
@@ -165,7 +165,7 @@ def test_twenty_thousand_damaged_files_are_named() -> None:
 def much_text() -> bytes:
     text = PngImagePlugin.PngInfo()
     text.add_text("workflow", "x" * 5_000_000, zip=True)
-    return encoded(Image.fromarray(picture((5, 8))), "PNG", pnginfo=text)
+    return encoded(Image.fromarray(image_array((5, 8))), "PNG", pnginfo=text)
 
 
 def test_the_limits_of_pillow_are_named_and_can_be_lifted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,9 +175,9 @@ def test_the_limits_of_pillow_are_named_and_can_be_lifted(monkeypatch: pytest.Mo
     with pytest.raises(DataError, match=rf"^x is over one of Pillow's limits .*179560000 pixels.*export {TRUST}=1"):
         to_rgb(many, "x", own=True)
     monkeypatch.setattr("data.decode._PIXELS", 50)  # the small one stands for the large: that takes 540 MB
-    for content, size, said in ((few, (8, 14), "112 pixels"), (text, (8, 5), "MAX_TEXT_CHUNK")):
+    for content, size, message in ((few, (8, 14), "112 pixels"), (text, (8, 5), "MAX_TEXT_CHUNK")):
         monkeypatch.setenv(TRUST, "0")
-        with pytest.raises(DataError, match=rf"^x is over one of Pillow's limits .*{said}.*export {TRUST}=1"):
+        with pytest.raises(DataError, match=rf"^x is over one of Pillow's limits .*{message}.*export {TRUST}=1"):
             to_rgb(content, "x", own=True)
         monkeypatch.setenv(TRUST, "1")
         assert to_rgb(content, "x", own=True).size == size
@@ -186,7 +186,7 @@ def test_the_limits_of_pillow_are_named_and_can_be_lifted(monkeypatch: pytest.Mo
         to_rgb(few, "x", own=True)
 
 
-def test_pictures_below_the_limit_come_without_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_below_the_limit_come_without_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data.decode._PIXELS", 50)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -195,12 +195,12 @@ def test_pictures_below_the_limit_come_without_a_warning(monkeypatch: pytest.Mon
 
 
 def test_errors_hold_no_addresses(tmp_path: Path) -> None:
-    for content in (b"no image", b"", b"II*\0" + bytes(30), encoded(Image.fromarray(picture()), "GIF")[:40]):
+    for content in (b"no image", b"", b"II*\0" + bytes(30), encoded(Image.fromarray(image_array()), "GIF")[:40]):
         (tmp_path / "1.jpg").write_bytes(content)
         with pytest.raises(DataError, match=r"^x is not a whole image") as failed:
             to_rgb(content, "x")
         with pytest.raises(DataError, match=rf"^{tmp_path}/1.jpg is not a whole image") as other:
-            write_pictures(tmp_path / "a.safetensors", [(tmp_path / "1.jpg", 0)], INFO)
+            write_images(tmp_path / "a.safetensors", [(tmp_path / "1.jpg", 0)], INFO)
         assert "0x" not in str(failed.value) + str(other.value)
     with pytest.raises(DataError, match=f"^{tmp_path}/none.jpg cannot be read .No such file"):
-        write_pictures(tmp_path / "a.safetensors", [(tmp_path / "none.jpg", 0)], INFO)
+        write_images(tmp_path / "a.safetensors", [(tmp_path / "none.jpg", 0)], INFO)

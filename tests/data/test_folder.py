@@ -11,7 +11,7 @@ from PIL import Image
 
 from data import DataError, load_own, own_images
 from tests.helpers.own_images import class_folders
-from tests.helpers.vtab_raw import picture, save
+from tests.helpers.vtab_raw import image_array, save
 
 
 def test_class_folders_are_split_seeded_and_balanced(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_given_splits_and_lists_are_kept(tmp_path: Path) -> None:
     assert [len(rows) for rows in own.rows.values()] == [12, 12, 12]
     assert all("valid" in path.parts for path, _ in own.rows["val200"])
     for i in range(20):
-        save(tmp_path / "b" / "all images" / f"{i}.png", picture(6))
+        save(tmp_path / "b" / "all images" / f"{i}.png", image_array(6))
     lines = [f"all images/{i}.png {i % 2}\n" for i in range(20)]
     (tmp_path / "b" / "train.txt").write_text("".join(lines[:14]))
     (tmp_path / "b" / "test.txt").write_text("".join(lines[14:]))

@@ -43,12 +43,12 @@ UNCLEAR = {
 
 @pytest.mark.parametrize("case", UNCLEAR)
 def test_what_could_be_a_split_or_a_class_is_refused_with_what_to_do(tmp_path: Path, case: str) -> None:
-    folders, said = UNCLEAR[case]
+    folders, message = UNCLEAR[case]
     with pytest.raises(DataError) as caught:
         own_images(fill(tmp_path, *folders), 8)
     remedies = ("split or a class. If it is a split, ", "; if it is a class, ", f"{tmp_path}/list.txt")
-    for word in (said.format(root=tmp_path), *remedies):
-        assert word in str(caught.value)
+    for text in (message.format(root=tmp_path), *remedies):
+        assert text in str(caught.value)
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
@@ -123,9 +123,9 @@ def test_copies_under_other_names_are_counted_once(tmp_path: Path, caplog: pytes
             shutil.copy(root / f"{source}.png", root / f"{target}.png")
     own = own_images(root, 8)
     load_own(own, "train800val200", tmp_path)
-    said = [record.getMessage() for record in caplog.records if "content of another" in record.getMessage()]
-    assert len(said) == 1 and "set: 4 images have the content of another under a second name" in said[0]
-    assert "1 have more than one label and 1 lie in more than one of train, val and test" in said[0]
+    messages = [record.getMessage() for record in caplog.records if "content of another" in record.getMessage()]
+    assert len(messages) == 1 and "set: 4 images have the content of another under a second name" in messages[0]
+    assert "1 have more than one label and 1 lie in more than one of train, val and test" in messages[0]
     load_own(own, "train800", tmp_path)
     load_own(own, "test", tmp_path)
     assert caplog.text.count("content of another") == 1

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional as TF
 
-from data import Augmented, DataError, load_pictures, load_shots, load_split, shot_task
+from data import Augmented, DataError, load_images, load_shots, load_split, shot_task
 from data.augment import eval_image
 from data.shot_table import LIST_SEEDS, SHOT_ROWS, SHOTS
 from data.shots import build_shots, eval_path, shots_state, train_path
@@ -35,8 +35,8 @@ def test_the_official_sizes():
     assert SHOT_ROWS["stanford_cars"].images == "stanford_cars" and SHOT_ROWS["food101"].images.endswith("/images")
 
 
-def prepare(root, name="oxford_pets_fs", **words):
-    return build_shots(SHOT_ROWS[name], root, size=32, **words)
+def prepare(root, name="oxford_pets_fs", **overrides):
+    return build_shots(SHOT_ROWS[name], root, size=32, **overrides)
 
 
 def test_a_set_is_prepared_once_and_repaired_when_damaged(small_shots):
@@ -60,8 +60,8 @@ def test_evaluation_images_are_squashed_to_256_of_224_and_cropped():
 
 def test_doubled_one_shot_lines_count_once_and_are_said(small_shots, caplog):
     prepare(small_shots, shots=[1], seeds=[0])
-    pictures = load_pictures("oxford_pets_fs", small_shots, 1, 0, 32)
-    assert len(pictures) == CLASSES and pictures.info["doubled_lines"] == CLASSES
+    native = load_images("oxford_pets_fs", small_shots, 1, 0, 32)
+    assert len(native) == CLASSES and native.info["doubled_lines"] == CLASSES
     assert "4 repeats are dropped" in caplog.text
 
 
@@ -75,17 +75,17 @@ def test_selection_images_that_train_are_left_out_of_the_selection(small_shots, 
 def test_imagenets_validation_images_are_found_flat_and_by_class(small_shots):
     prepare(small_shots, "imagenet_16shot")
     flat = load_shots("imagenet_16shot", "test", small_shots, 16, 0, 32)
-    home = small_shots / "noah" / "imagenet" / "val"
+    val_folder = small_shots / "noah" / "imagenet" / "val"
     for i, label in enumerate(flat.labels.tolist()):
-        (home / f"n{label}").mkdir(exist_ok=True)
-        shutil.move(home / f"ILSVRC_{i}.JPEG", home / f"n{label}" / f"ILSVRC_{i}.JPEG")
+        (val_folder / f"n{label}").mkdir(exist_ok=True)
+        shutil.move(val_folder / f"ILSVRC_{i}.JPEG", val_folder / f"n{label}" / f"ILSVRC_{i}.JPEG")
     shutil.rmtree(small_shots / "few_shot")
     prepare(small_shots, "imagenet_16shot")
     assert load_shots("imagenet_16shot", "test", small_shots, 16, 0, 32).content_hash == flat.content_hash
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("../../../etc/passwd 0", "leaves"),
         ("n0/train 0_0_2_0.JPEG 9", "label 9 is not in 0 to 3"),
@@ -95,11 +95,11 @@ def test_imagenets_validation_images_are_found_flat_and_by_class(small_shots):
         ("n1/train 1_0_4_0.JPEG 1", "1 images of class 0, not 2"),
     ],
 )
-def test_a_bad_line_is_named(small_shots, line, said):
+def test_a_bad_line_is_named(small_shots, line, message):
     path = small_shots / "noah" / SHOT_ROWS["oxford_pets_fs"].lists / "train_meta.list.num_shot_2.seed_0"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([line, *lines[1:]]) + "\n")
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         prepare(small_shots)
     assert str(path.name) in str(caught.value)
     assert not list(small_shots.rglob("few_shot/**/*.safetensors"))
@@ -125,7 +125,7 @@ def test_an_unprepared_set_says_what_to_type(small_shots):
 
 
 def augmented(small_shots, seed=0):
-    return Augmented(load_pictures("oxford_pets_fs", small_shots, 4, 0, 32), 32, MEAN, STD, seed)
+    return Augmented(load_images("oxford_pets_fs", small_shots, 4, 0, 32), 32, MEAN, STD, seed)
 
 
 def test_augmentation_is_a_function_of_seed_epoch_and_position(small_shots):
@@ -145,14 +145,14 @@ def test_augmentation_is_a_function_of_seed_epoch_and_position(small_shots):
     assert ((colours > -0.01) & (colours < 1.01)).float().mean() > 0.5
 
 
-def test_a_run_augments_with_the_mean_and_std_of_its_words(small_shots):
+def test_a_run_augments_with_the_mean_and_std_of_its_overrides(small_shots):
     from runner.stages.inputs import training_set
     from tests.helpers.composing import resolved
 
     prepare(small_shots)
-    words = ["dataset=oxford_pets_fs", "dataset.shots=4", "backbone=vit_micro", "backbone.image_size=32", "device=cpu"]
-    given = "backbone.normalization={mean:[0.1,0.2,0.3],std:[2,3,4]}"
-    images = training_set(resolved(*words, given, f"data_root={small_shots}"), "train800").images
+    overrides = ["dataset=oxford_pets_fs", "dataset.shots=4", "backbone=vit_micro", "backbone.image_size=32",
+                 "device=cpu", "backbone.normalization={mean:[0.1,0.2,0.3],std:[2,3,4]}"]  # fmt: skip
+    images = training_set(resolved(*overrides, f"data_root={small_shots}"), "train800").images
     assert (images.mean, images.std) == ((0.1, 0.2, 0.3), (2.0, 3.0, 4.0))
     normalize = images.transform.transforms[-2]
     assert normalize.mean.tolist() == pytest.approx([0.1, 0.2, 0.3]) and normalize.std.tolist() == [2, 3, 4]
@@ -167,15 +167,15 @@ def test_no_image_file_is_opened_after_preparation(small_shots):
     assert len(load_shots("oxford_pets_fs", "train800", small_shots, 4, 0, 32).labels) == 4 * CLASSES
 
 
-def test_stored_training_pictures_are_the_files(small_shots):
+def test_stored_training_images_are_the_files(small_shots):
     prepare(small_shots)
-    pictures = load_pictures("oxford_pets_fs", small_shots, 2, 1, 32)
+    native = load_images("oxford_pets_fs", small_shots, 2, 1, 32)
     lines = (small_shots / "noah" / SHOT_ROWS["oxford_pets_fs"].lists / "train_meta.list.num_shot_2.seed_1").read_text()
     for i, line in enumerate(lines.splitlines()):
         name, label = line.rsplit(" ", 1)
         with Image.open(small_shots / "noah" / "oxford_pets" / "images" / name) as file:
-            assert torch.equal(TF.pil_to_tensor(pictures.image(i)), TF.pil_to_tensor(file.convert("RGB")))
-        assert int(pictures.labels[i]) == int(label)
+            assert torch.equal(TF.pil_to_tensor(native.image(i)), TF.pil_to_tensor(file.convert("RGB")))
+        assert int(native.labels[i]) == int(label)
 
 
 def test_train_path_names_shots_and_list():

@@ -51,13 +51,13 @@ def test_tasks_are_read_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("name", "expected"),
     [("digit", "digits"), ("shapes-count", "shapes_count"), ("smallnorb_azim", "snorb_azim"), ("cifar10", "cifar100"),
      ("DTD", "dtd")],
 )  # fmt: skip
-def test_unknown_task_suggests(given: str, expected: str) -> None:
+def test_unknown_task_suggests(name: str, expected: str) -> None:
     with pytest.raises(DataError) as caught:
-        get_task(given)
+        get_task(name)
     assert f"Did you mean {expected}" in str(caught.value) and "shapes_distance" in str(caught.value)
 
 
@@ -164,11 +164,11 @@ def test_the_status_follows_source_files_and_cache(tmp_path: Path) -> None:
     (tmp_path / "vtab-1k" / "cifar100").mkdir(parents=True)
     assert "missing  nothing to fetch: python prepare.py dataset=cifar100 source=noah" in line("cifar100", "noah")
     assert "manual   no source=raw" in line("caltech101")
-    home = tmp_path / "raw" / "diabetic_retinopathy_detection"
-    (home / "train").mkdir(parents=True)
-    assert f"manual   put test, trainLabels.csv into {home}: Kaggle" in line("retinopathy")
-    (home / "test").mkdir()
-    (home / "trainLabels.csv").touch()
+    folder = tmp_path / "raw" / "diabetic_retinopathy_detection"
+    (folder / "train").mkdir(parents=True)
+    assert f"manual   put test, trainLabels.csv into {folder}: Kaggle" in line("retinopathy")
+    (folder / "test").mkdir()
+    (folder / "trainLabels.csv").touch()
     assert "missing  0.00 GB to download" in line("retinopathy")
     place_vtab(tmp_path, "val200", 200)
     assert "partly   0.03 GB from source=raw: only val200; for the rest: 0.63 GB to download" in line("dtd")

@@ -18,7 +18,7 @@ from data.images import jpeg75, prepare_image, resize_batch, tf1_bilinear
 from data.labels import clevr_distance, dsprites_location, dsprites_orientation, kitti_distance
 from data.order import SLICES, hash_order, member_range
 from data.sources.raw_files import sun397 as read_sun397
-from tests.helpers.vtab_raw import CLEVR_DEPTHS, picture
+from tests.helpers.vtab_raw import CLEVR_DEPTHS, image_array
 
 
 def test_golden_order() -> None:
@@ -78,7 +78,7 @@ def test_bins_at_their_thresholds() -> None:
 
 
 def test_odd_images_become_rgb(tmp_path: Path) -> None:
-    base = Image.fromarray(picture(16))
+    base = Image.fromarray(image_array(16))
     for mode, suffix in (("CMYK", "jpg"), ("P", "png"), ("RGBA", "png"), ("L", "png"), ("LA", "png"), ("1", "png")):
         path = tmp_path / f"{mode}.{suffix}"
         base.convert(mode).save(path)
@@ -89,24 +89,24 @@ def test_odd_images_become_rgb(tmp_path: Path) -> None:
     assert np.array_equal(grey, deep >> 8)
     exif = Image.Exif()
     exif[0x0112] = 6  # rotated by a quarter turn
-    Image.fromarray(picture((4, 8))).save(tmp_path / "turned.jpg", exif=exif)
+    Image.fromarray(image_array((4, 8))).save(tmp_path / "turned.jpg", exif=exif)
     assert to_rgb((tmp_path / "turned.jpg").read_bytes(), "turned").size == (8, 4)
     with pytest.raises(DataError, match="text.jpg is not a whole image"):
         to_rgb(b"not an image", "text.jpg")
 
 
 def test_pixels_of_odd_images_are_those_written(tmp_path: Path) -> None:
-    def read(image: Image.Image, **words: object) -> np.ndarray:
-        image.save(tmp_path / "x.png" if image.mode != "CMYK" else tmp_path / "x.tif", **words)
+    def read(image: Image.Image, **options: object) -> np.ndarray:
+        image.save(tmp_path / "x.png" if image.mode != "CMYK" else tmp_path / "x.tif", **options)
         path = tmp_path / ("x.png" if image.mode != "CMYK" else "x.tif")
         return np.asarray(to_rgb(path.read_bytes(), "x", own=True))
 
-    colours, index = picture((1, 4))[0], np.arange(16, dtype=np.uint8).reshape(4, 4) % 4
+    colours, index = image_array((1, 4))[0], np.arange(16, dtype=np.uint8).reshape(4, 4) % 4
     palette = Image.fromarray(index, "P")
     palette.putpalette(colours.tobytes())
     assert np.array_equal(read(palette), colours[index])
     assert np.array_equal(read(palette, transparency=0), colours[index])
-    rgb = picture((4, 6))
+    rgb = image_array((4, 6))
     alpha = np.concatenate([rgb, np.full((4, 6, 1), 7, np.uint8)], -1)
     assert np.array_equal(read(Image.fromarray(alpha, "RGBA")), rgb)  # dropped, not blended
     ink = np.concatenate([255 - rgb, np.zeros((4, 6, 1), np.uint8)], -1)
@@ -117,7 +117,7 @@ def test_pixels_of_odd_images_are_those_written(tmp_path: Path) -> None:
 
 
 def test_resizes_and_codec() -> None:
-    array = picture((7, 5))
+    array = image_array((7, 5))
     expected = np.asarray(Image.fromarray(array).resize((9, 9), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
     assert np.array_equal(prepare_image(array, "x", 9), expected)
     batch = torch.from_numpy(array[:5, :5].transpose(2, 0, 1).copy())[None]

@@ -180,9 +180,9 @@ def test_the_cause_of_a_refusal_is_printed_with_the_shapes_in_one_line(tmp_path)
     save_file(without_head(random_state("vit_tiny_patch16_224", SMALL)), tmp_path / "w.safetensors")
     with pytest.raises(WeightsError) as caught:
         build_backbone(small(tmp_path / "w.safetensors", embed_dim=64), 4)
-    said = str(caught.value)
-    assert "blocks.0.attn.proj.bias has shape (32,), not (64,)" in said and "backbone.kwargs" in said
-    assert "size mismatch for" in said and len(said.splitlines()) == 1
+    message = str(caught.value)
+    assert "blocks.0.attn.proj.bias has shape (32,), not (64,)" in message and "backbone.kwargs" in message
+    assert "size mismatch for" in message and len(message.splitlines()) == 1
 
 
 @pytest.mark.parametrize("kind", ["vit", "swin"])
@@ -206,11 +206,12 @@ def test_an_export_is_read_at_another_resolution(tmp_path, kind):
 
 
 def test_the_embedded_backbone_runs_at_another_resolution_or_says_what_does_not_fit(tmp_path):
-    words = ["train.py", "dataset=digits", "trainer=mini", "trainer.max_steps=1", "trainer.batch_size=8",
-             "method=bitfit", "logger.wandb=disabled", f"output_root={tmp_path}", f"data_root={tmp_path}"]  # fmt: skip
-    done = forked([*words, "backbone.kwargs.img_size=96", "backbone.image_size=96"])
+    command = ["train.py", "dataset=digits", "trainer=mini", "trainer.max_steps=1", "trainer.batch_size=8",
+               "method=bitfit", "logger.wandb=disabled", f"output_root={tmp_path}",
+               f"data_root={tmp_path}"]  # fmt: skip
+    done = forked([*command, "backbone.kwargs.img_size=96", "backbone.image_size=96"])
     assert done.returncode == 0 and list(tmp_path.rglob("weights.safetensors")), done.stderr
-    refused = forked([*words, "backbone.kwargs.embed_dim=64"])
+    refused = forked([*command, "backbone.kwargs.embed_dim=64"])
     assert refused.returncode == 2 and "has shape (128,), not (64,)" in refused.stderr
     assert "Traceback" not in refused.stderr
 

@@ -90,33 +90,33 @@ def test_what_peft_cannot_hold_is_refused_and_nothing_written(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-VIT_WORDS = ["backbone.kwargs={img_size:64,patch_size:16,embed_dim:32,depth:2,num_heads:2}"]
-SWIN_WORDS = ["backbone=timm", "backbone.timm_name=swin_tiny_patch4_window7_224", "backbone.image_size=56",
-              "+backbone.kwargs={img_size:56,embed_dim:16,depths:[1,1,1,1],num_heads:[1,2,2,2]}"]  # fmt: skip
+VIT = ["backbone.kwargs={img_size:64,patch_size:16,embed_dim:32,depth:2,num_heads:2}"]
+SWIN = ["backbone=timm", "backbone.timm_name=swin_tiny_patch4_window7_224", "backbone.image_size=56",
+        "+backbone.kwargs={img_size:56,embed_dim:16,depths:[1,1,1,1],num_heads:[1,2,2,2]}"]  # fmt: skip
 
 
-def words_of(folder, *more):
+def overrides_of(folder, *more):
     return ["dataset=digits", "trainer=mini", "trainer.epochs=3", "trainer.warmup_epochs=0", "optimizer.lr=0.01",
             "backbone.pretrained=false", "logger.wandb=disabled", f"output_root={folder / 'out'}",
             f"data_root={folder / 'data'}", "search.generations=1", "search.population=4", *more]  # fmt: skip
 
 
-def ran(script, words):
-    done = forked([script, *words])
+def ran(script, overrides):
+    done = forked([script, *overrides])
     assert done.returncode == 0, done.stderr
     return done
 
 
 @pytest.mark.parametrize("name", ["lora", "glora"])
 def test_the_command_writes_what_peft_reads(name, tmp_path):
-    words = words_of(tmp_path, *VIT_WORDS, f"method={name}")
+    overrides = overrides_of(tmp_path, *VIT, f"method={name}")
     for script in ("train.py", *(["search.py"] if name == "glora" else [])):
-        ran(script, words)
+        ran(script, overrides)
     for kind in ("merged", "peft"):
-        ran("export.py", [*words, f"export={kind}"])
+        ran("export.py", [*overrides, f"export={kind}"])
     (merged,), (adapter,) = tmp_path.rglob("export"), tmp_path.rglob("export_peft")
 
-    untouched = build_run(resolved(*words, "method=linear")).model.eval()
+    untouched = build_run(resolved(*overrides, "method=linear")).model.eval()
     config = json.loads((merged / "config.json").read_text())
     plain = timm.create_model(config["architecture"], num_classes=config["num_classes"], **config["kwargs"])
     plain.load_state_dict(load_file(merged / "model.safetensors"))
@@ -128,23 +128,23 @@ def test_the_command_writes_what_peft_reads(name, tmp_path):
 
 
 def test_the_command_says_what_peft_cannot_hold_and_what_to_type_instead(tmp_path):
-    words = words_of(tmp_path, *VIT_WORDS, "method=adapter")
-    ran("train.py", words)
+    overrides = overrides_of(tmp_path, *VIT, "method=adapter")
+    ran("train.py", overrides)
     for kind, message in (("peft", "and it has no merged form either"), ("merged", "adapter")):
-        done = forked(["export.py", *words, f"export={kind}"])
+        done = forked(["export.py", *overrides, f"export={kind}"])
         assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_searched_swin_that_gains_biases_is_refused_by_peft_and_exported_merged(tmp_path):
-    words = words_of(tmp_path, *SWIN_WORDS)
-    ran("train.py", words)
-    ran("search.py", words)
+    overrides = overrides_of(tmp_path, *SWIN)
+    ran("train.py", overrides)
+    ran("search.py", overrides)
     (best,) = tmp_path.rglob("subnet_evolution.json")
     reductions = {n: o for n, o in json.loads(best.read_text()).items() if n.endswith("reduction")}
     assert len(reductions) == 3 and any((c, e) != ("none", "none") for _, _, c, _, e in reductions.values())
-    done = forked(["export.py", *words, "export=peft"])
+    done = forked(["export.py", *overrides, "export=peft"])
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert re.search(r"error: \S+reduction has no bias and gains one through C or E.*export=merged", done.stderr)
     assert not list(tmp_path.rglob("export_peft"))
-    ran("export.py", [*words, "export=merged"])
+    ran("export.py", [*overrides, "export=merged"])
     assert list(tmp_path.rglob("export/model.safetensors"))

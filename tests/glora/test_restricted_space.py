@@ -111,9 +111,9 @@ def test_a_static_graph_of_a_cut_space_computes_and_trains_the_same(seed):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("tensors", "said"), [("BA", "in that order"), ("D", "leaves nothing to choose")])
-def test_a_refused_space_leaves_the_model_as_it_was(tensors, said):
+@pytest.mark.parametrize(("tensors", "message"), [("BA", "in that order"), ("D", "leaves nothing to choose")])
+def test_a_refused_space_leaves_the_model_as_it_was(tensors, message):
     model = bias_free()
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         Supernet(model, [2], tensors=tensors)
     assert len(Supernet(model, [2], tensors="AB").layers) == 2

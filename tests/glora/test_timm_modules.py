@@ -122,7 +122,7 @@ NARROW = {
     "vision_transformer_relpos": "depth:2",
 }
 """What makes a large one small: kwargs of its architecture."""
-TABLE = {words[0]: (words[1], int(words[2])) for words in map(str.split, SMALLEST.strip().splitlines())}
+TABLE = {overrides[0]: (overrides[1], int(overrides[2])) for overrides in map(str.split, SMALLEST.strip().splitlines())}
 QUICK = ("byobnet", "convnext", "densenet", "efficientformer", "ghostnet", "levit", "naflexvit", "repvit",
          "swiftformer", "vgg", "vision_transformer")  # fmt: skip
 REFUSED = {"coat": "are one shared", "volo": "aux_head.weight of volo_d1_224 is new"}
@@ -136,15 +136,16 @@ CASES = [
 
 
 def adapted(name, size, kwargs=""):
-    """GLoRA on the model as a run with these words builds it; where it has no linear layer, on its convolutions."""
-    words = ["dataset=digits", "backbone=timm", f"backbone.timm_name={name}", "backbone.pretrained=false", "ranks=[2]",
-             f"backbone.image_size={size}", f"+backbone.kwargs={{{kwargs}}}", "device=cpu"]  # fmt: skip
+    """GLoRA on the model as a run with these overrides builds it; where it has no linear layer, on its convolutions."""
+    overrides = ["dataset=digits", "backbone=timm", f"backbone.timm_name={name}", "backbone.pretrained=false",
+                 "ranks=[2]", f"backbone.image_size={size}", f"+backbone.kwargs={{{kwargs}}}",
+                 "device=cpu"]  # fmt: skip
     try:
-        return build(resolved(*words))
+        return build(resolved(*overrides))
     except ConfigError as error:
         if not str(error).endswith("; try convs=true"):
             raise
-    return build(resolved(*words, "convs=true"))
+    return build(resolved(*overrides, "convs=true"))
 
 
 def check_every_layer_takes_part(method, size):

@@ -27,8 +27,8 @@ def test_schedule_equals_timm_stepped_as_the_published_code_steps_it():
     assert values == pytest.approx(printed, rel=1e-4)
 
 
-def rates(epochs, start, step):
-    """What an optimiser's rate is in every epoch: `step(scheduler, epoch)` comes after it."""
+def lrs(epochs, start, step):
+    """What an optimiser's learning rate is in every epoch: `step(scheduler, epoch)` comes after it."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
     scheduler, out = start(optimizer), []
     for epoch in range(epochs):
@@ -74,7 +74,7 @@ def vpt_factor(epoch):
 )  # fmt: skip
 def test_every_schedule_equals_its_authors_scheduler_stepped_as_theirs(name, ends, start, step):
     found = [cosine_lr(epoch, 1e-3, 100, 10, *ends, name) for epoch in range(100)]
-    assert found == pytest.approx(rates(100, start, step), rel=1e-9, abs=1e-15)
+    assert found == pytest.approx(lrs(100, start, step), rel=1e-9, abs=1e-15)
     warmup_less = [cosine_lr(epoch, 1e-3, 5, 0, *ends, name) for epoch in range(5)]
     assert warmup_less[0] == 1e-3 and warmup_less == sorted(warmup_less, reverse=True)
 
@@ -143,8 +143,8 @@ def drawn_tensors(supernet):
     out = set()
     for spec, config in zip(supernet.space.layers, supernet.current.layers, strict=True):
         for tensor, letter in USED.items():
-            word = str(getattr(config, letter))
-            if word != "none" and (not tensor.endswith("u") or word.startswith("lora")):
+            option = str(getattr(config, letter))
+            if option != "none" and (not tensor.endswith("u") or option.startswith("lora")):
                 out.add(f"{spec.name}.{tensor}")
     return out
 

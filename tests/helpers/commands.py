@@ -50,7 +50,7 @@ def start(
     environment: dict[str, str] | None = None,
     before: Callable[[], None] | None = None,
 ) -> BaseProcess:
-    """Start `[script, *words]` in the root of the repository, its output going to files.
+    """Start `[script, *arguments]` in the root of the repository, its output going to files.
 
     `environment` holds variables to set in it: those of the test are not inherited. `before` is
     called in the new process first: what the test itself replaced is not there.
@@ -63,14 +63,14 @@ def start(
 def forked(
     command: list[str], environment: dict[str, str] | None = None, before: Callable[[], None] | None = None
 ) -> CompletedProcess[str]:
-    """Run `[script, *words]` to its end, as `subprocess.run` with captured text does; see `start`."""
+    """Run `[script, *arguments]` to its end, as `subprocess.run` with captured text does; see `start`."""
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, name) for name in ("stdout", "stderr")]
         process = start(command, *map(str, files), environment, before)
         process.join()
         assert process.exitcode is not None
-        said = [path.read_text() if path.exists() else "" for path in files]
-    return CompletedProcess(command, process.exitcode, *said)
+        outputs = [path.read_text() if path.exists() else "" for path in files]
+    return CompletedProcess(command, process.exitcode, *outputs)
 
 
 def kill_when(root: Path, pattern: str, command: list[str], before: Callable[[], None] | None = None) -> None:
@@ -84,5 +84,5 @@ def kill_when(root: Path, pattern: str, command: list[str], before: Callable[[],
 
 
 def fresh(command: list[str]) -> CompletedProcess[str]:
-    """Run `[script, *words]` to its end in an interpreter of its own."""
+    """Run `[script, *arguments]` to its end in an interpreter of its own."""
     return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)

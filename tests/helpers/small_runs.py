@@ -21,19 +21,19 @@ SMALL = [
 # A one-block ViT with random weights, for images of 224 pixels.
 TINY_VIT = [
     "backbone=timm", "backbone.timm_name=vit_tiny_patch16_224", "backbone.pretrained=false",
-    *(f"+backbone.kwargs.{word}" for word in ("patch_size=32", "embed_dim=32", "depth=1", "num_heads=2")),
+    *(f"+backbone.kwargs.{key}" for key in ("patch_size=32", "embed_dim=32", "depth=1", "num_heads=2")),
     "trainer=mini", "trainer.epochs=2", "logger.wandb=disabled",
 ]  # fmt: skip
 
 
-def command(script, root, data_root, *words):
-    """The script and its words for a small run on digits."""
-    return [script, *SMALL, f"output_root={root}", f"data_root={data_root}", *words]
+def command(script, root, data_root, *overrides):
+    """The script and its overrides for a small run on digits."""
+    return [script, *SMALL, f"output_root={root}", f"data_root={data_root}", *overrides]
 
 
-def run(script, root, data_root, *words):
+def run(script, root, data_root, *overrides):
     """Run that command to its end."""
-    return forked(command(script, root, data_root, *words))
+    return forked(command(script, root, data_root, *overrides))
 
 
 def only(root, pattern):

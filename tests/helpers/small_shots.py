@@ -28,8 +28,8 @@ def shrink() -> None:
         SHOT_ROWS[name] = row._replace(num_classes=CLASSES, evals=evals)
 
 
-def picture(path: Path, label: int, number: int) -> None:
-    """A picture of its own size whose colour tells the class, noisy."""
+def write_image(path: Path, label: int, number: int) -> None:
+    """An image of its own size whose colour tells the class, noisy."""
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,11 +40,11 @@ def picture(path: Path, label: int, number: int) -> None:
 
 
 def write_list(root: Path, path: str, images: str, lines: list[tuple[str, int]], make: bool = True) -> None:
-    """A list file, and the pictures it names."""
+    """A list file, and the images it names."""
     (root / path).parent.mkdir(parents=True, exist_ok=True)
     (root / path).write_text("".join(f"{name} {label}\n" for name, label in lines))
     for number, (name, label) in enumerate(lines if make else []):
-        picture(root / images / name, label, number)
+        write_image(root / images / name, label, number)
 
 
 def make_set(row, root: Path) -> None:

@@ -16,14 +16,14 @@ from data import get_task
 RNG = np.random.default_rng(0)
 
 
-def picture(side: int | tuple[int, int] = 20) -> np.ndarray:
+def image_array(side: int | tuple[int, int] = 20) -> np.ndarray:
     height, width = (side, side) if isinstance(side, int) else side
     return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def save(path: Path, array: np.ndarray | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture() if array is None else array).save(path)
+    Image.fromarray(image_array() if array is None else array).save(path)
 
 
 def cifar100(root: Path, train: int = 2100, test: int = 12) -> None:
@@ -123,15 +123,15 @@ def eye(side: int = 60) -> np.ndarray:
     """A textured disc on black, off the middle, as a fundus camera gives it."""
     y, x = np.mgrid[:side, : side + 14]
     inside = (y - side / 2) ** 2 + (x - side / 2 - 5) ** 2 < (0.45 * side) ** 2
-    return (picture((side, side + 14)) // 2 + 90) * inside[..., None].astype(np.uint8)
+    return (image_array((side, side + 14)) // 2 + 90) * inside[..., None].astype(np.uint8)
 
 
 def diabetic_retinopathy_detection(root: Path) -> None:
     rows = {"train": [f"{i}_{side},{i % 5}" for i in range(420) for side in ("left", "right")],
             "test": [f"{i}_left,{i % 5},{'Private' if i % 20 == 0 else 'Public'}" for i in range(220)]}  # fmt: skip
-    for home, lines in rows.items():
+    for folder, lines in rows.items():
         for line in lines:
-            save(root / home / f"{line.partition(',')[0]}.jpeg", eye())
+            save(root / folder / f"{line.partition(',')[0]}.jpeg", eye())
     (root / "trainLabels.csv").write_text("image,level\n" + "\n".join(rows["train"]) + "\n")
     (root / "retinopathy_solution.csv").write_text("image,level,Usage\n" + "\n".join(rows["test"]) + "\n")
 
@@ -140,16 +140,16 @@ CLEVR_DEPTHS = (8.0, 8.0001, 8.5, 9.0, 9.5, 10.0, 10.01)
 
 
 def clevr(root: Path) -> None:
-    home = root / "CLEVR_v1.0"
+    folder = root / "CLEVR_v1.0"
     for split, n in (("train", 2000), ("val", 15)):
         scenes = []
         for i in range(n):
             depths = [CLEVR_DEPTHS[i % 7]] + [12.5] * (2 + i % 8)
             name = f"CLEVR_{split}_{i:06d}.png"
             scenes.append({"image_filename": name, "objects": [{"pixel_coords": [1, 2, d]} for d in depths]})
-            save(home / "images" / split / name, picture((8, 12)))
-        (home / "scenes").mkdir(exist_ok=True)
-        (home / "scenes" / f"CLEVR_{split}_scenes.json").write_text(json.dumps({"info": {}, "scenes": scenes}))
+            save(folder / "images" / split / name, image_array((8, 12)))
+        (folder / "scenes").mkdir(exist_ok=True)
+        (folder / "scenes" / f"CLEVR_{split}_scenes.json").write_text(json.dumps({"info": {}, "scenes": scenes}))
 
 
 KITTI_DEPTHS = (8.0, 8.01, 20.0, 20.01)
@@ -161,7 +161,7 @@ def kitti(root: Path, n: int = 2640, videos: int = 12) -> None:
     (root / "mapping" / "train_mapping.txt").write_text("\n".join(lines) + "\n")
     (root / "mapping" / "train_rand.txt").write_text(",".join(str(x) for x in RNG.permutation(n) + 1))
     for i in range(n):
-        save(root / "training" / "image_2" / f"{i:06d}.png", picture((6, 20)))
+        save(root / "training" / "image_2" / f"{i:06d}.png", image_array((6, 20)))
         kind = ("Car", "Van", "Truck", "Pedestrian", "DontCare")[i % 5]
         other = "Van 0 0 0 1 2 3 4 1 1 1 0 0 20.0 0" if i % 3 else "Cyclist 0 0 0 1 2 3 4 1 1 1 0 0 2.0 0"
         rows = [f"{kind} 0.00 0 -1.5 1 2 3 4 1.5 1.6 3.7 1.0 1.5 {KITTI_DEPTHS[i % 4]} 0.1", other]
@@ -196,7 +196,7 @@ def dmlab(root: Path) -> None:
             with (root / f"dmlab-{split}.tfrecord-{shard:05d}-of-00002").open("wb") as stream:
                 for i in range(shard, n, 2):
                     image = io.BytesIO()
-                    Image.fromarray(picture((9, 12))).save(image, "JPEG")
+                    Image.fromarray(image_array((9, 12))).save(image, "JPEG")
                     record = tf_example(image.getvalue(), f"{split}_{i}.png".encode(), i % 6)
                     stream.write(struct.pack("<QI", len(record), 0) + record + struct.pack("<I", 0))
 
@@ -214,14 +214,16 @@ def sun397(root: Path) -> None:
             save(root / f"SUN397{keys[i]}")
 
 
-def write_noah(root: Path, task_id: str, folder: str, test: int = 0, given: dict[str, list[int]] | None = None) -> Path:
+def write_noah(
+    root: Path, task_id: str, folder_name: str, test: int = 0, labels: dict[str, list[int]] | None = None
+) -> Path:
     """The vtab-1k folder of one task, images under their own numbering, train800val200 in another order.
 
-    Labels of train800, val200 and test go round the classes unless `given`.
+    Labels of train800, val200 and test go round the classes unless `labels` are given.
     """
-    task, home = get_task(task_id), root / folder
+    task, folder = get_task(task_id), root / folder_name
     sizes = {**task.split_sizes, "test": test or task.split_sizes["test"]}
-    labels = given or {split: [i % task.num_classes for i in range(n)] for split, n in sizes.items()}
+    labels = labels or {split: [i % task.num_classes for i in range(n)] for split, n in sizes.items()}
     labels = {**labels, "train800val200": (labels["train800"] + labels["val200"])[::-1]}
     tiles = []
     for grey in range(256):
@@ -229,12 +231,12 @@ def write_noah(root: Path, task_id: str, folder: str, test: int = 0, given: dict
         Image.fromarray(np.full((6, 6, 3), grey, np.uint8)).save(stream, "JPEG")
         tiles.append(stream.getvalue())
     for split, found in labels.items():
-        (home / "images" / split).mkdir(parents=True, exist_ok=True)
+        (folder / "images" / split).mkdir(parents=True, exist_ok=True)
         for i in range(len(found)):
-            (home / "images" / split / f"{i:06d}.jpg").write_bytes(tiles[i % 256])
+            (folder / "images" / split / f"{i:06d}.jpg").write_bytes(tiles[i % 256])
         lines = "".join(f"images/{split}/{i:06d}.jpg {label}\n" for i, label in enumerate(found))
-        (home / f"{split}.txt").write_text(lines)
-    return home
+        (folder / f"{split}.txt").write_text(lines)
+    return folder
 
 
 MAKERS = {f.__name__: f for f in (cifar100, svhn_cropped, dsprites, smallnorb, patch_camelyon, dtd, oxford_flowers102,

@@ -73,8 +73,8 @@ def png(array: np.ndarray) -> io.BytesIO:
 
 
 def png_of(example: Example) -> io.BytesIO:
-    image = example.picture if isinstance(example.picture, np.ndarray) else None
-    return png(image) if image is not None else io.BytesIO(example.picture)
+    image = example.image if isinstance(example.image, np.ndarray) else None
+    return png(image) if image is not None else io.BytesIO(example.image)
 
 
 def simple_row(i: int, e: Example) -> Row:
@@ -82,7 +82,7 @@ def simple_row(i: int, e: Example) -> Row:
 
 
 def dsprites_row(i: int, e: Example) -> Row:
-    image = e.picture
+    image = e.image
     assert isinstance(image, np.ndarray)
     values = {f"value_{k}": 0.0 for k in ("shape", "scale", "orientation", "x_position", "y_position")}
     return {"image": png(image // 255), **values, "label_orientation": i % 40, "label_x_position": i % 32}
@@ -162,5 +162,5 @@ def assert_same(ours: dict[str, Listing], theirs: dict[str, Listing], task_id: s
             left, right = a.get(i), b.get(j)
             assert left.label == right.label
             if n < 50:
-                x, y = (prepare_image(e.picture, e.name, 64) for e in (left, right))
+                x, y = (prepare_image(e.image, e.name, 64) for e in (left, right))
                 assert np.array_equal(x, y)

@@ -11,8 +11,8 @@ from tests.helpers.small_runs import SMALL, run
 
 @pytest.mark.slow  # five commands
 def test_the_comparison_runs_each_search_once_and_its_figures_follow_from_the_candidates(tmp_path, data_root):
-    words = [*SMALL, f"output_root={tmp_path}", f"data_root={data_root}"]
-    command = ["-m", "tools.compare_searches", *words, "seeds=2"]
+    overrides = [*SMALL, f"output_root={tmp_path}", f"data_root={data_root}"]
+    command = ["-m", "tools.compare_searches", *overrides, "seeds=2"]
     done = fresh(command)
     assert done.returncode == 2 and "run train.py" in done.stderr and "Traceback" not in done.stderr
     assert run("train.py", tmp_path, data_root).returncode == 0

@@ -49,12 +49,12 @@ def test_statistics_are_those_of_counted_pairs_and_intervals_hold_them():
 
 
 def test_a_killed_check_goes_on_with_accuracies_of_merged_and_of_anew_trained_models(tmp_path, data_root):
-    words = command(TOOL, tmp_path, data_root, "optimizer.lr=0.02", "alone_epochs=1")
+    overrides = command(TOOL, tmp_path, data_root, "optimizer.lr=0.02", "alone_epochs=1")
     assert run("train.py", tmp_path, data_root, "optimizer.lr=0.02").returncode == 0
-    kill_when(tmp_path, FILE, [*words, "subnets=2"])
+    kill_when(tmp_path, FILE, [*overrides, "subnets=2"])
     path = only(tmp_path, FILE)
     before = json.loads(path.read_text())["subnets"]
-    done = forked([*words, "subnets=3"])
+    done = forked([*overrides, "subnets=3"])
     assert done.returncode == 0, done.stderr
     record = json.loads(path.read_text())
     rows = record["subnets"]
@@ -62,7 +62,7 @@ def test_a_killed_check_goes_on_with_accuracies_of_merged_and_of_anew_trained_mo
     assert done.stdout.count(": inherited ") == 3 - len(before) and record["epochs"] == {"supernet": 3, "alone": 1}
     with Image.open(path.with_suffix(".png")) as image:
         assert image.format == "PNG" and image.width >= 900
-    c = resolved(*words[1:-1])
+    c = resolved(*overrides[1:-1])
     one_epoch = replace(c, recipe=replace(c.recipe, epochs=1))
     method, data, val = load_trained(c, c.directory), training_set(c, "train800"), split(c, "val200")
     for row, subnet in zip(rows, draw(method.space, 3), strict=True):
@@ -76,8 +76,8 @@ def test_a_killed_check_goes_on_with_accuracies_of_merged_and_of_anew_trained_mo
 def test_the_subnet_without_any_support_tensor_trains_alone_as_the_linear_probe_does(data_root):
     found = []
     for method in ("glora", "linear"):
-        words = ["optimizer.lr=0.1", "backbone.drop_path_rate=0", "trainer.epochs=10", f"method={method}"]
-        c = resolved(*command(TOOL, "none", data_root, *words)[1:])
+        overrides = ["optimizer.lr=0.1", "backbone.drop_path_rate=0", "trainer.epochs=10", f"method={method}"]
+        c = resolved(*command(TOOL, "none", data_root, *overrides)[1:])
         data, val = training_set(c, "train800"), split(c, "val200")
         if method == "glora":
             found.append(train_alone(c, build(c).space.smallest, data, val))
@@ -90,7 +90,7 @@ def test_the_subnet_without_any_support_tensor_trains_alone_as_the_linear_probe_
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("override", "message"),
     [
         ("seed=1", "run train.py"),
         ("subnets=none", "subnets=none"),
@@ -99,6 +99,6 @@ def test_the_subnet_without_any_support_tensor_trains_alone_as_the_linear_probe_
         ("protocol=reference_2023_06", "val200"),
     ],
 )
-def test_what_cannot_be_checked_is_one_clear_message(tmp_path, data_root, word, said):
-    done = forked(command(TOOL, tmp_path, data_root, word))
-    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+def test_what_cannot_be_checked_is_one_clear_message(tmp_path, data_root, override, message):
+    done = forked(command(TOOL, tmp_path, data_root, override))
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr

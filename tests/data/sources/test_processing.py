@@ -17,7 +17,7 @@ from data import DataError, get_task
 from data.decode import to_rgb
 from data.sources.processing import PETS_RECODED, btgraham, limited, recoded
 from data.sources.raw import raw
-from tests.helpers.vtab_raw import eye, picture, save
+from tests.helpers.vtab_raw import eye, image_array, save
 
 
 def jpeg(array: np.ndarray, kind: str = "JPEG") -> bytes:
@@ -29,7 +29,7 @@ def jpeg(array: np.ndarray, kind: str = "JPEG") -> bytes:
 EYES = {
     "small": eye(60),
     "large": eye(900),
-    "black middle row": np.concatenate([picture((40, 90)), np.zeros((30, 90, 3), np.uint8), picture((30, 90))]),
+    "black middle row": np.concatenate([image_array((40, 90)), np.zeros((30, 90, 3), np.uint8), image_array((30, 90))]),
     "all black": np.zeros((50, 60, 3), np.uint8),
     "wide": eye(200)[60:140],
 }
@@ -48,7 +48,7 @@ def test_retina_photographs_are_processed_as_tensorflow_datasets_does(name: str)
     ("shape", "kind"), [((300, 400), "JPEG"), ((301, 400), "JPEG"), ((700, 500), "PNG"), ((20, 30), "BMP")]
 )
 def test_sun397_is_limited_as_tensorflow_datasets_does(shape: tuple[int, int], kind: str) -> None:
-    content = jpeg(picture(shape), kind)
+    content = jpeg(image_array(shape), kind)
     expected = sun._process_image_file(io.BytesIO(content), None, "x", target_pixels=120000)
     ours = limited(content, "x")
     assert ours == expected.getvalue()
@@ -81,17 +81,17 @@ def test_the_pets_that_tensorflow_datasets_encodes_anew_are_too(tmp_path: Path) 
     for array in (colours, colours[..., :3]):
         ours = recoded(jpeg(array, "PNG"), "images/Egyptian_Mau_139.jpg")
         assert hashlib.sha256(ours).hexdigest() == JPEG_OF_TENSORFLOW
-    home = tmp_path / "oxford_iiit_pet"
-    (home / "annotations").mkdir(parents=True)
+    folder = tmp_path / "oxford_iiit_pet"
+    (folder / "annotations").mkdir(parents=True)
     for split in ("trainval", "test"):
-        (home / "annotations" / f"{split}.txt").write_text("Egyptian_Mau_139 12 1 5\nEgyptian_Mau_13 12 1 5\n")
+        (folder / "annotations" / f"{split}.txt").write_text("Egyptian_Mau_139 12 1 5\nEgyptian_Mau_13 12 1 5\n")
     for name in ("Egyptian_Mau_139", "Egyptian_Mau_13"):
-        save(home / "images" / f"{name}.png", colours)
-        (home / "images" / f"{name}.png").rename(home / "images" / f"{name}.jpg")
+        save(folder / "images" / f"{name}.png", colours)
+        (folder / "images" / f"{name}.png").rename(folder / "images" / f"{name}.jpg")
     for listing in raw(tmp_path, get_task("pets")).values():
-        pictures = [listing.get(i).picture for i in range(2)]
-        assert hashlib.sha256(pictures[0]).hexdigest() == JPEG_OF_TENSORFLOW
-        assert pictures[1] == (home / "images" / "Egyptian_Mau_13.jpg").read_bytes()
+        contents = [listing.get(i).image for i in range(2)]
+        assert hashlib.sha256(contents[0]).hexdigest() == JPEG_OF_TENSORFLOW
+        assert contents[1] == (folder / "images" / "Egyptian_Mau_13.jpg").read_bytes()
     with pytest.raises(DataError, match="beagle_116.jpg is not a whole image"):
         recoded(b"", "beagle_116.jpg")
 
@@ -109,8 +109,8 @@ def test_retinopathy_splits_follow_the_usage_column(raw_root: Path, tmp_path: Pa
     assert {split: x.size for split, x in listings.items()} == {"train": 840, "validation": 209, "test": 11}
     assert listings["test"].keys == [f"{i}_left" for i in range(0, 220, 20)]
     assert [listings["train"].get(i).label for i in range(6)] == [0, 0, 1, 1, 2, 2]
-    home = tmp_path / "diabetic_retinopathy_detection"
-    home.mkdir()
-    (home / "trainLabels.csv").write_text("image,level\n1_left,many\n")
+    folder = tmp_path / "diabetic_retinopathy_detection"
+    folder.mkdir()
+    (folder / "trainLabels.csv").write_text("image,level\n1_left,many\n")
     with pytest.raises(DataError, match="trainLabels.csv:2: label many is not in 0 to 4"):
         raw(tmp_path, get_task("retinopathy"))

@@ -18,7 +18,7 @@ from data.order import hash_order
 from data.sources.raw import raw
 from data.sources.tfds import copy_folder, tfds
 from tests.helpers import ROOT
-from tests.helpers.vtab_raw import picture
+from tests.helpers.vtab_raw import image_array
 from tests.helpers.vtab_tfds import (
     BUILDERS,
     Row,
@@ -83,7 +83,7 @@ def test_builders_without_raw_files_are_read_in_the_order_of_their_keys(tmp_path
             order = hash_order(split, names)
             found = [listings[split].get(i) for i in range(sizes[split])]
             assert [e.label for e in found] == [i % task.num_classes for i in order]
-            pixels = [prepare_image(e.picture, e.name, 1)[0, 0, 0] for e in found]
+            pixels = [prepare_image(e.image, e.name, 1)[0, 0, 0] for e in found]
             assert pixels == [i % 256 for i in order]
 
 
@@ -94,16 +94,16 @@ def test_our_reader_agrees_with_tensorflow_datasets_own(raw_root: Path, tmp_path
     assert ours.size == len(theirs) > 200
     for i in range(ours.size):
         row, e = theirs[i], ours.get(i)
-        assert np.array_equal(prepare_image(e.picture, "", 16), prepare_image(row["image"], "", 16))
+        assert np.array_equal(prepare_image(e.image, "", 16), prepare_image(row["image"], "", 16))
         objects = row["objects"]
-        places = zip(objects["type"], objects["location"], strict=True)
-        assert e.label == kitti_distance(float(place[2]) for kind, place in places if kind < 3)
+        locations = zip(objects["type"], objects["location"], strict=True)
+        assert e.label == kitti_distance(float(location[2]) for kind, location in locations if kind < 3)
 
 
 def test_an_image_without_objects_is_the_class_of_no_vehicle(tmp_path: Path) -> None:
     sizes = {"train": 810, "validation": 205, "test": 5}
-    row = {"image": png(picture((4, 8))), "objects": []}
-    tfds_copy(tmp_path, "kitti_dist", sizes, lambda split, i: (f"{i:06d}.png", {**row, "image": png(picture(4))}))
+    row = {"image": png(image_array((4, 8))), "objects": []}
+    tfds_copy(tmp_path, "kitti_dist", sizes, lambda split, i: (f"{i:06d}.png", {**row, "image": png(image_array(4))}))
     assert {tfds(tmp_path, get_task("kitti_dist"))["test"].get(i).label for i in range(5)} == {3}
 
 
@@ -153,7 +153,7 @@ def test_the_newest_version_is_taken_by_number(tmp_path: Path) -> None:
 
 
 def test_a_missing_copy_is_an_error_at_once(tmp_path: Path) -> None:
-    for build_it, said in (("", "no prepared copy of dtd"), ("yes", "pip install -e '.[data,tfds-build]'")):
+    for build_it, message in (("", "no prepared copy of dtd"), ("yes", "pip install -e '.[data,tfds-build]'")):
         # TensorFlow is hidden where it is installed: what is under test is its absence.
         code = "import sys, time; sys.modules['tensorflow'] = None; import importlib.util as u; find = u.find_spec; "
         code += "u.find_spec = lambda n, *a: None if n == 'tensorflow' else find(n, *a); "
@@ -166,5 +166,5 @@ def test_a_missing_copy_is_an_error_at_once(tmp_path: Path) -> None:
         )
         done = subprocess.run([sys.executable, "-c", code, str(tmp_path), build_it], cwd=ROOT, text=True,
                               capture_output=True)  # fmt: skip
-        assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
+        assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
         assert float(done.stdout.splitlines()[-1]) < 1  # a promise of the command, not its speed

@@ -39,7 +39,7 @@ def test_raw_gives_what_the_order_rule_says(raw_root: Path, task_id: str) -> Non
         assert [listing.keys[i] for i in order] == [expected[i] for i in members]
         example = listing.get(order[0])
         assert 0 <= example.label < task.num_classes
-        assert prepare_image(example.picture, example.name, 32).shape == (3, 32, 32)
+        assert prepare_image(example.image, example.name, 32).shape == (3, 32, 32)
 
 
 def test_raw_labels_come_from_the_right_field(raw_root: Path) -> None:
@@ -67,7 +67,7 @@ def test_records_without_the_package_that_reads_them_are_one_clear_message(
 
 
 def test_dsprites_pixels_are_black_and_white(raw_root: Path) -> None:
-    image = raw(raw_root, get_task("dspr_loc"))["train"].get(0).picture
+    image = raw(raw_root, get_task("dspr_loc"))["train"].get(0).image
     assert isinstance(image, np.ndarray) and set(np.unique(image)) == {0, 255}
 
 
@@ -77,7 +77,7 @@ def test_refused_raw_tasks_say_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task_id", "file", "said"),
+    ("task_id", "file", "message"),
     [("cifar100", "cifar-100-binary/train.bin", "multiple of 3074"), ("svhn", "train_32x32.mat", "damaged"),
      ("dspr_loc", "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.hdf5", "damaged"),
      ("snorb_ele", "smallnorb-5x46789x9x18x6x2x96x96-training-dat.mat.gz", "damaged"),
@@ -85,13 +85,13 @@ def test_refused_raw_tasks_say_why() -> None:
      ("dmlab", "dmlab-train.tfrecord-00000-of-00002", "cut off")],
 )  # fmt: skip
 def test_damaged_and_missing_raw_files_are_named(
-    raw_root: Path, tmp_path: Path, task_id: str, file: str, said: str
+    raw_root: Path, tmp_path: Path, task_id: str, file: str, message: str
 ) -> None:
     task = get_task(task_id)
     shutil.copytree(raw_folder(raw_root, task_id), raw_folder(tmp_path, task_id))
     path = raw_folder(tmp_path, task_id) / file
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         raw(tmp_path, task)
     assert path.name in str(caught.value)
     path.unlink()
@@ -114,7 +114,7 @@ def test_noah_gives_the_multiset_of_labels_that_raw_gives(
         chosen = select(task, raw(raw_root, task), exact=False)
         # Written in another order, as the real folder is.
         labels = {s: sorted(listing.get(i).label for i in order) for s, (listing, order) in chosen.items()}
-    write_noah(tmp_path, task_id, folder, test=30, given=labels)
+    write_noah(tmp_path, task_id, folder, test=30, labels=labels)
     small = {**task.split_sizes, "test": len(labels["test"]) if labels else 30}
     listings = noah(tmp_path, replace(task, split_sizes=small))
     for split in STORED_SPLITS:
@@ -125,7 +125,7 @@ def test_noah_gives_the_multiset_of_labels_that_raw_gives(
 
 def test_noah_folder_both_spellings_and_its_checks(tmp_path: Path) -> None:
     task = get_task("kitti_dist")
-    home = write_noah(tmp_path, "kitti_dist", "kitti")
+    root = write_noah(tmp_path, "kitti_dist", "kitti")
     chosen = select(task, noah(tmp_path, task))
     assert Counter(chosen["val200"][0].get(i).label for i in chosen["val200"][1]) == {0: 50, 1: 50, 2: 50, 3: 50}
     write_noah(tmp_path, "pets", "oxford_pet", test=1)
@@ -133,8 +133,8 @@ def test_noah_folder_both_spellings_and_its_checks(tmp_path: Path) -> None:
         noah(tmp_path, get_task("pets"))
     with pytest.raises(DataError, match="vtab-1k"):
         noah(tmp_path, get_task("dtd"))
-    text = (home / "val200.txt").read_text()
-    for old, new, said in (
+    text = (root / "val200.txt").read_text()
+    for old, new, message in (
         ("images/val200/000003.jpg 3", "../secret.jpg 3", r"val200.txt:4: .* leaves"),
         ("images/val200/000003.jpg 3", "/etc/passwd 3", r"val200.txt:4: .* leaves"),
         ("images/val200/000003.jpg 3", "images/val200/000003.jpg 4", r"val200.txt:4: label 4 is not in 0 to 3"),
@@ -142,8 +142,8 @@ def test_noah_folder_both_spellings_and_its_checks(tmp_path: Path) -> None:
         ("images/val200/000003.jpg 3", "images/val200/000003.jpg 2", "are not those of train800val200"),
         ("images/val200/000003.jpg 3", "images/val200/gone.jpg 3", r"missing .*gone.jpg, named in .*val200.txt:4"),
     ):
-        (home / "val200.txt").write_text(text.replace(old, new))
-        with pytest.raises(DataError, match=said):
+        (root / "val200.txt").write_text(text.replace(old, new))
+        with pytest.raises(DataError, match=message):
             noah(tmp_path, task)
 
 
@@ -162,8 +162,8 @@ def test_build_resumes_and_repairs_what_is_damaged(tmp_path: Path) -> None:
     assert build(task, tmp_path, "noah")
     assert read_split(path, "").content_hash == split.content_hash
     assert not list(tmp_path.rglob("*.part"))
-    picture = tmp_path / "vtab-1k" / "kitti" / "images" / "val200" / "000150.jpg"
-    picture.write_bytes(picture.read_bytes()[:100])
+    file = tmp_path / "vtab-1k" / "kitti" / "images" / "val200" / "000150.jpg"
+    file.write_bytes(file.read_bytes()[:100])
     path.with_suffix(".json").unlink()
     with pytest.raises(DataError, match="000150.jpg is not a whole image"):
         build(task, tmp_path, "noah")

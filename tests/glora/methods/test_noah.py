@@ -96,8 +96,8 @@ def dense(plain, method, subnet):
 @pytest.mark.parametrize("kwargs", [{}, {"class_token": False, "global_pool": "avg"}])
 def test_a_given_subnet_and_the_supernet_are_their_dense_formulas(kwargs):
     subnet = NOAHSubnet.parse(SUBNET)
-    given = filled(vit(**kwargs), subnet=SUBNET)
-    same(given.model(images()), dense(vit(**kwargs), given, subnet))
+    fixed = filled(vit(**kwargs), subnet=SUBNET)
+    same(fixed.model(images()), dense(vit(**kwargs), fixed, subnet))
     supernet, rng, seen = filled(vit(**kwargs)), random.Random(0), []
     for subnet in (*(supernet.space.sample(rng) for _ in range(6)), supernet.space.largest, supernet.space.smallest):
         found = supernet.evaluator().write(subnet)(images())
@@ -120,20 +120,20 @@ def test_a_subnet_of_the_supernet_is_the_fresh_modules_with_its_leading_slices()
 
 
 def test_training_draws_subnets_of_the_space_but_never_leaves_a_given_one():
-    supernet, given = NOAH(vit()), NOAH(vit(), subnet=SUBNET)
+    supernet, fixed = NOAH(vit()), NOAH(vit(), subnet=SUBNET)
     drawn = set()
     for step in range(20):
         supernet.before_step(random.Random(step))
-        given.before_step(random.Random(step))
+        fixed.before_step(random.Random(step))
         supernet.space.check(supernet.current)
         drawn.add(supernet.current)
-        assert str(given.current) == SUBNET
+        assert str(fixed.current) == SUBNET
     assert len(drawn) > 15
     with pytest.raises(ValueError, match="one subnet"):
-        given.set(supernet.current)
+        fixed.set(supernet.current)
     x = images()
-    assert not torch.equal(given.model.train()(x), given.model(x))  # dropout
-    assert torch.equal(given.model.eval()(x), given.model(x))
+    assert not torch.equal(fixed.model.train()(x), fixed.model(x))  # dropout
+    assert torch.equal(fixed.model.eval()(x), fixed.model(x))
 
 
 def test_starting_values():

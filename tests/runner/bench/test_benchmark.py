@@ -1,4 +1,4 @@
-"""The benchmark's command line: tables, JSON with all they need, wrong words; its baseline equals the formula."""
+"""The benchmark's command line: tables, JSON with all they need, wrong overrides; its baseline equals the formula."""
 
 import json
 import statistics
@@ -18,8 +18,8 @@ from tests.helpers import ROOT
 from tests.helpers.commands import forked
 
 
-def run(*words):
-    return subprocess.run([sys.executable, "benchmark.py", *words], cwd=ROOT, capture_output=True, text=True)
+def run(*overrides):
+    return subprocess.run([sys.executable, "benchmark.py", *overrides], cwd=ROOT, capture_output=True, text=True)
 
 
 def test_data_in_small(tmp_path):
@@ -111,7 +111,7 @@ def test_work_is_counted_from_two_images_as_if_on_all():
 
 def test_a_cuda_device_is_taken_with_its_index_and_as_a_run_takes_it():
     setting = Setting(device="cuda:1")
-    assert setting.cuda and setting.form == "static" and "device=cuda:1 " in setting.words()
+    assert setting.cuda and setting.form == "static" and "device=cuda:1 " in setting.overrides()
     assert kinds(setting)["reference, tf32"] == ("reference", "tf32")
     assert not Setting().cuda and Setting().form == "branch"
 
@@ -159,16 +159,16 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("words", "said"), WRONG)
-def test_a_mistake_is_one_line(words, said):
-    done = forked(["benchmark.py", *words.split()])
+@pytest.mark.parametrize(("overrides", "message"), WRONG)
+def test_a_mistake_is_one_line(overrides, message):
+    done = forked(["benchmark.py", *overrides.split()])
     assert done.returncode == 2 and not done.stdout
-    assert done.stderr.startswith("error: ") and said in done.stderr and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ") and message in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_help_names_every_part():
-    for words in (["help"], ["--help"], ["train", "--help"]):
-        done = forked(["benchmark.py", *words])
+    for overrides in (["help"], ["--help"], ["train", "--help"]):
+        done = forked(["benchmark.py", *overrides])
         assert done.returncode == 0 and all(f"benchmark.py {part} " in done.stdout for part in COMMANDS), done.stderr
 
 

@@ -1,4 +1,4 @@
-"""The form of computation: chosen from the device, overridden by words, named, and no part of a run's identity."""
+"""The form of computation: chosen from the device, overridden by a user, named, and no part of a run's identity."""
 
 import pytest
 import torch
@@ -11,12 +11,12 @@ from tests.helpers.composing import resolved
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
-def read(*words):
-    return resolved("dataset=digits", "trainer=mini", *words)
+def read(*overrides):
+    return resolved("dataset=digits", "trainer=mini", *overrides)
 
 
 @pytest.mark.parametrize(
-    ("words", "device", "graph", "compile"),
+    ("overrides", "device", "graph", "compile"),
     [
         ([], CPU, "branch", "off"),
         ([], CUDA, "static", "default"),
@@ -30,16 +30,16 @@ def read(*words):
         (["method=lora", "runtime.compile=default"], CPU, None, "default"),
     ],
 )
-def test_the_device_decides_and_words_override(words, device, graph, compile):
-    run, forms = read(*(w for w in words if not w.startswith("runtime"))), {"graph": "auto", "compile": "auto"}
-    forms |= dict(w.removeprefix("runtime.").split("=") for w in words if w.startswith("runtime"))
+def test_the_device_decides_and_overrides_win(overrides, device, graph, compile):
+    run, forms = read(*(w for w in overrides if not w.startswith("runtime"))), {"graph": "auto", "compile": "auto"}
+    forms |= dict(w.removeprefix("runtime.").split("=") for w in overrides if w.startswith("runtime"))
     zero = run.recipe.unused_grad == "zero"
     found = compute.decide(device, "fp32", forms["graph"], forms["compile"], "auto", run.method.kind.static_graph, zero)
     assert (found.graph, found.compile) == (graph, compile)
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("overrides", "message"),
     [
         (["runtime.graph=eager"], "runtime.graph=eager is not one of auto, branch, static"),
         (["runtime.last_block=cls"], "runtime.last_block=cls is not one of auto, whole"),
@@ -51,9 +51,9 @@ def test_the_device_decides_and_words_override(words, device, graph, compile):
         (["optimizer.unused_grad=none", "runtime.compile=default"], "needs optimizer.unused_grad=zero"),
     ],
 )
-def test_what_does_not_fit_is_refused(words, message):
+def test_what_does_not_fit_is_refused(overrides, message):
     with pytest.raises(ConfigError, match=message):
-        read(*words)
+        read(*overrides)
 
 
 def test_form_and_compiler_share_a_run_folder_and_precision_does_not():
@@ -64,9 +64,9 @@ def test_form_and_compiler_share_a_run_folder_and_precision_does_not():
 
 
 @pytest.mark.parametrize(
-    ("words", "end"), [([], ", last block for the class token alone"), (["runtime.last_block=whole"], "")]
+    ("overrides", "end"), [([], ", last block for the class token alone"), (["runtime.last_block=whole"], "")]
 )
-def test_the_log_names_the_form_and_the_last_block(words, end):
-    c = read("backbone=vit_micro", "backbone.pretrained=false", "runtime.graph=static", "precision=bf16", *words)
+def test_the_log_names_the_form_and_the_last_block(overrides, end):
+    c = read("backbone=vit_micro", "backbone.pretrained=false", "runtime.graph=static", "precision=bf16", *overrides)
     found = c.compute.describe(build(c).model)
     assert found == f"one static graph for all subnets, torch.compile off, matrix products in bfloat16{end}"

@@ -1,4 +1,4 @@
-"""Every YAML composes with the schema, recursively, and the words of the published recipe give its numbers."""
+"""Every YAML composes with the schema, recursively, and the published recipe gives its numbers."""
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -25,16 +25,16 @@ def test_every_yaml_composes_and_is_accepted(path, tmp_path):
     assert (CONFIGS / path).with_suffix(".yaml").read_text().startswith("#"), (
         "its first line gives the command or source"
     )
-    words = ["dataset=digits"] if group != "dataset" else []
+    overrides = ["dataset=digits"] if group != "dataset" else []
     extra = ["backbone.timm_name=vit_small_patch16_224"] if name == "timm" else []
     if group == "sweep":  # the sweeper gives each job its task
-        words = ["dataset=cifar100"]
+        overrides = ["dataset=cifar100"]
     if name == "folder":
         (tmp_path / "list.txt").write_text("".join(f"{i}.png {i % 2}\n" for i in range(200)))
         for i in range(200):
             (tmp_path / f"{i}.png").touch()
         extra = [f"dataset.root={tmp_path}"]
-    config = resolved(*words, f"{group}={name}", *extra)
+    config = resolved(*overrides, f"{group}={name}", *extra)
     assert config.seed == 0
 
 
@@ -61,31 +61,31 @@ def test_defaults_are_the_documented_ones():
 
 
 def test_the_reference_protocol_limits_the_search_on_vit_b_alone():
-    words = ["dataset=cifar100", "protocol=reference_2023_06"]
-    assert resolved(*words).search.max_params == 1_000_000
-    assert resolved(*words, "backbone=swin_b_in22k").search.max_params is None
+    overrides = ["dataset=cifar100", "protocol=reference_2023_06"]
+    assert resolved(*overrides).search.max_params == 1_000_000
+    assert resolved(*overrides, "backbone=swin_b_in22k").search.max_params is None
     assert resolved("dataset=cifar100").search.max_params is None
 
 
 @pytest.mark.parametrize(
-    "word",
+    "override",
     ["optimizer.weight_decay=-1", "optimizer.min_lr=-1e-5", "optimizer.warmup_lr=nan", "search.mutants=-4",
      "search.crossovers=-1", "search.max_params=-1", "search.mutation_probability=3", "backbone.image_size=0",
      "backbone.drop_path_rate=1.5", "backbone.drop_path_rate=-0.1"],
 )  # fmt: skip
-def test_numbers_out_of_range_are_named(word):
-    with pytest.raises(ConfigError, match=rf"^{word.partition('=')[0]}=\S+ must be"):
-        resolved("dataset=digits", word)
+def test_numbers_out_of_range_are_named(override):
+    with pytest.raises(ConfigError, match=rf"^{override.partition('=')[0]}=\S+ must be"):
+        resolved("dataset=digits", override)
 
 
-def test_ranks_typed_for_another_method_are_refused_with_its_own_word():
-    words = ["dataset=digits", "ranks=[4]"]
+def test_ranks_typed_for_another_method_are_refused_with_its_own_option():
+    overrides = ["dataset=digits", "ranks=[4]"]
     with pytest.raises(
         ConfigError, match=r"ranks=\[4\] is for method=glora and method=glora_subnet alone; write method.options.rank="
     ):
-        resolved(*words, "method=lora")
-    assert resolved(*words, "method=full").method.name == "full"
-    assert resolved(*words).method.options["ranks"] == (4,)
+        resolved(*overrides, "method=lora")
+    assert resolved(*overrides, "method=full").method.name == "full"
+    assert resolved(*overrides).method.options["ranks"] == (4,)
 
 
 def test_all_problems_are_reported_at_once():
@@ -97,12 +97,12 @@ def test_all_problems_are_reported_at_once():
 def test_a_typed_default_changes_no_folder_and_a_real_change_does():
 
     base = resolved("dataset=digits")
-    home = base.directory
-    for words in (["seed=0"], ["optimizer.lr=5e-4"], ["device=cpu"], ["search.population=9"], ["logger.wandb=offline"]):
-        assert resolved("dataset=digits", *words).directory == home, words
-    for words in (["seed=1"], ["optimizer.lr=1e-3"], ["ranks=[4,2]"], ["protocol=clean_1000"], ["trainer.epochs=9"]):
-        assert resolved("dataset=digits", *words).directory != home, words
-    assert home.name.startswith("vit_micro-glora-r8-4-clean-paper-seed0-")
+    directory = base.directory
+    for override in ("seed=0", "optimizer.lr=5e-4", "device=cpu", "search.population=9", "logger.wandb=offline"):
+        assert resolved("dataset=digits", override).directory == directory, override
+    for override in ("seed=1", "optimizer.lr=1e-3", "ranks=[4,2]", "protocol=clean_1000", "trainer.epochs=9"):
+        assert resolved("dataset=digits", override).directory != directory, override
+    assert directory.name.startswith("vit_micro-glora-r8-4-clean-paper-seed0-")
     other = resolved("dataset=digits", "search.population=9")
     assert other.search.directory != base.search.directory
 
@@ -110,15 +110,15 @@ def test_a_typed_default_changes_no_folder_and_a_real_change_does():
 def test_the_space_can_be_cut_to_some_tensors_and_widened_to_convolutions():
     from runner.stages.model import build
 
-    words = ("dataset=digits", "backbone=timm", "backbone.timm_name=convnext_atto", "backbone.pretrained=false")
-    usual, cut = resolved(*words), resolved(*words, "tensors=AB", "convs=true", "ranks=[2]")
+    overrides = ("dataset=digits", "backbone=timm", "backbone.timm_name=convnext_atto", "backbone.pretrained=false")
+    usual, cut = resolved(*overrides), resolved(*overrides, "tensors=AB", "convs=true", "ranks=[2]")
     assert usual.method.label == "GLoRA-8-4" and cut.method.label == "GLoRA-2 (AB, convolutions too)"
     space = build(cut).space
     assert {"stem.0", "stages.0.blocks.0.conv_dw", "stages.0.blocks.0.mlp.fc1"} <= set(space.names)
     with pytest.raises(ConfigError, match="no nn.Linear outside its classifier, .*; try convs=true"):
         build(usual)  # its MLPs are 1 x 1 convolutions
     assert {tuple(map(len, space.options(layer))) for layer in space.layers} == {(4, 4, 1, 1, 1)}
-    assert len({resolved(*words, *w).directory for w in ((), ("tensors=AB",), ("convs=true",))}) == 3
+    assert len({resolved(*overrides, *w).directory for w in ((), ("tensors=AB",), ("convs=true",))}) == 3
 
 
 def test_every_method_has_a_yaml_that_lists_its_options_with_their_defaults():
@@ -134,7 +134,7 @@ def test_every_method_has_a_yaml_that_lists_its_options_with_their_defaults():
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("overrides", "message"),
     [
         (["method=lora", "+method.options.rnak=4"], "has no option 'rnak'; allowed: form='fused_qkv', rank=8"),
         (["method=lora", "method.options.dropout=1.5"], "option dropout=1.5 must be a probability, from 0 up to 1"),
@@ -157,28 +157,28 @@ def test_every_method_has_a_yaml_that_lists_its_options_with_their_defaults():
         (["optimizer.name=lion"], "optimizer.name=lion is not one of adamw, sgd"),
     ],
 )
-def test_wrong_options_are_one_clear_message(words, said):
+def test_wrong_options_are_one_clear_message(overrides, message):
     with pytest.raises(ConfigError) as caught:
-        resolved("dataset=digits", *words)
-    assert said in str(caught.value) and len(str(caught.value).splitlines()) == 1
+        resolved("dataset=digits", *overrides)
+    assert message in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
 def test_options_and_recipe_decide_the_folder_and_typed_defaults_do_not():
 
-    def home(*words):
-        return resolved("dataset=dtd", "method=lora", *words).directory
+    def directory(*overrides):
+        return resolved("dataset=dtd", "method=lora", *overrides).directory
 
-    for words in (["method.options.scale=1"], ["device=cpu"], ["optimizer.name=adamw"], ["trainer.epochs=100"]):
-        assert home(*words) == home(), words
-    for words in (["method.options.scale=2"], ["optimizer.name=sgd"], ["optimizer.decay_1d=false"],
-                  ["hparams=published"]):  # fmt: skip
-        assert home(*words) != home(), words
+    for overrides in (["method.options.scale=1"], ["device=cpu"], ["optimizer.name=adamw"], ["trainer.epochs=100"]):
+        assert directory(*overrides) == directory(), overrides
+    for overrides in (["method.options.scale=2"], ["optimizer.name=sgd"], ["optimizer.decay_1d=false"],
+                      ["hparams=published"]):  # fmt: skip
+        assert directory(*overrides) != directory(), overrides
 
-    def row(task, *words):
-        return resolved(f"dataset={task}", "hparams=published", *words).recipe_digest
+    def row(task, *overrides):
+        return resolved(f"dataset={task}", "hparams=published", *overrides).recipe_digest
 
-    for words in (["method=ssf"], ["method=lora"], ["method=fact_tk"], ["method=repadapter_attention"]):
-        assert row("eurosat", *words) == row("svhn", *words)
+    for overrides in (["method=ssf"], ["method=lora"], ["method=fact_tk"], ["method=repadapter_attention"]):
+        assert row("eurosat", *overrides) == row("svhn", *overrides)
     assert row("dtd", "method=lora") != row("dtd", "method=lora", "method.options.form=qv")
     assert row("dtd", "method=repadapter") != row("dtd", "method=repadapter_attention")
 
@@ -218,13 +218,13 @@ TABLE5 = ["full", "linear", "bitfit", "vpt_deep", "fact_tk", "repadapter", "glor
 
 
 def jobs(sweep, *typed):
-    """The words of every job that Hydra's own sweeper makes of a sweep and of what is typed after it."""
+    """The overrides of every job that Hydra's own sweeper makes of a sweep and of what is typed after it."""
     schema.register()
     register_resolvers()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         raw = compose("train", overrides=[f"sweep={sweep}"], return_hydra_config=True)
-    words = [f"{k}={v}" for k, v in raw.hydra.sweeper.params.items()] + list(typed)
-    return BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(words), None)[0]
+    overrides = [f"{k}={v}" for k, v in raw.hydra.sweeper.params.items()] + list(typed)
+    return BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(overrides), None)[0]
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def jobs(sweep, *typed):
 )
 def test_sweeps_over_methods_make_one_job_for_each_method_and_task(sweep, methods, suite):
     made = jobs(sweep)
-    pairs = {(word("method", job), word("dataset", job)) for job in made}
+    pairs = {(override("method", job), override("dataset", job)) for job in made}
     assert pairs == {(m, t) for m in methods for t in SUITES[suite]} and len(made) == len(pairs)
     for job in made[:: len(SUITES[suite]) // 2]:
         config = resolved(f"sweep={sweep}", *job)
@@ -242,20 +242,20 @@ def test_sweeps_over_methods_make_one_job_for_each_method_and_task(sweep, method
         assert config.backbone.name == {"table1": "vit_b16_in21k", "table5": "swin_b_in22k"}.get(sweep, "vit_micro")
 
 
-def word(key, job):
+def override(key, job):
     (value,) = [w.partition("=")[2] for w in job if w.startswith(f"{key}=")]
     return value
 
 
 def test_a_typed_method_wins_over_the_sweeps_list():
-    assert {word("method", job) for job in jobs("mini", "method=linear")} == {"linear"}
+    assert {override("method", job) for job in jobs("mini", "method=linear")} == {"linear"}
     assert len(jobs("mini", "method=linear")) == len(SUITES["mini"])
 
 
 def test_stochastic_depth_is_left_out_of_what_has_none():
-    def rate(name, *words):
-        return resolved("dataset=digits", "backbone=timm", f"backbone.timm_name={name}", *words).backbone
+    def backbone(name, *overrides):
+        return resolved("dataset=digits", "backbone=timm", f"backbone.timm_name={name}", *overrides).backbone
 
-    assert rate("ghostnet_050").drop_path_rate == 0 and rate("vit_tiny_patch16_224").drop_path_rate == 0.1
+    assert backbone("ghostnet_050").drop_path_rate == 0 and backbone("vit_tiny_patch16_224").drop_path_rate == 0.1
     with pytest.raises(ConfigError, match="backbone.drop_path_rate=0.1: vgg11 has no stochastic depth"):
-        rate("vgg11", "backbone.drop_path_rate=0.1")
+        backbone("vgg11", "backbone.drop_path_rate=0.1")

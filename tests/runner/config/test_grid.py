@@ -11,19 +11,19 @@ from tests.helpers.composing import resolved
 GRID = "hparams=val_grid"
 
 
-def test_the_grid_of_glora_is_the_papers_two_rates_wherever_none_is_published():
-    for words in (["dataset=dtd"], ["dataset=food101"], ["dataset=imagenet_16shot"], ["dataset=dtd", "ranks=[2]"],
-                  ["dataset=dtd", "backbone=swin_b_in22k"]):  # fmt: skip
-        assert resolved(GRID, *words).grid.points() == [{"lr": 1e-4}, {"lr": 5e-4}]
+def test_the_grid_of_glora_is_the_papers_two_learning_rates_wherever_none_is_published():
+    for overrides in (["dataset=dtd"], ["dataset=food101"], ["dataset=imagenet_16shot"], ["dataset=dtd", "ranks=[2]"],
+                      ["dataset=dtd", "backbone=swin_b_in22k"]):  # fmt: skip
+        assert resolved(GRID, *overrides).grid.points() == [{"lr": 1e-4}, {"lr": 5e-4}]
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_has_a_grid_and_the_mini_trainer_has_factors_of_its_rate(method):
+def test_every_method_has_a_grid_and_the_mini_trainer_has_factors_of_its_learning_rate(method):
     assert len(resolved("dataset=dtd", f"method={method}", GRID).grid.points()) > 1
     plain = resolved("dataset=digits", "trainer=mini", f"method={method}")
-    rates = [resolved("dataset=digits", "trainer=mini", f"method={method}", GRID).at_point(p).recipe.lr
-             for p in resolved("dataset=digits", "trainer=mini", f"method={method}", GRID).grid.points()]  # fmt: skip
-    assert rates == pytest.approx([f * plain.recipe.lr for f in (0.3, 1, 3)])
+    lrs = [resolved("dataset=digits", "trainer=mini", f"method={method}", GRID).at_point(p).recipe.lr
+           for p in resolved("dataset=digits", "trainer=mini", f"method={method}", GRID).grid.points()]  # fmt: skip
+    assert lrs == pytest.approx([f * plain.recipe.lr for f in (0.3, 1, 3)])
 
 
 def test_a_point_sets_the_recipe_and_the_options_and_keeps_the_folder():
@@ -37,18 +37,18 @@ def test_a_point_sets_the_recipe_and_the_options_and_keeps_the_folder():
     assert at.directory == c.directory and at.recipe_digest == c.recipe_digest
 
 
-def test_typed_axes_join_the_factors_of_the_mini_trainer_and_a_typed_rate_replaces_them():
-    words = ["dataset=digits", "trainer=mini", "method=lora", GRID]
-    assert list(resolved(*words).grid.axes) == ["lr"]
-    assert set(resolved(*words, "method.grid.scale=[1,10]").grid.axes) == {"lr", "scale"}
-    assert resolved(*words, "+method.grid.lr=[1e-3,2e-3]").grid.axes == {"lr": [1e-3, 2e-3]}
-    assert resolved(*words, "+method.grid={lr:[1e-3]}").grid.axes == {"lr": [1e-3]}
+def test_typed_axes_join_the_factors_of_the_mini_trainer_and_a_typed_learning_rate_replaces_them():
+    overrides = ["dataset=digits", "trainer=mini", "method=lora", GRID]
+    assert list(resolved(*overrides).grid.axes) == ["lr"]
+    assert set(resolved(*overrides, "method.grid.scale=[1,10]").grid.axes) == {"lr", "scale"}
+    assert resolved(*overrides, "+method.grid.lr=[1e-3,2e-3]").grid.axes == {"lr": [1e-3, 2e-3]}
+    assert resolved(*overrides, "+method.grid={lr:[1e-3]}").grid.axes == {"lr": [1e-3]}
 
 
 def test_the_values_of_the_grid_decide_folder_and_recipe_and_the_chosen_one_does_not():
-    homes = {resolved("dataset=dtd", "method=lora", *w).directory
-             for w in ([], [GRID], [GRID, "method.grid.scale=[1,10]"])}  # fmt: skip
-    assert len(homes) == 3
+    directories = {resolved("dataset=dtd", "method=lora", *w).directory
+                   for w in ([], [GRID], [GRID, "method.grid.scale=[1,10]"])}  # fmt: skip
+    assert len(directories) == 3
     for extra in ([], ["trainer.lr_factors=[0.5,1]"], ["~method.grid.lr", "+method.grid.drop_path=[0,0.1]"]):
         assert len({resolved(f"dataset={t}", GRID, *extra).recipe_digest for t in SUITES["vtab"]}) == 1
     others = {resolved("dataset=dtd", GRID, *w).recipe_digest
@@ -57,7 +57,7 @@ def test_the_values_of_the_grid_decide_folder_and_recipe_and_the_chosen_one_does
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("overrides", "message"),
     [
         (
             ["optimizer.lr=5e-4"],
@@ -77,24 +77,24 @@ def test_the_values_of_the_grid_decide_folder_and_recipe_and_the_chosen_one_does
         (["~method.grid.lr"], "method=glora has no grid"),
     ],
 )
-def test_a_conflict_is_one_clear_message(words, said):
+def test_a_conflict_is_one_clear_message(overrides, message):
     with pytest.raises(ConfigError) as caught:
-        resolved("dataset=dtd", GRID, *words)
-    assert said in str(caught.value) and len(str(caught.value).splitlines()) == 1
+        resolved("dataset=dtd", GRID, *overrides)
+    assert message in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
 def test_with_published_values_a_typed_default_wins():
-    words = ["dataset=dtd", "method=lora", "hparams=published"]
-    assert resolved(*words).method.options["scale"] == 0.01
-    assert resolved(*words, "method.options.scale=1").method.options["scale"] == 1.0
-    assert resolved(*words, "method.options={scale:1}").method.options["scale"] == 1.0
+    overrides = ["dataset=dtd", "method=lora", "hparams=published"]
+    assert resolved(*overrides).method.options["scale"] == 0.01
+    assert resolved(*overrides, "method.options.scale=1").method.options["scale"] == 1.0
+    assert resolved(*overrides, "method.options={scale:1}").method.options["scale"] == 1.0
 
 
 def tried(accuracy, **point):
     return {"point": point, "val_accuracy": accuracy}
 
 
-def test_the_best_point_wins_and_ties_go_to_the_smaller_rate_then_to_the_earlier_point():
+def test_the_best_point_wins_and_ties_go_to_the_smaller_learning_rate_then_to_the_earlier_point():
     assert grid.best([tried(0.5, lr=1e-4), tried(0.6, lr=5e-4)])["point"] == {"lr": 5e-4}
     assert grid.best([tried(0.6, lr=5e-4), tried(0.6, lr=1e-4)])["point"] == {"lr": 1e-4}
     assert grid.best([tried(0.6, scale=10.0), tried(0.6, scale=1.0)])["point"] == {"scale": 10.0}

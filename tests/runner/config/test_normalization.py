@@ -10,13 +10,13 @@ from tests.helpers.composing import resolved
 CLIP = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]}
 
 
-def normalization(*words):
-    return resolved("dataset=digits", *words).data.normalization
+def normalization(*overrides):
+    return resolved("dataset=digits", *overrides).data.normalization
 
 
 def test_a_timm_backbone_is_normalised_as_timm_says_and_the_pinned_ones_are_not():
-    def own(name, *words):
-        return normalization("backbone=timm", f"backbone.timm_name={name}", *words)
+    def own(name, *overrides):
+        return normalization("backbone=timm", f"backbone.timm_name={name}", *overrides)
 
     assert own("vit_base_patch16_clip_224.openai") == CLIP
     assert own("vit_base_patch16_siglip_224") == "inception" and own("resnet18") == "imagenet"
@@ -27,8 +27,8 @@ def test_a_timm_backbone_is_normalised_as_timm_says_and_the_pinned_ones_are_not(
 
 
 def test_a_mean_and_std_is_used_by_the_run_recorded_in_its_folder_and_named_where_it_has_a_name():
-    words = ["dataset=digits", "backbone.normalization={mean:[0.5,0.4,0],std:[1,0.25,0.2]}"]
-    c = resolved(*words)
+    overrides = ["dataset=digits", "backbone.normalization={mean:[0.5,0.4,0],std:[1,0.25,0.2]}"]
+    c = resolved(*overrides)
     kept = {"mean": [0.5, 0.4, 0.0], "std": [1.0, 0.25, 0.2]}
     assert c.data.normalization == c.identity["backbone"]["normalization"] == kept
     grey = torch.full((1, 3, 64, 64), 51, dtype=torch.uint8)
@@ -38,11 +38,11 @@ def test_a_mean_and_std_is_used_by_the_run_recorded_in_its_folder_and_named_wher
     assert resolved("dataset=digits", named).directory == resolved("dataset=digits").directory
 
 
-@pytest.mark.parametrize("given", ["clip", "{mean:[0.5,0.5,0.5]}", "{mean:[0,0,0],std:[1,1,0]}", "{mean:[0],std:[1]}",
+@pytest.mark.parametrize("value", ["clip", "{mean:[0.5,0.5,0.5]}", "{mean:[0,0,0],std:[1,1,0]}", "{mean:[0],std:[1]}",
                                    "{mean:[a,b,c],std:[1,1,1]}", "[0.5,0.5]", "null"])  # fmt: skip
-def test_a_wrong_normalization_says_what_is_allowed(given):
+def test_a_wrong_normalization_says_what_is_allowed(value):
     with pytest.raises(ConfigError, match="^backbone.normalization=.* is not one of imagenet, inception, none, tim"):
-        normalization(f"backbone.normalization={given}")
+        normalization(f"backbone.normalization={value}")
 
 
 FOLDERS = {
@@ -55,5 +55,5 @@ FOLDERS = {
 
 
 def test_run_folders_of_before_a_normalization_could_be_numbers_keep_their_names():
-    for words, name in FOLDERS.items():
-        assert resolved("dataset=digits", *words.split()).directory.name == name
+    for overrides, name in FOLDERS.items():
+        assert resolved("dataset=digits", *overrides.split()).directory.name == name

@@ -105,7 +105,7 @@ def test_agg_draws_whatever_the_environment_names(tmp_path, backend):
     pixels(tmp_path / "loss.png")
 
 
-def test_a_picture_that_fails_is_a_warning_and_the_others_are_drawn(tmp_path, caplog):
+def test_a_plot_that_fails_is_a_warning_and_the_others_are_drawn(tmp_path, caplog):
     write_json(tmp_path / "train_train800.json", {"rows": [{"epoch": 0}]})  # nothing to draw
     write_json(tmp_path / "train_train800val200.json", {"rows": EPOCHS})
     (drawn,) = draw_training(tmp_path)

@@ -5,21 +5,21 @@ import pytest
 from runner.report.plots_few_shot import plot_few_shot
 from runner.report.published_transfer import DOMAIN, FEW_SHOT, FEW_SHOT_SETS, SHOTS
 from runner.report.show import show, tables
-from runner.report.transfer_tables import domain_tables, few_shot_curves, few_shot_tables
+from runner.report.transfer_tables import few_shot_curves, suite_tables
 from tests.helpers.figures import count, pixels
 from tests.helpers.records import record, row
 
 
 def few_shot(dataset, shots, test, list_seed=0, **changes):
-    words = {"suite": "few_shot", "shots": shots, "list_seed": list_seed, "augmentation": "timm"}
-    return record(dataset, test, **{"backbone": "vit_b16_in21k", "params": 100} | words | changes)
+    values = {"suite": "few_shot", "shots": shots, "list_seed": list_seed, "augmentation": "timm"}
+    return record(dataset, test, **{"backbone": "vit_b16_in21k", "params": 100} | values | changes)
 
 
 def domain(test, targets, list_seed=0, **changes):
     names = ("imagenet_v2", "imagenet_sketch", "imagenet_a", "imagenet_r")
-    words = {"suite": "domain_generalization", "shots": 16, "list_seed": list_seed, "class_subset": "none"}
-    words["targets"] = dict(zip(names, targets, strict=True))
-    return record("imagenet_16shot", test, **words | changes)
+    values = {"suite": "domain_generalization", "shots": 16, "list_seed": list_seed, "class_subset": "none"}
+    values["targets"] = dict(zip(names, targets, strict=True))
+    return record("imagenet_16shot", test, **values | changes)
 
 
 def test_published_numbers_are_those_of_figure_2_and_table_2():
@@ -41,7 +41,7 @@ def test_published_numbers_are_those_of_figure_2_and_table_2():
 def test_few_shot_rows_average_over_list_seeds_and_then_over_the_five_sets():
     records = [few_shot(s, 4, 0.5 + 0.1 * i, params=100 * i) for i, s in enumerate(FEW_SHOT_SETS)]
     records += [few_shot("food101", 4, 0.6, list_seed=1, params=0), few_shot("food101", 1, 0.2)]
-    (table,) = few_shot_tables(records[::-1])
+    (table,) = suite_tables(records[::-1])
     assert table.header[:7] == ["Method", "Food101", "Cars", "Flowers102", "Aircraft", "Pets", "Average"]
     ours = [dict(zip(table.header, cells, strict=True)) for cells in table.rows if "8-4" in cells[0]]
     assert [r["Method"] for r in ours] == ["GLoRA-8-4, 1-shot", "GLoRA-8-4, 4-shot"]
@@ -52,15 +52,12 @@ def test_few_shot_rows_average_over_list_seeds_and_then_over_the_five_sets():
     assert (published["Method"], published["Cars"], published["Remarks"]) == (
         "NOAH, 16-shot", "68.6", "published, not directly comparable")  # fmt: skip
     assert not any(
-        "NOAH" in cells[0]
-        for cells in few_shot_tables([few_shot("stanford_cars", 1, 0.1, backbone="vit_micro")])[0].rows
+        "NOAH" in cells[0] for cells in suite_tables([few_shot("stanford_cars", 1, 0.1, backbone="vit_micro")])[0].rows
     )
 
 
 def test_runs_with_and_without_augmentation_are_two_rows():
-    (table,) = few_shot_tables(
-        [few_shot("stanford_cars", 1, 0.1), few_shot("stanford_cars", 1, 0.2, augmentation="none")]
-    )
+    (table,) = suite_tables([few_shot("stanford_cars", 1, 0.1), few_shot("stanford_cars", 1, 0.2, augmentation="none")])
     ours = [cells for cells in table.rows if cells[0].startswith("GLoRA-8-4")]
     assert sorted((c[2], c[-1]) for c in ours) == [("10.0", ""), ("20.0", "no augmentation")]
 
@@ -68,7 +65,7 @@ def test_runs_with_and_without_augmentation_are_two_rows():
 def test_domain_rows_tell_class_subsets_apart_and_average_over_list_seeds():
     records = [domain(0.7, (0.6, 0.2, 0.05, 0.2)), domain(0.8, (0.6, 0.4, 0.05, 0.2), list_seed=1)]
     records += [domain(0.7, (0.6, 0.2, 0.15, 0.4), class_subset="dataset")]
-    (table,) = domain_tables([{**r, "backbone": "vit_b16_in21k"} for r in records])
+    (table,) = suite_tables([{**r, "backbone": "vit_b16_in21k"} for r in records])
     assert table.header[1:6] == ["ImageNet", "V2", "Sketch", "A", "R"]
     ours = [cells for cells in table.rows if cells[0].startswith("GLoRA-8-4")]
     assert ours[0][1:6] == ["75.0 ± 7.1", "60.0 ± 0.0", "30.0 ± 14.1", "5.0 ± 0.0", "20.0 ± 0.0"]

@@ -23,70 +23,70 @@ from tests.helpers.small_runs import SMALL
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
-    """The words of a searched run, and where it lies."""
-    home = tmp_path_factory.mktemp("searched")
-    words = [*SMALL, "trainer.epochs=1", f"data_root={home / 'data'}"]
-    c = resolved(*words, f"output_root={home / 'runs'}")
+    """The overrides of a searched run, and where it lies."""
+    root = tmp_path_factory.mktemp("searched")
+    overrides = [*SMALL, "trainer.epochs=1", f"data_root={root / 'data'}"]
+    c = resolved(*overrides, f"output_root={root / 'runs'}")
     train(c)
     search(c)
-    return words, home / "runs"
+    return overrides, root / "runs"
 
 
 @pytest.fixture
 def copied(searched: tuple[list[str], Path], tmp_path: Path) -> tuple[list[str], Path]:
-    words, runs = searched
+    overrides, runs = searched
     shutil.copytree(runs, tmp_path / "runs")
-    return [*words, f"output_root={tmp_path / 'runs'}"], tmp_path / "runs"
+    return [*overrides, f"output_root={tmp_path / 'runs'}"], tmp_path / "runs"
 
 
 @pytest.mark.parametrize("stage", [train, search, measure, export])
 def test_weights_that_are_cut_short_are_named(copied, stage):
-    words, runs = copied
+    overrides, runs = copied
     (weights,) = runs.rglob("weights.safetensors")
     weights.write_bytes(weights.read_bytes()[:-7])
     for best in runs.rglob("best.json") if stage is search else ():
         best.unlink()
     with pytest.raises(ConfigError, match=r"weights\.safetensors is damaged .*delete it and train"):
-        stage(resolved(*words))
+        stage(resolved(*overrides))
     assert weights.exists()
 
 
 @pytest.mark.parametrize("text", ["", "[1", "[]", "{}", '{"blocks.0.attn.qkv": 3}', "\x00\xff"])
 @pytest.mark.parametrize("stage", [measure, export])
 def test_a_subnet_that_is_none_is_named(copied, stage, text):
-    words, runs = copied
+    overrides, runs = copied
     (runs_subnet,) = runs.rglob("subnet_evolution.json")
     runs_subnet.write_text(text, encoding="latin-1")
     with pytest.raises(ConfigError, match=r"subnet_evolution\.json holds no subnet .*run search\.py"):
-        stage(resolved(*words))
+        stage(resolved(*overrides))
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("best.json", '{"params": 3}', "best.json lacks search"),
         ("best.json", "{", "best.json cannot be read"),
     ],
 )
-def test_a_summary_without_its_keys_is_named(copied, name, text, said):
-    words, runs = copied
+def test_a_summary_without_its_keys_is_named(copied, name, text, message):
+    overrides, runs = copied
     next(runs.rglob(name)).write_text(text)
-    with pytest.raises(ConfigError, match=said):
-        measure(resolved(*words))
+    with pytest.raises(ConfigError, match=message):
+        measure(resolved(*overrides))
 
 
 def test_a_search_state_without_its_keys_is_named(copied):
-    words, runs = copied
+    overrides, runs = copied
     (state,) = runs.rglob("evolution.json")
     next(runs.rglob("best.json")).unlink()
     state.write_text('{"generation": 1, "candidates": [{"accuracy": 1}]}')
     with pytest.raises(ConfigError, match=r"evolution\.json is no state of this search .*delete it"):
-        search(resolved(*words))
+        search(resolved(*overrides))
 
 
 def test_a_damaged_result_is_named_beside_the_tables_of_the_others(copied):
-    words, runs = copied
-    measure(resolved(*words))
+    overrides, runs = copied
+    measure(resolved(*overrides))
     (result,) = runs.rglob("result.json")
     for name, text in (("other", "{"), ("third", '{"dataset": "digits"}')):
         (runs / name).mkdir()
@@ -99,8 +99,8 @@ def test_a_damaged_result_is_named_beside_the_tables_of_the_others(copied):
 
 
 def test_comparators_see_few_test_images_and_the_winner_all(copied, monkeypatch):
-    words, runs = copied
-    c, seen = resolved(*words), []
+    overrides, runs = copied
+    c, seen = resolved(*overrides), []
     whole = inputs.test_split(c)
     few = inputs.balanced_cut(whole, 100)
     real = evaluation.accuracy

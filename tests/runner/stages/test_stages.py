@@ -18,22 +18,22 @@ from tests.helpers.composing import resolved
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory):
+def overrides(tmp_path_factory):
     return ["dataset=digits", f"data_root={tmp_path_factory.mktemp('data')}"]
 
 
-def test_selection_splits_are_cut_seeded_and_class_balanced(words):
-    whole = resolved(*words)
+def test_selection_splits_are_cut_seeded_and_class_balanced(overrides):
+    whole = resolved(*overrides)
     assert torch.equal(selection_split(whole).labels, split(whole, "val200").labels)
-    cut = resolved(*words, "search.val_limit=50")
+    cut = resolved(*overrides, "search.val_limit=50")
     one, two = (balanced_cut(selection_split(cut), cut.search.selection_images) for _ in range(2))
     assert len(one.labels) == 50 and torch.equal(one.images, two.images)
     assert one.labels.bincount(minlength=10).tolist() == [5] * 10
 
 
-def test_all_candidates_of_a_search_share_one_model_and_images_prepared_once(words, tmp_path, monkeypatch):
+def test_all_candidates_of_a_search_share_one_model_and_images_prepared_once(overrides, tmp_path, monkeypatch):
     small = ["trainer=mini", "trainer.max_steps=1", "backbone.pretrained=false", "backbone.kwargs.depth=1"]
-    c = resolved(*words, *small, "search.generations=2", "search.population=5", f"output_root={tmp_path}")
+    c = resolved(*overrides, *small, "search.generations=2", "search.population=5", f"output_root={tmp_path}")
     train(c)
     prepared, models = [], []
 
@@ -52,13 +52,13 @@ def test_all_candidates_of_a_search_share_one_model_and_images_prepared_once(wor
     assert len(done["candidates"]) == 10 and prepared == [200] and len(models) == 1
 
 
-def test_the_test_split_has_one_door(words):
+def test_the_test_split_has_one_door(overrides):
     with pytest.raises(ValueError, match="test_split alone"):
-        split(resolved(*words), "test")
+        split(resolved(*overrides), "test")
 
 
-def test_preprocessing_resizes_and_normalises(words):
-    config = resolved(*words, "backbone=vit_b16_in21k")
+def test_preprocessing_resizes_and_normalises(overrides):
+    config = resolved(*overrides, "backbone=vit_b16_in21k")
     grey = torch.full((2, 3, 64, 64), 128, dtype=torch.uint8)
     out = Preprocess(config)(grey)
     assert out.shape == (2, 3, 224, 224)
@@ -77,10 +77,10 @@ def test_an_identity_names_everything_that_decides_a_run():
     assert config.backbone.weights.name == "vit_micro.safetensors"
 
 
-def test_a_probes_features_are_computed_once_for_all_points_of_a_grid_and_all_phases(words, tmp_path, monkeypatch):
+def test_a_probes_features_are_computed_once_for_all_points_of_a_grid_and_all_phases(overrides, tmp_path, monkeypatch):
     small = ["trainer=mini", "trainer.epochs=2", "backbone.pretrained=false", "backbone.kwargs.depth=1"]
     grid = ["method=linear", "hparams=val_grid", "protocol=clean_1000", f"output_root={tmp_path}"]
-    c, seen, real = resolved(*words, *small, *grid), [], Linear.features
+    c, seen, real = resolved(*overrides, *small, *grid), [], Linear.features
 
     def counting(self, images, prepare, batch=256):
         seen.append(len(images))
@@ -94,5 +94,5 @@ def test_a_probes_features_are_computed_once_for_all_points_of_a_grid_and_all_ph
     val, best = split(c, "val200"), max(points, key=lambda p: (p["val_accuracy"], -p["point"]["lr"]))
     model = load_trained(c, folder).model
     assert accuracy(model, val.images, val.labels, Preprocess(c)) == best["val_accuracy"]
-    train(resolved(*words, *small, *grid, "seed=1"))  # random weights differ with the seed, and so do features
+    train(resolved(*overrides, *small, *grid, "seed=1"))  # random weights differ with the seed, and so do features
     assert seen == [800, 200, 1000] * 2

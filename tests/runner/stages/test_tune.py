@@ -13,12 +13,12 @@ from tests.helpers.composing import resolved
 def test_a_diverged_point_is_recorded_and_passed_over_and_only_a_whole_grid_of_them_fails(tmp_path):
     c = resolved("dataset=dtd", "hparams=val_grid")
 
-    def train_point(at, home):
+    def train_point(at, directory):
         if at.recipe.lr > fatal:
             raise FloatingPointError("loss is nan")
-        home.mkdir(parents=True)
+        directory.mkdir(parents=True)
         for name in ("train_train800.json", "weights.safetensors"):
-            (home / name).write_text(str(at.recipe.lr))
+            (directory / name).write_text(str(at.recipe.lr))
         return {"val": {"largest": 0.2, "smallest": 0.4}, "seconds": 1.0}
 
     with pytest.raises(ConfigError, match="holds no finished grid"):

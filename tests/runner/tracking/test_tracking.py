@@ -24,11 +24,11 @@ from tests.helpers.wandb_files import history, offline_files
 @pytest.fixture(autouse=True)
 def no_account(tmp_path_factory, monkeypatch):
     """A home without credentials, so that no test can reach an account."""
-    home = tmp_path_factory.mktemp("home")
+    home_folder = tmp_path_factory.mktemp("home")
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "NETRC"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(home))
-    return home
+    monkeypatch.setenv("HOME", str(home_folder))
+    return home_folder
 
 
 def rows(path):
@@ -150,8 +150,8 @@ with Tracker(sys.argv[1], mode="offline") as tracker:
 def test_a_killed_offline_run_is_uploaded_whole_by_the_last_printed_command(tmp_path):
     environment = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"} | {"PYTHONPATH": str(ROOT)}
 
-    def stage(*words):
-        command = [sys.executable, "-c", STAGE, str(tmp_path), *words]
+    def stage(*args):
+        command = [sys.executable, "-c", STAGE, str(tmp_path), *args]
         return subprocess.run(command, env=environment, capture_output=True, text=True)
 
     assert stage("0", "5", "killed").returncode == -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""Damaged picture files: mutated EXIF blocks and headers of every common format decode, or are named; never more."""
+"""Damaged image files: mutated EXIF blocks and headers of every common format decode, or are named; never more."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def exif_block(entries: list[tuple[int, int, int, bytes]], order: str = "<") -> 
     return b"Exif\0\0" + head + struct.pack(f"{order}H", len(entries)) + rows + bytes(4) + values
 
 
-def encoded(image: Image.Image, kind: str, **words: object) -> bytes:
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, kind, **words)
+    image.save(stream, kind, **options)
     return stream.getvalue()
 
 
@@ -51,7 +51,7 @@ def samples() -> dict[str, bytes]:
     colour = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8))
     deep = Image.fromarray(np.arange(126, dtype=np.uint16).reshape(9, 14) * 520)
     real = Image.fromarray(np.linspace(0, 1, 126, dtype=np.float32).reshape(9, 14))
-    words = {f"{c} tif": {"compression": c} for c in ("raw", "tiff_lzw", "tiff_adobe_deflate", "jpeg", "group4")}
+    options = {f"{c} tif": {"compression": c} for c in ("raw", "tiff_lzw", "tiff_adobe_deflate", "jpeg", "group4")}
     return {
         "jpg": encoded(colour, "JPEG"), "grey jpg": encoded(colour.convert("L"), "JPEG", progressive=True),
         "cmyk jpg": encoded(colour.convert("CMYK"), "JPEG"), "png": encoded(colour, "PNG"),
@@ -60,7 +60,7 @@ def samples() -> dict[str, bytes]:
         "webp": encoded(colour, "WEBP"), "ppm": encoded(colour, "PPM"), "deep tif": encoded(deep, "TIFF"),
         "real tif": encoded(real, "TIFF"), "mpo": encoded(colour, "MPO", save_all=True, append_images=[colour]),
         **{name: encoded(colour.convert("1") if "group4" in name else colour, "TIFF", **found)
-           for name, found in words.items()},
+           for name, found in options.items()},
     }  # fmt: skip
 
 
