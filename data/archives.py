@@ -27,7 +27,6 @@ class Archive(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its file name."""
         return self.url.partition("?")[0].rpartition("/")[2]
 
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -83,21 +83,17 @@ def hash_content(images: Tensor, labels: Tensor, salt: str = "") -> str:
     return digest.hexdigest()
 
 
-def join_splits(first: Split, second: Split, salt: str = "") -> Split:
-    """`first` followed by `second` as one split, hashed anew with `salt`."""
-    images, labels = torch.cat([first.images, second.images]), torch.cat([first.labels, second.labels])
-    content = hash_content(images, labels, salt)
-    return Split(images, labels, content, first.source, first.codec, first.resize)
-
-
 def parts_of(split: str) -> tuple[str, ...]:
     """The stored splits that make up `split`."""
     return ("train800", "val200") if split == "train800val200" else (split,)
 
 
 def joined(parts: Sequence[Split], salt: str = "") -> Split:
-    """The parts of a split (see `parts_of`) as that split."""
-    return parts[0] if len(parts) == 1 else join_splits(parts[0], parts[1], salt)
+    """The parts of a split (see `parts_of`) one after the other as that split, hashed anew with `salt`."""
+    if len(parts) == 1:
+        return parts[0]
+    images, labels = torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts])
+    return replace(parts[0], images=images, labels=labels, content_hash=hash_content(images, labels, salt))
 
 
 def usable_cpus() -> int:

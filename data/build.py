@@ -69,11 +69,6 @@ def select(task: TaskInfo, listings: dict[str, Listing], exact: bool = True) -> 
     return out
 
 
-def _name(listing: Listing, order: list[int], i: int) -> str:
-    """Of the image at a place of the order, in messages."""
-    return listing.get(order[i]).name
-
-
 def build(
     task: TaskInfo,
     data_root: Path,
@@ -114,7 +109,9 @@ def build(
                 raise DataError(f"{example.name}: label {example.label} is not in 0 to {task.num_classes - 1}")
             return prepare_image(example.image, example.name, size, codec, resize), example.label
 
+        def name_of(i: int, listing: Listing = listing, order: list[int] = order) -> str:
+            return listing.get(order[i]).name
+
         path, show = split_path(task.id, split, data_root, name), partial(progress, split)
-        made |= write_split(path, len(order), size, get, {**info, "split": split}, task.num_classes, show,
-                            partial(_name, listing, order))  # fmt: skip
+        made |= write_split(path, len(order), size, get, {**info, "split": split}, task.num_classes, show, name_of)
     return made

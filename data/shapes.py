@@ -11,17 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from data.draw import (
-    Array,
-    contrast_colours,
-    gradients,
-    local_grid,
-    paint,
-    sd_box,
-    sd_disc,
-    sd_ring,
-    sd_triangle,
-)  # fmt: skip
+from data.draw import Array, contrast_colours, gradients, local_grid, paint, sd_box, sd_disc, sd_ring, sd_triangle
 
 SIZE = 64
 NOISE = 0.01  # standard deviation of the pixel noise; larger values bury the target for a small backbone

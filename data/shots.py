@@ -18,7 +18,7 @@ from torch import Tensor
 
 from data.augment import describe_crop, eval_image
 from data.base import DataError, Split, hash_content
-from data.cache import read_info, read_split, write_split
+from data.cache import read_info, read_split, sound, write_split
 from data.decode import to_rgb
 from data.native import NativeImages, read_images, write_images
 from data.shot_table import LIST_SEEDS, REPOSITORY, SHOT_ROWS, ShotRow
@@ -41,14 +41,6 @@ def eval_path(id: str, data_root: Path, split: str, size: int) -> Path:  # noqa:
     return data_root / "few_shot" / id / f"{split}-{size}.safetensors"
 
 
-def _sound(read: Callable[[Path, str], object], path: Path) -> bool:
-    try:
-        read(path, "")
-    except DataError:
-        return False
-    return True
-
-
 def build_shots(
     row: ShotRow,
     data_root: Path,
@@ -64,9 +56,9 @@ def build_shots(
     Raises DataError.
     """
     root = root or data_root / SOURCE_FOLDER
-    evals = [name for name in row.evals if not _sound(read_split, eval_path(row.id, data_root, name, size))]
+    evals = [name for name in row.evals if not sound(eval_path(row.id, data_root, name, size))]
     trains = [(k, s) for k in shots or row.shots for s in seeds
-              if not _sound(read_images, train_path(row.id, data_root, k, s))]  # fmt: skip
+              if not sound(train_path(row.id, data_root, k, s), read_images)]  # fmt: skip
     if not evals and not trains:
         return False
     read = {name: read_eval(row, root, name) for name in evals}

@@ -20,14 +20,12 @@ def _sizes(test: int) -> MappingProxyType[str, int]:
     return MappingProxyType({"train800": 800, "val200": 200, "train800val200": 1000, "test": test})
 
 
-def _vtab_tasks() -> list[TaskInfo]:
-    return [TaskInfo(r.id, r.title, r.group, "vtab", r.num_classes, _sizes(r.test_size), VTAB_IMAGE_SIZE)
-            for r in VTAB_ROWS]  # fmt: skip
-
-
 def _mini(task_id: str, title: str, group: str, num_classes: int, test: int = 1000) -> TaskInfo:
     return TaskInfo(task_id, title, group, "mini", num_classes, _sizes(test), MINI_IMAGE_SIZE)
 
+
+_VTAB_TASKS = [TaskInfo(r.id, r.title, r.group, "vtab", r.num_classes, _sizes(r.test_size), VTAB_IMAGE_SIZE)
+               for r in VTAB_ROWS]  # fmt: skip
 
 _MINI_TASKS: list[TaskInfo] = [
     _mini("digits", "Digits (UCI)", "natural", 10, test=797),
@@ -40,7 +38,7 @@ _MINI_TASKS: list[TaskInfo] = [
 
 _SHOT_TASKS = [shot_task(row_id) for row_id in SHOT_ROWS]
 
-TASKS: dict[str, TaskInfo] = {task.id: task for task in [*_vtab_tasks(), *_MINI_TASKS, *_SHOT_TASKS]}
+TASKS: dict[str, TaskInfo] = {task.id: task for task in [*_VTAB_TASKS, *_MINI_TASKS, *_SHOT_TASKS]}
 
 
 def _group(name: str) -> tuple[str, ...]:

@@ -71,11 +71,8 @@ def file_listing(
 class Indexed(Protocol[T]):
     """What can be counted and indexed: a list, an array, an array in an open HDF5 file."""
 
-    def __len__(self) -> int:
-        """How many there are."""
-
-    def __getitem__(self, index: int, /) -> T:
-        """One of them."""
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> T: ...
 
 
 def array_listing(images: Indexed[RawImage], labels: Indexed[int], keys: Sequence[str | int], name: str) -> Listing:
@@ -103,8 +100,3 @@ def read_rows(path: Path, classes: int, root: Path | None = None) -> list[Row]:
         rows.append((location, name, read_label(label, classes, location)))
     files = inside(path.parent if root is None else root, [(location, name) for location, name, _ in rows])
     return [Row(file, label, location) for file, (location, _, label) in zip(files, rows, strict=True)]
-
-
-def read_list(path: Path, classes: int, root: Path | None = None) -> list[tuple[Path, int]]:
-    """Files and labels alone, as `read_rows` gives them."""
-    return [(row.file, row.label) for row in read_rows(path, classes, root)]

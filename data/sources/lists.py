@@ -50,10 +50,6 @@ def _listed(root: Path, path: str, images: str, classes: int) -> list[Row]:
     return read_rows(root / path, classes, root / images)
 
 
-def _read(root: Path, path: str, images: str, classes: int) -> Rows:
-    return [(row.file, row.label) for row in _listed(root, path, images, classes)]
-
-
 def _all_there(rows: Rows, source: Path) -> None:
     for file, _ in rows:
         if not file.is_file():
@@ -71,7 +67,7 @@ def read_eval(row: ShotRow, root: Path, name: str, files: bool = True) -> Rows:
     Images of the ImageNet validation set are found flat or in a folder per class. Raises DataError.
     """
     part = row.evals[name]
-    rows = _read(root, part.path, part.images, row.num_classes)
+    rows = [(each.file, each.label) for each in _listed(root, part.path, part.images, row.num_classes)]
     if len(rows) != part.count:
         raise DataError(f"{root / part.path} has {len(rows)} lines; {name} of {row.id} has {part.count}")
     if row.suite == DOMAIN and name == "test":
@@ -87,7 +83,7 @@ def read_eval(row: ShotRow, root: Path, name: str, files: bool = True) -> Rows:
 def _class_names(row: ShotRow, root: Path) -> dict[int, str]:
     """The wnid of each label, from the first training list; labels must be ranks of the sorted wnids."""
     path = train_list_path(row, row.shots[-1], 0)
-    names = {label: file.parent.name for file, label in _read(root, path, row.images, row.num_classes)}
+    names = {each.label: each.file.parent.name for each in _listed(root, path, row.images, row.num_classes)}
     if [names[label] for label in sorted(names)] != sorted(names.values()) or len(names) != row.num_classes:
         raise DataError(f"{root / path}: the labels are not the ranks of {row.num_classes} sorted class folders")
     return names

@@ -22,7 +22,6 @@ RADIUS, KEPT, QUALITY = 300, 0.9, 72
 
 SUN_PIXELS = 120_000
 
-
 PETS_RECODED = frozenset(
     ["beagle_116", "chihuahua_121", "Abyssinian_5", "Abyssinian_34"]
     + [f"Egyptian_Mau_{i}" for i in (14, 139, 145, 156, 167, 177, 186, 191)]

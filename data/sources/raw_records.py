@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.base import DataError, MissingData
+from data.base import MissingData
 from data.sources.base import Example, Listing, need
-from data.sources.records import DAMAGE, one_bytes, one_int, read_example, records
+from data.sources.reading import faults
+from data.sources.records import one_bytes, one_int, read_example, records
 
 
 def dmlab(folder: Path, task: str) -> dict[str, Listing]:
@@ -26,16 +27,12 @@ def _listing(spans: list[tuple[Path, int, int]]) -> Listing:
         return f"{spans[i][0]} at byte {spans[i][1]}"
 
     def get(i: int) -> Example:
-        found = read_example(*spans[i])
-        try:
+        with faults(f"{name(i)} is no dmlab example"):
+            found = read_example(*spans[i])
             return Example(one_bytes(found, "image"), one_int(found, "label"), name(i))
-        except DAMAGE as error:
-            raise DataError(f"{name(i)} is no dmlab example ({error}); fetch it again") from error
 
     def key(i: int) -> str:
-        try:
+        with faults(f"{name(i)} is no dmlab example"):
             return one_bytes(read_example(*spans[i]), "filename").decode()
-        except DAMAGE as error:
-            raise DataError(f"{name(i)} is no dmlab example ({error}); fetch it again") from error
 
     return Listing(len(spans), get, [key(i) for i in range(len(spans))])

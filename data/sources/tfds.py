@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,7 @@ import numpy as np
 
 from data.base import DataError, MissingCopy, TaskInfo
 from data.decode import RawImage, to_rgb
-from data.labels import (
-    VEHICLES,
-    clevr_count,
-    clevr_distance,
-    dsprites_location,
-    dsprites_orientation,
-    kitti_distance,
-)
+from data.labels import VEHICLES, clevr_count, clevr_distance, dsprites_location, dsprites_orientation, kitti_distance
 from data.order import SLICES
 from data.sources.base import Example, Listing, need
 from data.sources.records import DAMAGE, Value, one_bytes, one_int, parse_example, read_example, records
@@ -41,10 +35,6 @@ def _depths(example: Features, name: str) -> list[float]:
 def _kitti(example: Features) -> int:
     kinds, depths = example["objects/type"], _depths(example, "objects/location")
     return kitti_distance(d for kind, d in zip(kinds, depths, strict=True) if int(kind) < len(VEHICLES))
-
-
-def _stored(example: Features) -> int:
-    return one_int(example, "label")
 
 
 _LABELS: dict[str, Callable[[Features], int]] = {
@@ -137,7 +127,7 @@ def _array_record(files: list[Path], lengths: list[int]) -> Get:
 
 
 def _example(get: Get, task_id: str, source: str) -> Callable[[int], Example]:
-    label = _LABELS.get(task_id, _stored)
+    label = _LABELS.get(task_id, partial(one_int, name="label"))
 
     def example(i: int) -> Example:
         found, name = get(i), f"{source}[{i}]"

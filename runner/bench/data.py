@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from data import load_own, own_images
 from data.base import usable_cpus
 from glora.backbones import NORMALIZATIONS
 from glora.train import Normalizer
+from runner.bench.setting import pairs, seconds
 from runner.tracking.environment import processor, versions
 
 SIZE, BATCH = 224, 64
@@ -31,12 +30,6 @@ def make_images(root: Path, count: int, height: int, width: int) -> None:
         path = root / f"class{i % 4}" / f"{i:05d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         coarse.resize((width, height), Image.Resampling.BICUBIC).save(path, quality=90)
-
-
-def _rate(count: int, work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return count / (time.perf_counter() - began)
 
 
 def measure_data(count: int, height: int, width: int, repeats: int) -> dict[str, Any]:
@@ -61,17 +54,16 @@ def measure_data(count: int, height: int, width: int, repeats: int) -> dict[str,
         )
         for repeat in range(repeats):
             cache = Path(directory) / f"cache{repeat}"
-            rates["decode into the cache"].append(_rate(used, partial(load_own, own, "train800", cache)))
+            rates["decode into the cache"].append(used / seconds(partial(load_own, own, "train800", cache)))
             images = load_own(own, "train800", cache).images.clone()
 
             def cached(images: torch.Tensor = images) -> None:
                 for batch in torch.randperm(used).split(BATCH)[: used // BATCH]:
                     normalize(images[batch])
 
-            rates["cached epoch"].append(_rate(used // BATCH * BATCH, cached))
-            rates["ImageFolder + DataLoader"].append(_rate(count // BATCH * BATCH, lambda: [None for _ in loader]))
-    base = rates["ImageFolder + DataLoader"]
-    ratios = {name: [a / b for a, b in zip(values, base, strict=True)] for name, values in rates.items()}
+            rates["cached epoch"].append(used // BATCH * BATCH / seconds(cached))
+            rates["ImageFolder + DataLoader"].append(count // BATCH * BATCH / seconds(lambda: [None for _ in loader]))
+    ratios = {name: pairs(rates, name, "ImageFolder + DataLoader") for name in rates}
     return {
         "command": f"python benchmark.py data images={count} size={height}x{width} repeats={repeats}",
         "hardware": {"processor": processor(), "cores": usable_cpus(), "threads": torch.get_num_threads()},

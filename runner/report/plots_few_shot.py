@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from data import SHOTS
 from runner.report.plots import PALETTE, new_figure, save, tidy
-from runner.report.published_transfer import FEW_SHOT, FEW_SHOT_SETS, SHOTS
+from runner.report.published_transfer import FEW_SHOT, FEW_SHOT_SETS
 
 Curves = Mapping[str, Mapping[str, Mapping[int, list[float]]]]
 """Method to set to shots to accuracies (fractions) over list and training seeds."""

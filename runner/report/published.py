@@ -108,6 +108,5 @@ TABLE5 = PublishedTable(
     group_means_printed=True,
 )
 
-
 PAPER_TABLES = {"vit_b16": TABLE1, "swin_b": TABLE5}
 """The paper's VTAB-1K tables by backbone family."""

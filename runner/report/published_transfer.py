@@ -16,8 +16,6 @@ FEW_SHOT_SETS: dict[str, str] = {
 }
 """The five sets in the order of the columns below, with their titles."""
 
-SHOTS = (1, 2, 4, 8, 16)
-
 FEW_SHOT_SOURCE = f"{ARXIV}, Figure 2 (ViT-B/16, ImageNet-21k)"
 
 # fmt: off

@@ -12,15 +12,15 @@ from runner.report.plots import attempt, plot_options, plot_params_by_type, plot
 from runner.report.plots_few_shot import plot_few_shot
 from runner.report.render import to_rich, write_all
 from runner.report.tables import Table, build_tables, search_table
-from runner.report.transfer_tables import SUITE_TABLES, few_shot_curves
+from runner.report.transfer_tables import SUITE_TABLES, few_shot_curves, suite_tables
 from runner.rundir.files import read_json, read_subnet
 
 
 def tables(records: list[dict[str, Any]]) -> list[Table]:
     """Accuracy tables, the search table if anything was searched, and the cost table."""
     found = build_tables([r for r in records if r["suite"] not in SUITE_TABLES])
-    for suite, make in SUITE_TABLES.items():
-        found += make([r for r in records if r["suite"] == suite])
+    for suite in SUITE_TABLES:
+        found += suite_tables([r for r in records if r["suite"] == suite])
     searched = search_table([r for r in records if r["comparators"]])
     costs = [cost_table(records)] if records else []
     return found + ([searched] if searched.rows else []) + costs

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from data import SUITES, TASKS
 from glora.methods import METHODS
 from runner.config.protocol import FOUNDING
 from runner.report.published import PAPER_TABLES, VTAB_ORDER
@@ -21,7 +22,6 @@ from runner.report.result import Record, completed
 
 MISSING = "-"
 GROUPS: dict[str, str] = {"natural": "Nat", "specialized": "Spec", "structured": "Struct"}
-
 
 COLUMNS: dict[str, Callable[[list[Record]], str]] = {
     "Seeds": lambda row: span(
@@ -77,8 +77,6 @@ def known(values: Iterable[float | None]) -> list[float]:
 
 def _layout(suite: str, records: list[Record]) -> tuple[list[tuple[str, str]], dict[str, tuple[str, ...]]]:
     """(task id, title) of the tasks that occur, in canonical order with unknown ones last; all tasks of each group."""
-    from data.tasks import SUITES, TASKS  # pulls torch in, which a caller that only writes a table need not pay for
-
     present = {record["dataset"] for record in records}
     listed = [task for task in SUITES.get(suite, ()) if task in present]
     columns = [(task, TASKS[task].title) for task in listed] + [(task, task) for task in sorted(present - set(listed))]

@@ -35,12 +35,8 @@ def _published(record: Record) -> bool:
     return bool(completed(record)["family"] == "vit_b16")
 
 
-def few_shot_tables(records: Sequence[Record]) -> list[Table]:
-    """One table per backbone and protocol: a row per method and number of shots, a column per set, their average."""
-    return [_few_shot_table(part) for part in grouped(records, lambda r: (r["backbone"], r["protocol"])).values()]
-
-
 def _few_shot_table(records: list[Record]) -> Table:
+    """A row per method and number of shots, a column per set, their average."""
     notes: list[str] = []
     records = without_repeats(records, notes)
     first = records[0]
@@ -76,12 +72,8 @@ def _remarks(part: Sequence[Record]) -> str:
     return ", ".join(filter(None, notes))
 
 
-def domain_tables(records: Sequence[Record]) -> list[Table]:
-    """One table per backbone and protocol: ImageNet and the four targets; a row per method and class subset."""
-    return [_domain_table(part) for part in grouped(records, lambda r: (r["backbone"], r["protocol"])).values()]
-
-
 def _domain_table(records: list[Record]) -> Table:
+    """ImageNet and the four targets; a row per method and class subset."""
     notes: list[str] = []
     records = without_repeats(records, notes)
     first = records[0]
@@ -119,8 +111,14 @@ def few_shot_curves(records: Sequence[Record]) -> dict[str, dict[str, Points]]:
     return curves
 
 
-SUITE_TABLES: Mapping[str, Callable[[Sequence[Record]], list[Table]]] = {
-    "few_shot": few_shot_tables,
-    "domain_generalization": domain_tables,
+SUITE_TABLES: Mapping[str, Callable[[list[Record]], Table]] = {
+    "few_shot": _few_shot_table,
+    "domain_generalization": _domain_table,
 }
-"""Suites whose tables have a shape of their own."""
+"""Suites whose tables have a shape of their own; each makes one of records of one backbone and protocol."""
+
+
+def suite_tables(records: Sequence[Record]) -> list[Table]:
+    """The tables of records of one of these suites, one per backbone and protocol."""
+    groups = grouped(records, lambda r: (r["backbone"], r["protocol"]))
+    return [SUITE_TABLES[part[0]["suite"]](part) for part in groups.values()]

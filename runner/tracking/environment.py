@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -51,10 +52,8 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(device)
             return
         release_freed_memory()  # an earlier run's would count as this one's
-        try:
+        with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
-        except OSError:
-            return
 
     def megabytes(self) -> float:
         """The peak so far."""

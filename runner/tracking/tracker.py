@@ -142,11 +142,6 @@ class Tracker:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.finish(failed=error is not None)
 
-    @property
-    def wandb_active(self) -> bool:
-        """Whether W&B still takes what is logged."""
-        return self._run is not None
-
     def _start(self, options: dict[str, Any], seconds: float, echo: Callable[[str], None]) -> None:
         def start() -> Any:
             import wandb

@@ -2,8 +2,9 @@
 
 import pytest
 
+from data import SHOTS
 from runner.report.plots_few_shot import plot_few_shot
-from runner.report.published_transfer import DOMAIN, FEW_SHOT, FEW_SHOT_SETS, SHOTS
+from runner.report.published_transfer import DOMAIN, FEW_SHOT, FEW_SHOT_SETS
 from runner.report.show import show, tables
 from runner.report.transfer_tables import few_shot_curves, suite_tables
 from tests.helpers.figures import count, pixels
