@@ -112,7 +112,8 @@ def user_path(value: str | Path, key: str) -> Path:
 def default_data_root() -> Path:
     """Where data lives unless told otherwise: `$GLORA_DATA` when set and not empty, else `~/.cache/glora`.
 
-    Raises DataError where there is neither.
+    Raises:
+        DataError: if there is neither.
     """
     value = os.environ.get("GLORA_DATA", "").strip()
     if value:

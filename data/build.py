@@ -48,7 +48,9 @@ def select(task: TaskInfo, listings: dict[str, Listing], exact: bool = True) -> 
     """For each stored split the listing and the positions in it, in order.
 
     `exact` asks for the official source sizes; sun397 may lack the one image that tensorflow-datasets skips.
-    Raises DataError on another number of examples.
+
+    Raises:
+        DataError: on another number of examples.
     """
     if set(listings) == set(STORED_SPLITS):  # the splits themselves
         return {split: (listing, list(range(listing.size))) for split, listing in listings.items()}
@@ -81,7 +83,8 @@ def build(
 ) -> bool:
     """Make the missing or damaged splits of a task; False when there was nothing to do, or another process did it.
 
-    Raises DataError for missing or damaged sources, for what the source cannot give, and for a disk that is full.
+    Raises:
+        DataError: for missing or damaged sources, for what the source cannot give, and for a disk that is full.
     """
     if source not in VTAB_SOURCES:
         raise DataError(f"unknown source '{source}'; choose one of {', '.join(VTAB_SOURCES)}")

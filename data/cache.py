@@ -112,7 +112,10 @@ def write_split(
 
     Space is reserved first, so that a full disk is an error before any work; nothing under the final name exists
     until all is written. One process makes a split at a time; the others wait. False where it was whole already, which
-    is how they find it. Raises DataError.
+    is how they find it.
+
+    Raises:
+        DataError: if the file cannot be written, or a label is not in [0, classes).
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +172,8 @@ def _write(
 def reserve(part: Path, tensors: dict[str, tuple[str, tuple[int, ...]]]) -> dict[str, np.memmap]:
     """A safetensors file of the given dtypes ("I64", those first, or "U8") and shapes, its space reserved, to fill in.
 
-    Raises OSError on a full disk.
+    Raises:
+        OSError: on a full disk.
     """
     header: dict[str, Any] = {}
     end = 0

@@ -134,10 +134,13 @@ def _rawmode(image: Image.Image) -> str:
 
 
 def to_rgb(raw: RawImage, name: str, own: bool = False) -> Image.Image:
-    """A decoded RGB image; `picture` is an encoded file or uint8 (H, W), (H, W, 1) or (H, W, 3).
+    """A decoded RGB image; `raw` is an encoded file or uint8 (H, W), (H, W, 1) or (H, W, 3).
 
-    `own`: by the rules for one's own images, see above. Raises DataError with `name` (path, or source and index)
-    when it cannot be decoded, is over Pillow's limits, or has greys of unclear range.
+    `own`: by the rules for one's own images, see above.
+
+    Raises:
+        DataError: with `name` (path, or source and index) if it cannot be decoded, is over Pillow's limits, or has
+            greys of unclear range.
     """
     if isinstance(raw, np.ndarray):
         array = raw[..., 0] if raw.ndim == 3 and raw.shape[-1] == 1 else raw

@@ -29,8 +29,11 @@ def fetch(
 
     A cut-off or stalled (`timeout` seconds without a byte) transfer is tried again from where it stopped. A reply of
     another length and a web page (login, quota) are not written; a part that the server cannot go on from, or that is
-    a web page, is dropped. Raises DataError when the server refuses or offers something else, after `attempts`
-    failures without a new byte, or on a wrong checksum.
+    a web page, is dropped.
+
+    Raises:
+        DataError: if the server refuses or offers something else, after `attempts` failures without a new byte, or on
+            a wrong checksum.
     """
     path = folder / file.name
     if path.is_file() and path.stat().st_size == file.size:

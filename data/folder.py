@@ -70,7 +70,10 @@ def own_images(
     """The user's images under `root`, split; nothing is decoded yet.
 
     `train`, `val` and `test` are numbers of images (None: all that is left, a fifth, a fifth). The task's split
-    names are those of VTAB-1K, whatever the sizes. Raises DataError on anything unclear.
+    names are those of VTAB-1K, whatever the sizes.
+
+    Raises:
+        DataError: on anything unclear.
     """
     layout = user_layout(root)
     listed = {part: distinct(rows, root) for part, rows in layout.parts.items()}

@@ -27,7 +27,9 @@ def load_split(
 
     Mini tasks are rendered at first use and cached under `data_root`; VTAB tasks must be prepared there. `source`
     ('raw', 'tfds', 'noah' or None for whichever was prepared), `codec` and `resize` concern VTAB tasks only.
-    Raises DataError on unknown names, on missing or damaged VTAB files, and on a source given for a mini task.
+
+    Raises:
+        DataError: on unknown names, on missing or damaged VTAB files, and on a source given for a mini task.
     """
     task = get_task(task_id)
     check_split(task, split)

@@ -60,7 +60,8 @@ def write_images(
 ) -> None:
     """Decode `rows` (file and label) into `path`; sizes are read first, so that space is reserved before work.
 
-    Raises DataError.
+    Raises:
+        DataError: if an image cannot be decoded or the file not be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

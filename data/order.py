@@ -60,7 +60,8 @@ def hash_order(split: str, keys: Sequence[str | int]) -> list[int]:
 def member_range(task_id: str, split: str, sizes: Mapping[str, int]) -> tuple[str, range]:
     """Source split and positions (in its order) of one stored split, for source splits of the given sizes.
 
-    Raises DataError where a slice would run past the end.
+    Raises:
+        DataError: if a slice would run past the end.
     """
     slices = SLICES[task_id]
     if split == "train800":

@@ -53,7 +53,9 @@ def build_shots(
     """Make what is missing or damaged of a set: its K-shot lists and its evaluation images; False if nothing was.
 
     `root` is laid out like NOAH's data/ folder. All lists are read and checked before anything is decoded.
-    Raises DataError.
+
+    Raises:
+        DataError: if a list or an image is missing or damaged, or the cache cannot be written.
     """
     root = root or data_root / SOURCE_FOLDER
     evals = [name for name in row.evals if not sound(eval_path(row.id, data_root, name, size))]
@@ -103,7 +105,10 @@ def load_images(id: str, data_root: Path, shots: int, seed: int, size: int = 224
 def load_shots(id: str, split: str, data_root: Path, shots: int, seed: int, size: int = 224) -> Split:  # noqa: A002
     """A split through the evaluation transform: "train800", "val200", "test" or a target, memory-mapped but train800.
 
-    Images that train are left out of val200. Raises DataError saying how to obtain what is missing.
+    Images that train are left out of val200.
+
+    Raises:
+        DataError: saying how to obtain what is missing.
     """
     remedy, row = _remedy(id, data_root, shots, seed, size), SHOT_ROWS[id]
     info = list_info(id, data_root, shots, seed, size)

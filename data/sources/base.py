@@ -88,9 +88,10 @@ def array_listing(images: Indexed[RawImage], labels: Indexed[int], keys: Sequenc
 
 
 def read_rows(path: Path, classes: int, root: Path | None = None) -> list[Row]:
-    """The images of a list of "path label" lines, the path relative to `home` (None: the list's folder).
+    """The images of a list of "path label" lines, the path relative to `root` (None: the list's folder).
 
-    Raises DataError with file and line for a line that is not so, leaves the folder, or has a label out of range.
+    Raises:
+        DataError: with file and line for a line that is not so, leaves the folder, or has a label out of range.
     """
     rows = []
     for location, line in read_lines(path):

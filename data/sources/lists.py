@@ -64,7 +64,10 @@ def train_list_path(row: ShotRow, shots: int, seed: int) -> str:
 def read_eval(row: ShotRow, root: Path, name: str, files: bool = True) -> Rows:
     """The images of an evaluation list, checked for count and, with `files`, for files.
 
-    Images of the ImageNet validation set are found flat or in a folder per class. Raises DataError.
+    Images of the ImageNet validation set are found flat or in a folder per class.
+
+    Raises:
+        DataError: if the list or an image is missing, or the list is not of the official size.
     """
     part = row.evals[name]
     rows = [(each.file, each.label) for each in _listed(root, part.path, part.images, row.num_classes)]
@@ -93,8 +96,11 @@ def read_train(row: ShotRow, root: Path, shots: int, seed: int) -> TrainList:
     """A K-shot list, with repeated lines dropped, checked for `shots` images per class and against val and test.
 
     The one-shot lists of oxford-pets name every image twice: each is used once. Where the selection list shares
-    images with the training list (ImageNet, list seeds 1 and 2), `overlap` has their places in the selection list,
-    which `load_shots` leaves out: training images select nothing. Raises DataError.
+    images with the training list (ImageNet, list seeds 1 and 2), `overlap` has their indices in the selection list,
+    which `load_shots` leaves out: training images select nothing.
+
+    Raises:
+        DataError: if a check fails, or a list or an image is missing.
     """
     path = root / train_list_path(row, shots, seed)
     listed = _listed(root, train_list_path(row, shots, seed), row.images, row.num_classes)

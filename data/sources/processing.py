@@ -60,7 +60,9 @@ def recoded(content: bytes, name: str) -> bytes:
     """pets: one of `PETS_RECODED` without transparency, as TensorFlow's default JPEG; any other picture as it is.
 
     A picture that was a JPEG before differs by a few levels: TensorFlow decodes with the fast, less exact transform.
-    Raises DataError on a damaged image.
+
+    Raises:
+        DataError: on a damaged image.
     """
     if Path(name).stem not in PETS_RECODED:
         return content
@@ -73,7 +75,9 @@ def btgraham(content: bytes, name: str) -> bytes:
     """The configuration "btgraham-300": local average subtracted from an eye of fixed radius, as JPEG.
 
     The radius is half the number of pixels of the middle row that are brighter than a tenth of its mean.
-    Raises DataError where the image cannot be decoded.
+
+    Raises:
+        DataError: if the image cannot be decoded.
     """
     to_rgb(content, name)  # as above
     cv2, image = _cv2(), _decoded(content, name)

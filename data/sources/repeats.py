@@ -18,7 +18,8 @@ log = logging.getLogger(f"glora.{__name__}")
 def distinct(rows: Sequence[Row], source: Path) -> list[Row]:
     """Each image of `source`, a list or a folder, once; says how many repeats there were.
 
-    Raises DataError with both places where one file has two labels.
+    Raises:
+        DataError: with both locations of a file that has two labels.
     """
     real, first, kept, repeats = real_paths(), dict[str, Row](), list[Row](), list[Row]()
     for row in rows:
@@ -49,7 +50,10 @@ def check_disjoint(parts: Mapping[str, Sequence[Row]]) -> None:
 def warn_of_copies(splits: Mapping[str, Sequence[tuple[Path, int]]], name: str) -> None:
     """Say how many images of a data set called `name` have the content of another, and where that spoils a result.
 
-    Only files of one size are read. Raises DataError where one cannot be.
+    Only files of one size are read.
+
+    Raises:
+        DataError: if one cannot be.
     """
     by_size, by_content = defaultdict(list), defaultdict(list)
     for split, rows in splits.items():

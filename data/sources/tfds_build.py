@@ -13,8 +13,9 @@ from data.vtab_table import VTAB_BY_ID
 def build_copy(root: Path, task_id: str) -> None:
     """Let tensorflow-datasets download and prepare the task's builder under `root`, as array_record.
 
-    Raises DataError where TensorFlow is missing (before anything is fetched), where archives have to be put in place by
-    hand, and where the download fails.
+    Raises:
+        DataError: if TensorFlow is missing (before anything is fetched), if archives have to be put in place by hand,
+            and if the download fails.
     """
     name = VTAB_BY_ID[task_id].builder
     if find_spec("tensorflow") is None:

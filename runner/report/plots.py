@@ -69,7 +69,10 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], path: Path | str) -> Pat
     """Loss, learning rate and validation accuracy of fixed subnets by epoch.
 
     Each entry has "epoch" and any of "loss", "lr" and "val/<subnet>" (a fraction, drawn in percent); entries may lack
-    some. Raises ValueError when there is nothing to draw.
+    some.
+
+    Raises:
+        ValueError: if there is nothing to draw.
     """
     keys = dict.fromkeys(key for entry in metrics for key in entry)
     subnets = [key for key in keys if key.startswith("val/")]
@@ -113,7 +116,10 @@ def plot_search(
 
     Candidates have "params" (count), "generation" (from 0) and the `objective`: "accuracy" (fraction), or "loss"
     (nats), then drawn downwards, so that better is higher in both; `winner` is an index into them.
-    Raises ValueError when there are none and IndexError when `winner` is not one of them.
+
+    Raises:
+        ValueError: if there are none.
+        IndexError: if `winner` is not one of them.
     """
     if not candidates:
         raise ValueError("no candidates to plot")
@@ -212,8 +218,10 @@ def plot_options(layers: Sequence[str], options: Sequence[Mapping[str, str]], pa
     """The option of each support tensor (rows A to E) in every layer (columns), as in the paper's Figure 4.
 
     `options[i]` gives tensor to option name of `layers[i]`; a tensor it lacks stays white. Cells carry a letter or
-    the LoRA rank besides the colour. NOAH's rows are its modules, its options widths. Raises ValueError when there are
-    no layers or the lengths differ.
+    the LoRA rank besides the colour. NOAH's rows are its modules, its options widths.
+
+    Raises:
+        ValueError: if there are no layers or the lengths differ.
     """
     if not layers or len(layers) != len(options):
         raise ValueError(f"{len(layers)} layers and {len(options)} option dicts: need as many, and at least one")
@@ -264,7 +272,8 @@ def params_by_type(names: Sequence[str], counts: Sequence[int]) -> dict[str, int
 def plot_params_by_type(names: Sequence[str], counts: Sequence[int], path: Path | str) -> Path:
     """Parameters per layer type as bars with count and share, as in the paper's Figure 3.
 
-    Raises ValueError when there are no layers or `names` and `counts` differ in length.
+    Raises:
+        ValueError: if there are no layers or `names` and `counts` differ in length.
     """
     totals = params_by_type(names, counts)
     if not totals:

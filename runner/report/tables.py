@@ -183,7 +183,8 @@ def build_tables(records: list[Record]) -> list[Table]:
 def build_table(records: list[Record]) -> Table:
     """The result table of records of one suite, backbone and protocol, published rows first where the paper has any.
 
-    Raises ValueError when there are no records or they differ in suite, backbone or protocol (see `build_tables`).
+    Raises:
+        ValueError: if there are no records or they differ in suite, backbone or protocol (see `build_tables`).
     """
     keys = {_table_key(record) for record in records}
     if len(keys) != 1:

@@ -38,7 +38,10 @@ def run_id_for(folder: Path | str, job_type: str = "") -> str:
 def resolve_mode(mode: str) -> Mode:
     """ "auto" as WANDB_MODE says, else "online" where a W&B key is configured and "offline" where not.
 
-    Only asks whether a key is there. Raises ValueError on an unknown mode.
+    Only asks whether a key is there.
+
+    Raises:
+        ValueError: on an unknown mode.
     """
     if mode not in MODES:
         raise ValueError(f"tracking mode {mode!r} is not one of {', '.join(MODES)}")
@@ -105,7 +108,10 @@ class Tracker:
     `run_id_for(folder, job_type)`, so that a resumed run continues the same W&B run. `echo` prints the one line
     that tells how to upload an offline run. What earlier processes wrote to `metrics.jsonl` is sent again to a W&B
     run that lacks it: an offline one, which begins empty, or an online one whose last steps were lost with a killed
-    process. Raises OSError when the folder cannot be written.
+    process.
+
+    Raises:
+        OSError: if the folder cannot be written.
     """
 
     def __init__(
