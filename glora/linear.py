@@ -190,7 +190,7 @@ class GLoRALinear(nn.Module):
         """Shapes and the current configuration, for `print(model)`."""
         config = self.config
         if isinstance(config, tuple):
-            words = "gates of a soup"
+            shown = "gates of a soup"
         else:
-            words = ", ".join(f"{t}={o}" for t, o in zip("ABCDE", config, strict=True))
-        return f"{self.in_features}, {self.out_features}, max_rank={self.max_rank}, {words}"
+            shown = ", ".join(f"{t}={o}" for t, o in zip("ABCDE", config, strict=True))
+        return f"{self.in_features}, {self.out_features}, max_rank={self.max_rank}, {shown}"

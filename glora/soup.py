@@ -95,19 +95,19 @@ def _row(name: str, parts: Any) -> Row:
     return tuple(float(gate) for gate in row)
 
 
-def row_words(row: Row) -> dict[str, str]:
+def row_options(row: Row) -> dict[str, str]:
     """Tensor to its option word where the gates are an option's, else "mixed"."""
-    words = {}
+    options = {}
     for tensor, gates in row_parts(row).items():
         ranks = list(gates.pop("ranks", ()))
         rank = next((k for k, gate in enumerate(ranks) if gate != 1), len(ranks))
         used = [kind for kind, gate in gates.items() if gate]
         if not any(ranks):
             pure = not used or (len(used) == 1 and gates[used[0]] == 1)
-            words[tensor] = (used or ["none"])[0] if pure else "mixed"
+            options[tensor] = (used or ["none"])[0] if pure else "mixed"
         else:
-            words[tensor] = f"lora_{rank}" if rank and not used and not any(ranks[rank:]) else "mixed"
-    return words
+            options[tensor] = f"lora_{rank}" if rank and not used and not any(ranks[rank:]) else "mixed"
+    return options
 
 
 def row_params(row: Row, d_in: int, d_out: int) -> int:

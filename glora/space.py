@@ -23,7 +23,7 @@ from glora.options import (
     layer_options,
     tensor_params,
 )
-from glora.soup import Soup, is_soup, row_params, row_parts, row_words
+from glora.soup import Soup, is_soup, row_options, row_params, row_parts
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class SearchSpace:
     def choices(self, subnet: Subnet | Soup) -> dict[str, dict[str, str]]:
         """Layer to tensor to option word; "mixed" where the gates of a soup are not an option's (`gates`)."""
         choices: tuple[Choice, ...] = subnet.layers
-        return {n: _words(c) for n, c in zip(self.names, choices, strict=True)}
+        return {n: _options(c) for n, c in zip(self.names, choices, strict=True)}
 
     def gates(self, soup: Soup) -> dict[str, dict[str, dict[str, Any]]]:
         """Layer to tensor to its gates: "ranks" by column (A, B, C), "vector", "scalar" (not C)."""
@@ -213,8 +213,8 @@ class SearchSpace:
         for config, spec in zip(subnet.layers, self.layers, strict=True):
             for tensor, option, allowed in zip("ABCDE", config, self.options(spec), strict=True):
                 if option not in allowed:
-                    words = ", ".join(map(str, allowed))
-                    raise ValueError(f"{spec.name}: {tensor}={option} is not in the space (allowed: {words})")
+                    listed = ", ".join(map(str, allowed))
+                    raise ValueError(f"{spec.name}: {tensor}={option} is not in the space (allowed: {listed})")
 
     def everywhere(self, config: LayerConfig) -> Subnet:
         """The subnet with one choice in every layer, but for D where there is no bias: none.
@@ -273,9 +273,9 @@ class SearchSpace:
         return all_configs(self.ranks, self.layers[index].bias, self.tensors)
 
 
-def _words(choice: Choice) -> dict[str, str]:
+def _options(choice: Choice) -> dict[str, str]:
     """Tensor to option word."""
-    return row_words(choice) if isinstance(choice, tuple) else dict(zip(TENSORS, map(str, choice), strict=True))
+    return row_options(choice) if isinstance(choice, tuple) else dict(zip(TENSORS, map(str, choice), strict=True))
 
 
 def _params(choice: Choice, d_in: int, d_out: int) -> int:

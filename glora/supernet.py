@@ -30,7 +30,7 @@ def _owned(module: nn.Module | None) -> set[int]:
     return set() if module is None else {id(m) for m in module.modules()}
 
 
-def _copy_output(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
+def _copy_output(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
     return output.clone()
 
 
@@ -82,9 +82,9 @@ class Supernet:
             if type(module) in kinds and id(module) not in skipped
         ]
         if not targets:
-            words = " or ".join(f"nn.{kind.__name__}" for kind in kinds)
+            names = " or ".join(f"nn.{kind.__name__}" for kind in kinds)
             hint = "" if convs or not any(type(m) is nn.Conv2d for m in model.modules()) else "; try convs=true"
-            raise ValueError(f"the model has no {words} outside its classifier, so there is nothing to adapt{hint}")
+            raise ValueError(f"the model has no {names} outside its classifier, so there is nothing to adapt{hint}")
         chosen = {id(module): name for name, module in targets}
         for name, module in model.named_modules(remove_duplicate=False):
             if chosen.get(id(module), name) != name:
@@ -177,7 +177,12 @@ class Supernet:
         They are no part of `trainable`; train them with or without it. Gates of 0 stay so: what the soup stores does
         not grow. `current` and `merge` then give the soup of the gates as they are. Call it when the model is on its
         device, and again after `set` for new ones.
+
+        Raises:
+            ValueError: if one subnet is kept: what its gates would choose from is gone.
         """
+        if self._kept is not None:
+            raise ValueError("this model keeps one subnet alone and has no gates; learn those of a fresh model")
         choices: tuple[Choice, ...] = self.current.layers
         found: dict[str, nn.Parameter] = {}
         for (name, layer), choice in zip(self.layers.items(), choices, strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor, nn
@@ -44,6 +44,7 @@ class Method(ABC):
         ours_on_swin: no publication defines it on a Swin; what it is there is this project's.
         retrained: the winner of a search is trained anew, as the same method with the option `subnet`, the winner's
             text; else it keeps the supernet's weights.
+        keeps_winner: what its search finds can be held alone and trained on (`Searched.keep`), and averaged.
         static_graph: the method can train as one graph for all subnets (`use_static_graph`).
         independent_genes: its subnets' choices are independent of each other, as samplers that are fair to each need.
         published_note: why `hparams=published` is refused, where that is not for want of a table.
@@ -58,6 +59,7 @@ class Method(ABC):
     eval_backbone: ClassVar[bool] = False
     ours_on_swin: ClassVar[bool] = False
     retrained: ClassVar[bool] = False
+    keeps_winner: ClassVar[bool] = False
     static_graph: ClassVar[bool] = False
     independent_genes: ClassVar[bool] = False
     published_note: ClassVar[str] = ""
@@ -89,7 +91,7 @@ class Method(ABC):
         return {p.name: p.default for p in parameters}
 
     @classmethod
-    def check_options(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+    def check_options(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """All options, the given ones in place of their defaults.
 
         Raises:
@@ -99,7 +101,7 @@ class Method(ABC):
         known = cls.options()
         allowed = f"allowed: {', '.join(f'{k}={v!r}' for k, v in known.items())}" if known else "it has no options"
         checked = dict(known)
-        for key, value in given.items():
+        for key, value in values.items():
             if key not in known:
                 raise ValueError(f"method={cls.name} has no option {key!r}; {allowed}")
             kind = type(known[key])
@@ -142,12 +144,12 @@ class Method(ABC):
         head = self.head_parameters()
         return sum(p.numel() for n, p in self.trainable().items() if n not in head)
 
-    def no_decay(self) -> set[str]:
+    def no_decay(self) -> Collection[str]:
         """Names of trainable parameters that get no weight decay, whatever the recipe says."""
         return set()
 
     def before_step(self, rng: random.Random) -> None:  # noqa: B027 (a hook that most methods leave empty)
-        """Called before every training step; a supernet draws its subnet here."""
+        """Called before every training step, but for a supernet whose `Trainer` draws the subnets (`Recipe`)."""
 
     def use_static_graph(self) -> None:
         """Train as one graph for all subnets. Raises ValueError for a method without that form (`static_graph`)."""
@@ -198,13 +200,17 @@ class Searched(Method, Generic[Member]):
     def evaluator(self) -> Evaluator[Member]:
         """What evaluates subnets with the weights as they are now."""
 
-    def keep(self, subnet: Member) -> None:
+    def keep(self, subnet: Member, learn_gates: bool = False) -> None:
         """Hold `subnet` alone from now on, with the weights of now: only its tensors and the head train and are saved.
 
+        Args:
+            subnet: of the space, or an average of its subnets where the method has those.
+            learn_gates: the gates of its choices train too.
+
         Raises:
-            ValueError: if it is not in the space, or for a method that trains its winner anew.
+            ValueError: if it is not in the space, or for a method without this (`keeps_winner`).
         """
-        raise ValueError(f"method={self.name} trains its winner anew, from fresh tensors; it has no tuning")
+        raise ValueError(f"method={self.name} cannot hold one of its subnets alone")
 
 
 Layer = TypeVar("Layer", bound=Adapted)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -26,9 +26,9 @@ class OnSupernet(Method):
         self.supernet = Supernet(model, ranks, convs=convs, tensors=tensors)
 
     @classmethod
-    def check_options(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+    def check_options(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """All options. Raises ValueError as `Method.check_options`, and for ranks or tensors that make no space."""
-        options = super().check_options(given)
+        options = super().check_options(values)
         for key, check in (("ranks", check_ranks), ("tensors", check_tensors)):
             try:
                 options[key] = check(options[key])
@@ -59,6 +59,7 @@ class GLoRA(OnSupernet, Searched[Subnet]):
     group = "searched"
     paper_rows = {"table1": ("glora", "glora_4_2", "glora_2"), "table5": ("glora",)}
     known_params = {"vit_b16": 3_041_664, "swin_b": 4_087_832}
+    keeps_winner = True
     static_graph = True
     independent_genes = True
     published_note = "the rates published for method=glora are those of hparams=global"
@@ -68,6 +69,7 @@ class GLoRA(OnSupernet, Searched[Subnet]):
     ) -> None:
         super().__init__(model, ranks, tensors, convs)
         self.space = self.supernet.space
+        self._gates: dict[str, nn.Parameter] = {}
 
     @classmethod
     def row_label(cls, options: Mapping[str, Any]) -> str:
@@ -78,9 +80,24 @@ class GLoRA(OnSupernet, Searched[Subnet]):
         """Make the model compute `subnet`. Raises ValueError if it is not in the space."""
         self.supernet.set(subnet)
 
-    def keep(self, subnet: Subnet) -> None:
-        """Hold `subnet` alone from now on, with the inherited weights (`Supernet.keep`)."""
-        self.supernet.keep(subnet)
+    def keep(self, subnet: Subnet | Soup, learn_gates: bool = False) -> None:
+        """Hold `subnet` alone from now on, with the inherited weights (`Supernet.keep`).
+
+        A soup, and whatever learns its gates (`Supernet.learn_gates`), keeps all support tensors stored.
+        """
+        if isinstance(subnet, Subnet) and not learn_gates:
+            self.supernet.keep(subnet)
+            return
+        self.supernet.set(subnet)
+        self._gates = self.supernet.learn_gates() if learn_gates else {}
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """All stored support tensors, the head, and gates that are learned."""
+        return super().trainable() | self._gates
+
+    def no_decay(self) -> Collection[str]:
+        """The gates."""
+        return self._gates.keys()
 
     def use_static_graph(self) -> None:
         """One graph for all subnets, as compilers want; call it when the model is on its device."""

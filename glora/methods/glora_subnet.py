@@ -13,6 +13,7 @@ from torch import nn
 
 from glora.methods.glora import ALL_TENSORS, OnSupernet
 from glora.options import LayerConfig, layer_options
+from glora.soup import is_soup
 from glora.space import SearchSpace, Subnet
 
 LARGEST = "largest"
@@ -36,7 +37,7 @@ def read_subnet(text: str, ranks: tuple[int, ...], tensors: str) -> str:
         configs, canonical = [config], config.choices()
     else:
         layers = _read_layers(text)
-        configs, canonical = [LayerConfig.parse(words) for words in layers.values()], json.dumps(layers)
+        configs, canonical = [LayerConfig.parse(options) for options in layers.values()], json.dumps(layers)
     for config in configs:
         for tensor, option, allowed in zip("ABCDE", config, layer_options(ranks, True, tensors), strict=True):
             if option not in allowed:
@@ -50,7 +51,7 @@ def _read_layers(text: str) -> dict[str, Any]:
     """The layers of a subnet's JSON or JSON file."""
     if not text.lstrip().startswith("{"):
         try:
-            text = Path(text).expanduser().read_text()
+            text = Path(text).expanduser().read_text("utf-8-sig")
         except (OSError, UnicodeDecodeError, RuntimeError) as error:  # the last: "~" without a home
             raise ValueError(
                 f"no file that can be read ({error}); write {LARGEST}, choices for every layer such as "
@@ -60,6 +61,8 @@ def _read_layers(text: str) -> dict[str, Any]:
         layers = json.loads(text)
     except ValueError as error:
         raise ValueError(f"no JSON: {error}") from error
+    if is_soup(layers):
+        raise ValueError("it is a soup, an average of subnets; one of its members is in subnet_*.json beside it")
     if not isinstance(layers, dict) or not layers:
         raise ValueError("the file maps no layers to their five options; it is not a subnet of GLoRA")
     return layers
@@ -100,13 +103,13 @@ class GLoRASubnet(OnSupernet):
         self.supernet.keep(chosen)
 
     @classmethod
-    def check_options(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+    def check_options(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """All options, a file's content in place of its path, so that a run is the same wherever the file lay.
 
         Raises:
             ValueError: as `Method.check_options`, and for ranks, tensors or a subnet that make none.
         """
-        options = super().check_options(given)
+        options = super().check_options(values)
         try:
             options["subnet"] = read_subnet(options["subnet"], options["ranks"], options["tensors"])
         except ValueError as error:

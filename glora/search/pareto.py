@@ -63,8 +63,8 @@ def crowding_distances(points: Sequence[Point]) -> list[float]:
         for end in order[:1] + order[-1:]:
             distance[end] = math.inf
         if values and values[-1] > values[0]:
-            for place in range(1, len(order) - 1):
-                distance[order[place]] += (values[place + 1] - values[place - 1]) / (values[-1] - values[0])
+            for i in range(1, len(order) - 1):
+                distance[order[i]] += (values[i + 1] - values[i - 1]) / (values[-1] - values[0])
     return distance
 
 

@@ -28,7 +28,8 @@ OPTIMIZER_BEFORE = {"name": "adamw", "decay_1d": True, "warmup_lr": 1e-6, "min_l
 BREEDING_BEFORE = {"parents": 10, "mutants": 25, "crossovers": 25, "mutation_probability": 0.2}
 """What every search's directory was named with, whether or not the search had such a setting."""
 SEARCH_BEFORE = {"fitness": "accuracy", "ties": "params", "extremes": False, "max_share": None, "winner": "subnet",
-                 "finetune_epochs": 0}  # fmt: skip
+                 "finetune_epochs": 0, "finetune_scratch": False, "learn_gates": False,
+                 "finetune_lr": None}  # fmt: skip
 """What every search did before these were settings."""
 
 
@@ -129,8 +130,8 @@ def without_later(settings: Mapping[str, Any]) -> dict[str, Any]:
 def search_directory(run: Path, name: str, settings: Mapping[str, Any]) -> Path:
     """<run>/search/<name>-g20-p50-seed1-<hash>, one directory per distinct search setting."""
     named = {"name": name, **BREEDING_BEFORE, **without_later(settings)}
-    words = [
+    parts = [
         name,
         *(f"{mark}{settings[k]}" for k, mark in (("generations", "g"), ("population", "p")) if k in settings),
     ]
-    return run / "search" / f"{'-'.join(words)}-seed{settings['seed']}-{digest(named)}"
+    return run / "search" / f"{'-'.join(parts)}-seed{settings['seed']}-{digest(named)}"

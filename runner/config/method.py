@@ -13,7 +13,7 @@ from glora.sampling import SAMPLERS
 from glora.train import Recipe
 from runner.config.grid import RECIPE_AXES, Grid, axes_of, checked
 from runner.config.identity import SHORTHANDS
-from runner.config.run import MethodChoice
+from runner.config.run import MethodChoice, alone
 from runner.config.schema import RecipeConf, SupernetConf, TrainConf, TrainerRecipeConf
 
 
@@ -22,10 +22,10 @@ def read_method(conf: TrainConf, typed: Collection[str]) -> tuple[MethodChoice |
     kind = METHODS.get(conf.method.name)
     if kind is None:
         return None, [f"method={conf.method.name} is not one of {', '.join(sorted(METHODS))}"]
-    given, problems = _with_shorthands(conf, kind)
+    values, problems = _with_shorthands(conf, kind)
     dataset = None if conf.dataset is None else conf.dataset.id
     try:
-        options = kind.check_options(given)
+        options = kind.check_options(values)
         if dataset is not None:
             kind.for_task(options, dataset)
     except ValueError as error:
@@ -33,29 +33,29 @@ def read_method(conf: TrainConf, typed: Collection[str]) -> tuple[MethodChoice |
     if conf.hparams == "published":
         problems += _published_problems(conf, kind, options)
         if not problems and dataset is not None:
-            values = conf.method.published[dataset]
-            options |= {k: type(options[k])(v) for k, v in values.items()
+            published = conf.method.published[dataset]
+            options |= {k: type(options[k])(v) for k, v in published.items()
                         if k in options and not is_typed(kind, options, k, typed)}  # fmt: skip
     return MethodChoice(kind, options, kind.row_label(options)), problems
 
 
 def _with_shorthands(conf: TrainConf, kind: type[Method]) -> tuple[dict[str, Any], list[str]]:
     """The given options, those at the top of the config included, and what is given to a method without them."""
-    known, given, problems, foreign = kind.options(), dict(conf.method.options), [], []
+    known, values, problems, foreign = kind.options(), dict(conf.method.options), [], []
     owners = " and ".join(f"method={n}" for n, m in METHODS.items() if set(SHORTHANDS) & m.options().keys())
     for key in SHORTHANDS:
         value = getattr(conf, key)
         if value is None:
             continue
         if key in known:
-            given[key] = value
+            values[key] = value
             continue
         similar = [f"method.options.{k}=" for k in known if key.rstrip("s") in k]
         if similar:
             problems.append(f"{key}={value} is for {owners} alone; write {', '.join(similar)}")
         elif key != "ranks":  # a sweep over methods passes over the ranks of one of them
             foreign.append(f"{key}={value}")
-    return given, problems + ([f"{', '.join(foreign)} is for {owners} alone"] if foreign else [])
+    return values, problems + ([f"{', '.join(foreign)} is for {owners} alone"] if foreign else [])
 
 
 def is_typed(kind: type[Method], options: Mapping[str, Any], option: str, typed: Collection[str]) -> bool:
@@ -75,6 +75,15 @@ def _published_problems(conf: TrainConf, kind: type[Method], options: Mapping[st
             found = f"{key}={options.get(key)}"
             problems.append(f"hparams=published: the values of method={m.name} are for {key}={value}, not {found}")
     return problems
+
+
+def trainer_entry(conf: TrainConf) -> TrainerRecipeConf:
+    """What the method takes under this trainer."""
+    found = TrainerRecipeConf()
+    for entry in filter(None, map(conf.method.trainers.get, conf.trainer.recipes)):
+        chosen = {k: v for k, v in vars(entry).items() if v is not None}
+        found = replace(found, **chosen | {"search": found.search | entry.search})
+    return found
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,7 @@ def read_training(
     t, o, problems = conf.trainer, conf.optimizer, []
     alone = method.kind.retrained and not method.searched  # one given subnet trains as the winner of a search does
     base = conf.method.retrain if alone else conf.method.recipe
-    by_trainer = conf.method.trainers.get(t.recipes or "", TrainerRecipeConf())
+    by_trainer = trainer_entry(conf)
     lr = (by_trainer.retrain_lr if alone else by_trainer.lr) or base.lr or _task_lr(conf)
     epochs = (by_trainer.retrain_epochs if alone else by_trainer.epochs) or t.default_epochs
     own = {**asdict(base), "lr": lr, "epochs": epochs or base.epochs} | _published_recipe(conf, method)
@@ -172,7 +181,7 @@ def _retrain(conf: TrainConf, method: MethodChoice, recipe: Recipe, by_trainer: 
     typed_epochs, typed_lr = conf.search.get("retrain_epochs"), conf.search.get("retrain_lr")
     epochs = typed_epochs or by_trainer.retrain_epochs or conf.trainer.default_epochs or base.epochs
     lr = typed_lr or by_trainer.retrain_lr or base.lr or _task_lr(conf)
-    return replace(recipe, epochs=epochs, lr=lr)
+    return alone(recipe, epochs, lr)
 
 
 def _read_grid(

@@ -26,7 +26,7 @@ from runner.config.dataset import read_dataset
 from runner.config.errors import ConfigError
 from runner.config.fields import build, problems_of
 from runner.config.identity import SHORTHANDS, identity_of, recipe_digest, run_directory
-from runner.config.method import read_method, read_training
+from runner.config.method import read_method, read_training, trainer_entry
 from runner.config.plugins import load_plugins
 from runner.config.protocol import Protocol
 from runner.config.run import MethodChoice, Run, Tracking
@@ -99,7 +99,7 @@ def resolve(raw: DictConfig, typed: Collection[str] = ()) -> Run:
     problems += found
     method, found = read_method(conf, typed)
     problems += found
-    search, found = read_search(conf.search, method)
+    search, found = read_search(_search_keys(conf, typed), method)
     problems += found
     if problems:  # a data set is looked up on the disk for a request that could run
         sound = replace(conf, backbone=replace(conf.backbone, normalization="imagenet"))  # what is wrong there is said
@@ -142,7 +142,7 @@ def resolve(raw: DictConfig, typed: Collection[str] = ()) -> Run:
         protocol=protocol,
         hparams=conf.hparams,
         grid=training.grid,
-        search=search.choice(directory, protocol, family, recipe, training.retrain) if method.searched else None,
+        search=search.choice(directory, protocol, family, training.retrain) if method.searched else None,
         compute=compute.decide(
             compute.device_of(conf.device), conf.precision, r.graph, r.compile, r.last_block,
             method.kind.static_graph, recipe.unused_grad == "zero",
@@ -155,6 +155,12 @@ def resolve(raw: DictConfig, typed: Collection[str] = ()) -> Run:
         identity=identity,
         recipe_digest=recipe_digest(identity, training.grid, published),
     )  # fmt: skip
+
+
+def _search_keys(conf: TrainConf, typed: Collection[str]) -> dict[str, Any]:
+    """The keys of the search: what was typed, else what the method says for the trainer or for all, else the group."""
+    own = {**conf.method.search, **trainer_entry(conf).search}
+    return {**conf.search, **{k: v for k, v in own.items() if f"search.{k}" not in typed}}
 
 
 def _quick(conf: TrainConf) -> bool:
@@ -175,9 +181,9 @@ def _backbone_problems(b: BackboneConf) -> list[str]:
     return []
 
 
-def _read_protocol(given: Mapping[str, Any]) -> tuple[Protocol | None, list[str]]:
+def _read_protocol(values: Mapping[str, Any]) -> tuple[Protocol | None, list[str]]:
     try:
-        return build(Protocol, given, "protocol."), []
+        return build(Protocol, values, "protocol."), []
     except ValueError as error:
         return None, str(error).splitlines()
 

@@ -75,13 +75,20 @@ class MethodChoice:
         return MethodChoice(self.kind, changed, self.kind.row_label(changed))
 
 
+def alone(recipe: Recipe, epochs: int, lr: float | None) -> Recipe:
+    """A supernet's recipe for one subnet by itself: nothing is drawn or averaged; `lr` None: the recipe's."""
+    lr = recipe.lr if lr is None else lr
+    return replace(recipe, epochs=epochs, lr=lr, sampling="uniform", draws=1, distill=False, ema=None)
+
+
 @dataclass(frozen=True)
 class SearchChoice:
     """The search over a supernet: its class and settings, its directory, and the recipe of a retrained winner.
 
     `settings` are keyword arguments of the class, the limits included; `selection_images` cuts the selection split,
-    `max_share` the subnets' size to that part of the largest. `winner` is the form that is handed over, `tuning` the
-    recipe by which it trains on; None: it keeps the supernet's weights.
+    `max_share` the subnets' size to that part of the largest. `winner` is the form that is handed over; it trains on
+    for `finetune_epochs` at `finetune_lr` (None: the supernet's), with `learn_gates` the gates of its choices too, and
+    with `scratch` a comparator does so from the winner's initialization.
     """
 
     name: str
@@ -93,7 +100,16 @@ class SearchChoice:
     winner: str = "subnet"
     soup_size: int = 10
     max_share: float | None = None
-    tuning: Recipe | None = None
+    finetune_epochs: int = 0
+    finetune_lr: float | None = None
+    scratch: bool = False
+    learn_gates: bool = False
+
+    def described(self) -> dict[str, Any]:
+        """Every setting, as JSON values."""
+        shown = {k: v for k, v in vars(self).items() if k not in ("kind", "directory", "settings", "retrain")}
+        retrain = None if self.retrain is None else vars(self.retrain)
+        return {**shown, "settings": dict(self.settings), "retrain": retrain}
 
     @property
     def max_params(self) -> int | None:
@@ -137,6 +153,22 @@ class Run:
     directory: Path
     identity: Mapping[str, Any]
     recipe_digest: str
+
+    @property
+    def form(self) -> str:
+        """How supernet, search and winner differ from the paper's, for the names of rows; empty where they do not."""
+        r, s, found = self.recipe, self.search, []
+        if s is None:
+            return ""
+        if r.sampling != "uniform":
+            found.append(r.sampling)
+        found += [f"{r.draws} draws"] * (r.draws > 1) + ["distilled"] * r.distill + ["EMA"] * int(r.ema is not None)
+        found += ["by loss"] * (s.settings.get("fitness") == "loss")
+        if s.max_share is not None:
+            found.append(f"{'members ' * (s.winner != 'subnet')}up to {100 * s.max_share:.0f} %")
+        found += [s.winner.replace("_", " ")] * (s.winner != "subnet")
+        found += [f"tuned {s.finetune_epochs} epochs"] * (s.finetune_epochs > 0)
+        return ", ".join(found + ["learned gates"] * s.learn_gates)
 
     @property
     def result_directory(self) -> Path:

@@ -78,21 +78,25 @@ class RecipeConf:
 
 @dataclass
 class TrainerRecipeConf:
-    """What a method takes under trainers whose `recipes` is this entry's key; None: the method's own recipe."""
+    """What a method takes under trainers that list this entry's key in `recipes`; None: the method's own recipe."""
 
     lr: float | None = number(None, above=0)
     epochs: int | None = number(None, low=1)
     retrain_lr: float | None = number(None, above=0)
     retrain_epochs: int | None = number(None, low=1)
+    search: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class MethodConf:
+    """`search` is what its search takes in place of what the `search` group says, unless it is typed."""
+
     name: str = MISSING
     options: dict[str, Any] = field(default_factory=dict)
     recipe: RecipeConf = field(default_factory=RecipeConf)
     retrain: RecipeConf = field(default_factory=RecipeConf)
     trainers: dict[str, TrainerRecipeConf] = field(default_factory=dict)
+    search: dict[str, Any] = field(default_factory=dict)
     published: dict[str, dict[str, Any]] = field(default_factory=dict)
     published_with: dict[str, Any] = field(default_factory=dict)
     grid: dict[str, list[Any]] = field(default_factory=dict)
@@ -100,10 +104,13 @@ class MethodConf:
 
 @dataclass
 class TrainerConf:
-    """`recipes` is the entry of a method's `trainers` that counts here; `default_epochs` is for methods without one."""
+    """`recipes` lists the entries of a method's `trainers` that count here, a later one before an earlier one.
+
+    `default_epochs` is for methods without one.
+    """
 
     name: str = MISSING
-    recipes: str | None = None
+    recipes: list[str] = field(default_factory=list)
     epochs: int | None = number(None, low=1)
     default_epochs: int | None = number(None, low=1)
     warmup_epochs: int | None = number(None, low=0)

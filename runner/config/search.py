@@ -9,6 +9,7 @@ from typing import Any
 
 from glora.search import SEARCHES
 from glora.train import Recipe
+from runner.config.errors import ConfigError
 from runner.config.fields import build, choice, number
 from runner.config.identity import search_directory
 from runner.config.protocol import Protocol
@@ -28,6 +29,8 @@ class StageSettings:
         soup_size: candidates that a soup averages, or that a greedy one tries.
         finetune_epochs: how long the winner trains on by itself, from the supernet's weights; 0: not at all.
         finetune_lr: its learning rate; None: the supernet's.
+        learn_gates: the gates of its choices train on too.
+        finetune_scratch: train the same subnet as long from its initialization too, a comparator of the inheritance.
     """
 
     name: str
@@ -39,6 +42,8 @@ class StageSettings:
     soup_size: int = number(10, low=1)
     finetune_epochs: int = number(0, low=0)
     finetune_lr: float | None = number(None, above=0)
+    finetune_scratch: bool = False
+    learn_gates: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,72 +53,76 @@ class SearchSettings:
     stage: StageSettings
     own: Mapping[str, Any]
 
-    def choice(
-        self, run: Path, protocol: Protocol, family: str | None, recipe: Recipe, retrain: Recipe | None
-    ) -> SearchChoice:
+    def choice(self, run: Path, protocol: Protocol, family: str | None, retrain: Recipe | None) -> SearchChoice:
         """The search of one run: its limits decided, its directory named."""
-        stage, tuning = self.stage, None
-        if stage.finetune_epochs:
-            tuning = replace(
-                recipe,
-                epochs=stage.finetune_epochs,
-                lr=stage.finetune_lr or recipe.lr,
-                max_steps=None,
-                sampling="uniform",
-                draws=1,
-                distill=False,
-                ema=None,
-            )  # fmt: skip  (a winner is one subnet)
+        stage = self.stage
         own, name = dict(self.own), self.stage.name
         if own["max_params"] is None:
             own["max_params"] = protocol.max_params.get(family or "")
-        named = own | {"val_limit": self.stage.val_limit}
-        if retrain is not None:
-            named |= {"retrain_epochs": retrain.epochs, "retrain_lr": retrain.lr}
-        named |= {k: getattr(stage, k) for k in ("max_share", "winner", "finetune_epochs")}
-        named |= {"soup_size": stage.soup_size} if "soup" in stage.winner else {}
-        named |= {"finetune_lr": tuning.lr} if tuning is not None else {}
-        directory = search_directory(run, name, named)
-        return SearchChoice(
-            name, SEARCHES[name], own, stage.val_limit, directory, retrain,
-            stage.winner, stage.soup_size, stage.max_share, tuning,
+        if stage.winner == "mean" and (stage.max_share is not None or own["max_params"] is not None):
+            raise ConfigError("search.winner=mean averages the whole space, and a limit on the subnets does not hold "
+                              "for it; leave out search.max_share and search.max_params")  # fmt: skip
+        made = SearchChoice(
+            name, SEARCHES[name], own, stage.val_limit, run, retrain, stage.winner, stage.soup_size, stage.max_share,
+            stage.finetune_epochs, stage.finetune_lr, stage.finetune_scratch, stage.learn_gates,
         )  # fmt: skip
+        return replace(made, directory=directory_of(run, made))
 
 
-def read_search(given: Mapping[str, Any], method: MethodChoice | None) -> tuple[SearchSettings | None, list[str]]:
+def directory_of(run: Path, search: SearchChoice) -> Path:
+    """Where the search lies below its run directory, by everything that it was asked for."""
+    named = {**search.settings, "val_limit": search.selection_images}
+    if search.retrain is not None:
+        named |= {"retrain_epochs": search.retrain.epochs, "retrain_lr": search.retrain.lr}
+    named |= {"max_share": search.max_share, "winner": search.winner, "finetune_epochs": search.finetune_epochs,
+              "finetune_lr": search.finetune_lr, "finetune_scratch": search.scratch,
+              "learn_gates": search.learn_gates}  # fmt: skip
+    named |= {"soup_size": search.soup_size} if "soup" in search.winner else {}
+    return search_directory(run, search.name, named)
+
+
+def read_search(values: Mapping[str, Any], method: MethodChoice | None) -> tuple[SearchSettings | None, list[str]]:
     """The settings, and what is wrong with them; None where that leaves no search."""
-    name = given.get("name")
+    name = values.get("name")
     if name not in SEARCHES:
         return None, [f"search={name} is not one of {', '.join(SEARCHES)}"]
     shared = {f.name for f in fields(StageSettings)}
     settings = SEARCHES[name].settings()
     problems = []
     try:
-        stage = build(StageSettings, {k: v for k, v in given.items() if k in shared}, "search.")
+        stage = build(StageSettings, {k: v for k, v in values.items() if k in shared}, "search.")
     except ValueError as error:
         problems += str(error).splitlines()
-    own = {k: v for k, v in given.items() if k not in shared}
+    own = {k: v for k, v in values.items() if k not in shared}
     try:
         checked: object = build(settings, own, "search.")
     except ValueError as error:
         problems += str(error).splitlines()
-    typed = [f"search.{k}" for k in ("retrain_epochs", "retrain_lr") if given.get(k) is not None]
+    typed = [f"search.{k}" for k in ("retrain_epochs", "retrain_lr") if values.get(k) is not None]
     if typed and method is not None and not method.retrained:
         problems.append(f"{', '.join(typed)}: only the winner of a search whose method retrains it has these "
                         "(method=noah)")  # fmt: skip
     if not problems:
-        problems = list(_winner_problems(stage, method))
+        problems = list(_winner_problems(stage, vars(checked), method))
     if problems:
         return None, problems
     return SearchSettings(stage, vars(checked)), []
 
 
-def _winner_problems(stage: StageSettings, method: MethodChoice | None) -> Iterator[str]:
-    if stage.winner != "subnet" and stage.finetune_epochs:
-        yield f"search.finetune_epochs={stage.finetune_epochs} trains one subnet on; use search.winner=subnet"
-    if method is None or not method.retrained:
+def _winner_problems(stage: StageSettings, own: Mapping[str, Any], method: MethodChoice | None) -> Iterator[str]:
+    for key in ("finetune_scratch", "learn_gates", "finetune_lr"):
+        if getattr(stage, key) and not stage.finetune_epochs:
+            yield f"search.{key}={getattr(stage, key)} needs search.finetune_epochs, for as long as it trains"
+    if stage.soup_size != StageSettings.soup_size and "soup" not in stage.winner:
+        yield f"search.soup_size={stage.soup_size} is for search.winner=soup or greedy_soup"
+    if own.get("fitness") == "loss" and own.get("ties") == "loss":
+        yield "search.ties=loss is for ties of accuracy; with search.fitness=loss those of loss go to the accuracy"
+    if method is None or not method.searched or method.kind.keeps_winner:
         return
+    instead = (
+        "it trains its winner anew; set search.retrain_epochs" if method.retrained else "its winner stays as it is"
+    )
     if stage.winner != "subnet":
         yield f"search.winner={stage.winner}: the subnets of method={method.name} are no gates that can be averaged"
     if stage.finetune_epochs:
-        yield f"search.finetune_epochs: method={method.name} trains its winner anew; set search.retrain_epochs"
+        yield f"search.finetune_epochs is not for method={method.name}: {instead}"

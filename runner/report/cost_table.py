@@ -24,14 +24,14 @@ def _machine(record: Record) -> str:
 
 
 def cost_table(records: list[Record]) -> Table:
-    """Seconds of training and search and peak memory of a run, one row per method, suite, backbone, protocol, machine.
+    """Seconds and peak memory of a run, one row per method, suite, backbone, protocol and machine.
 
     Records are those of `result.json`; what a record does not hold is left out of its mean.
     """
     notes: list[str] = []
     kept = without_repeats(records, notes)
-    header = ["Method", "Suite", "Backbone", "Training (s)", "Search (s)", "Peak memory (MB)", "Runs", "Machine",
-              "Protocol"]  # fmt: skip
+    header = ["Method", "Suite", "Backbone", "Training (s)", "Search (s)", "Tuning (s)", "Peak memory (MB)",
+              "Runs", "Machine", "Protocol"]  # fmt: skip
     table = Table("Cost of a run: wall time and peak memory, mean over runs", header, [], notes)
     names = row_names(kept)
 
@@ -44,11 +44,13 @@ def cost_table(records: list[Record]) -> Table:
             names[row_key(first)], first["suite"], first["backbone"],
             _mean_max(known(r.get("training_seconds") for r in part)),
             _mean_max(known(r.get("search_seconds") for r in part)),
+            _mean_max(known(r.get("tuning_seconds") for r in part)),
             _mean_max(known(r.get("peak_memory_mb") for r in part)), str(len(part)), _machine(first),
             first["protocol"],
         ])  # fmt: skip
     notes.append(
         "training: the epochs behind the measured weights, without validation; search: without the random "
-        "search beside it; memory: of the allocator on a GPU, of the whole process on a CPU"
+        "search beside it; tuning: of the search's winner; memory: of the allocator on a GPU, of the whole process "
+        "on a CPU"
     )
     return table

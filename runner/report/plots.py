@@ -208,7 +208,7 @@ def _option_order(option: str) -> tuple[int, int]:
     return {"none": 0, "scalar": 1, "vector": 2}.get(option, 4), 0
 
 
-def _short_layer(name: str) -> str:
+def short_layer(name: str) -> str:
     """ "blocks.3.attn.qkv" as "3.qkv" and "layers.2.blocks.0.mlp.fc1" as "2.0.fc1"."""
     tokens = name.split(".")
     return ".".join([token for token in tokens[:-1] if token.isdigit()] + tokens[-1:])
@@ -245,7 +245,7 @@ def plot_options(layers: Sequence[str], options: Sequence[Mapping[str, str]], pa
             dark = colours.get(name) in ("#D55E00", "#882255", "#332288", "#117733", "#000000")
             axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
     axes.set_yticks(range(len(rows)), rows)
-    axes.set_xticks(range(len(layers)), [_short_layer(name) for name in layers], rotation=90, fontsize=7)
+    axes.set_xticks(range(len(layers)), [short_layer(name) for name in layers], rotation=90, fontsize=7)
     # White lines between the cells, on the minor ticks half a cell away from the labels.
     axes.set_xticks([x - 0.5 for x in range(1, len(layers))], minor=True)
     axes.set_yticks([y - 0.5 for y in range(1, len(rows))], minor=True)

@@ -8,7 +8,6 @@ seeds. A missing value is "-", never 0.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -56,7 +55,7 @@ def mean_sd(values: Sequence[float]) -> str:
     return f"{mean} ± {percent(statistics.stdev(values))}" if len(values) > 1 else mean
 
 
-def _mean(values: Iterable[float]) -> float | None:
+def mean_of(values: Iterable[float]) -> float | None:
     found = list(values)
     return statistics.fmean(found) if found else None
 
@@ -83,7 +82,7 @@ def _layout(suite: str, records: list[Record]) -> tuple[list[tuple[str, str]], d
     return columns, {g: tuple(task for task in SUITES.get(suite, ()) if TASKS[task].group == g) for g in GROUPS}
 
 
-def _group_means(values: dict[str, float], groups: dict[str, tuple[str, ...]]) -> list[float | None]:
+def group_means(values: dict[str, float], groups: dict[str, tuple[str, ...]]) -> list[float | None]:
     """Nat, Spec, Struct and their mean. A group counts only when each of its tasks has a value."""
     means = [
         statistics.fmean(values[task] for task in tasks) if tasks and all(task in values for task in tasks) else None
@@ -96,21 +95,25 @@ def _group_means(values: dict[str, float], groups: dict[str, tuple[str, ...]]) -
 def row_key(record: Record) -> tuple[Any, ...]:
     """What must agree before two records may be averaged as seeds of one row."""
     variant = record.get("recipe"), record.get("search"), record.get("augmentation"), record.get("class_subset")
-    return record["label"], record["hparams"], bool(record["selected_on_test"]), *variant
+    named = record["label"], record.get("form", "")
+    return named, record["hparams"], bool(record["selected_on_test"]), *variant
 
 
 def row_names(records: Sequence[Record]) -> dict[tuple[Any, ...], str]:
-    """Row key to the row's name: the label, and what tells it from other rows of that label."""
+    """Row key to the row's name: the label, how its supernet and search differ from the paper's, what else tells."""
     keys = {row_key(r): r for r in records}
     names = {}
     for key, record in keys.items():
         rivals = [other for other in keys if other[0] == key[0]]
-        variants = [f"hparams {key[1]}"] if len({k[1] for k in keys}) > 1 else []
-        if len({other[3] for other in rivals}) > 1:
-            variants.append(f"{record.get('trainer', 'trainer')} {key[3]}")
+        label, form = key[0]
+        variants = ([form] if form else []) + ([f"hparams {key[1]}"] if len({k[1] for k in keys}) > 1 else [])
+        recipes = {other[3]: keys[other].get("epochs") for other in rivals}
+        if len(recipes) > 1:
+            told = None not in recipes.values() and len(set(recipes.values())) == len(recipes)
+            variants.append(f"{record['epochs']} epochs" if told else f"{record.get('trainer', 'trainer')} {key[3]}")
         if len({other[4] for other in rivals}) > 1:
             variants.append(str(key[4]))
-        names[key] = f"{key[0]} ({', '.join(variants)})" if variants else key[0]
+        names[key] = f"{label} ({', '.join(variants)})" if variants else label
     return names
 
 
@@ -210,11 +213,11 @@ def build_table(records: list[Record]) -> Table:
         params = {task: statistics.fmean(known(r["params"] for r in rs)) for task, rs in by_task.items()
                   if known(r["params"] for r in rs)}  # fmt: skip
         # Averaged like the accuracies, so that a suite with eight structured tasks does not weigh those most.
-        mean_params = _group_means(params, groups)[-1]
-        mean_params = _mean(params.values()) if mean_params is None else mean_params
+        mean_params = group_means(params, groups)[-1]
+        mean_params = mean_of(params.values()) if mean_params is None else mean_params
         table.rows.append([
             names[key], *(mean_sd(tests.get(task, [])) for task, _ in columns),
-            *(percent(mean) for mean in _group_means(tested, groups)), count(mean_params),
+            *(percent(mean) for mean in group_means(tested, groups)), count(mean_params),
             *(COLUMNS[title](part) for title in last_columns()),
         ])  # fmt: skip
     notes += mixing_notes(records)
@@ -244,56 +247,3 @@ def _add_published(
         table.notes.append(f"published rows are not directly comparable with this protocol, only with {others}")
     if len(columns) < len(VTAB_ORDER):
         table.notes.append("group means and Average of published rows cover all 19 tasks, shown here or not")
-
-
-def _task(record: Record) -> str:
-    return str(record["dataset"]) + (f", {record['shots']}-shot" if record.get("shots") else "")
-
-
-def _compared(part: list[Record], name: str, key: str) -> list[float]:
-    return known((r.get("comparators", {}).get(name) or {}).get(key) for r in part)
-
-
-def search_table(records: list[Record]) -> Table:
-    """The searched subnet of every searched run beside what it must beat, one row per method, task and protocol.
-
-    Gap is validation minus test in percentage points: how far selection overstates. Random 20 is the mean of 20 random
-    subnets and the sd among them (over seeds: mean of the means, root mean square of the sds).
-    """
-    notes: list[str] = []
-    searched = without_repeats([r for r in records if r.get("comparators") or r.get("ranks")], notes)
-    header = ["Method", "Dataset", "Backbone", "Winner val", "Winner test", "Gap", "Largest test", "Random 20 test",
-              "Random search val", "Random search test", "Params winner", "Params largest", "Params random search",
-              "Seeds", "Protocol", "Remarks"]  # fmt: skip
-    table = Table("Search: winner against the largest, random and randomly searched subnets (accuracy in %)", header,
-                  [], notes)  # fmt: skip
-    names = row_names(searched)
-    for part in grouped(searched, lambda r: (row_key(r), _task(r), r["backbone"], r["protocol"])).values():
-        first = part[0]
-        pairs = [(r["val_accuracy"], r["test_accuracy"]) for r in part]
-        gaps = [val - test for val, test in pairs if val is not None and test is not None]
-        random20 = [r["comparators"]["random20"] for r in part if r.get("comparators", {}).get("random20")]
-
-        random_cell = MISSING
-        if random20:
-            spread = math.sqrt(statistics.fmean(entry["test_sd"] ** 2 for entry in random20))
-            random_cell = f"{percent(statistics.fmean(e['test_mean'] for e in random20))} ± {percent(spread)}"
-        table.rows.append([
-            names[row_key(first)],
-            _task(first), first["backbone"], mean_sd(known(val for val, _ in pairs)),
-            mean_sd(known(test for _, test in pairs)), mean_sd(gaps), mean_sd(_compared(part, "largest", "test")),
-            random_cell, mean_sd(_compared(part, "random_search", "val")),
-            mean_sd(_compared(part, "random_search", "test")), count(_mean(known(r["params"] for r in part))),
-            count(_mean(_compared(part, "largest", "params"))),
-            count(_mean(_compared(part, "random_search", "params"))), str(len(part)), first["protocol"],
-            remarks(first),
-        ])  # fmt: skip
-        few = _compared(part, "winner", "test")
-        if few:
-            images = span(r["comparators"]["images"] for r in part if r["comparators"].get("winner"))
-            notes.append(f"{names[row_key(first)]}, {_task(first)}: largest, random and randomly searched subnets on "
-                         f"{images} class-balanced test images, where the winner has {mean_sd(few)}")  # fmt: skip
-    notes.append("Gap: validation minus test, in points; ± is the sample sd over seeds, except in Random 20 test, "
-                 "where it is the sd among the random subnets; random search has the budget of the search")  # fmt: skip
-    notes += mixing_notes(searched)
-    return table

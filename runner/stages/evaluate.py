@@ -22,7 +22,7 @@ from runner.rundir.files import locked, read_best, read_json, read_subnet, read_
 from runner.stages.inputs import Preprocess, balanced_cut, selection_split, target_splits, test_split
 from runner.stages.model import load_trained, searched
 from runner.stages.tune import chosen
-from runner.stages.winner import TUNED, load_tuned, tuned
+from runner.stages.winner import SCRATCH, TUNED, load_tuned, require_tuned
 from runner.tracking.of_run import environment, open_tracker
 
 COMPARED_IMAGES = 1000
@@ -45,8 +45,8 @@ def evaluate(run: Run) -> dict[str, Any]:
     finished = directory / "retrained" / WEIGHTS if run.method.retrained else directory / "best.json"
     if run.method.searched and not finished.exists():
         raise ConfigError(f"{run.directory} is not searched yet; run search.py with the same overrides first")
-    if run.search is not None and run.search.tuning is not None and not tuned(run, run.search):
-        raise ConfigError(f"the winner in {directory} is not tuned yet; run search.py with the same overrides first")
+    if run.search is not None:
+        require_tuned(run.search)
     run = chosen(run)
     with locked(run.directory):
         record = _measure(run, directory)
@@ -64,11 +64,19 @@ def _measure(run: Run, directory: Path) -> dict[str, Any]:
         supernet = searched(method)
         record |= _measure_subnets(supernet, directory, test, prep)
         plain = supernet.evaluator().write(read_winner(supernet.space, directory))
-        if run.search is not None and run.search.tuning is not None:
+        if run.search is not None and run.search.finetune_epochs:
             record["comparators"]["untuned"] = {"test": record["test_accuracy"]}
+            if protocol.phase(protocol.final, WEIGHTS).validate and not protocol.selects_on_test:
+                val = selection_split(run)
+                record["tuned_val_accuracy"] = accuracy(
+                    load_tuned(run, run.search).merge(), val.images, val.labels, prep
+                )
             plain = load_tuned(run, run.search).merge()
             record["test_accuracy"] = accuracy(plain, test.images, test.labels, prep)
             record["tuning_seconds"] = read_json(directory / TUNED / f"train_{protocol.final}.json")["seconds"]
+            if run.search.scratch:
+                scratch = load_tuned(run, run.search, SCRATCH).merge()
+                record["comparators"]["scratch"] = {"test": accuracy(scratch, test.images, test.labels, prep)}
     else:
         plain = method.model
         if protocol.measured == "best":
@@ -97,6 +105,7 @@ def _description(run: Run, method: Method, summary: dict[str, Any], test: Split)
         "suite": run.task.suite,
         "method": run.method.name,
         "label": run.method.label,
+        "form": run.form,
         **({"ranks": list(run.method.options["ranks"])} if "ranks" in run.method.options else {}),
         "backbone": run.backbone.name,
         "family": run.backbone.family,
@@ -116,6 +125,7 @@ def _description(run: Run, method: Method, summary: dict[str, Any], test: Split)
         "codec": test.codec,
         "resize": test.resize,
         "trainer": run.trainer,
+        "epochs": run.recipe.epochs,
         "recipe": run.recipe_digest,
         "lr": run.recipe.lr,
         "precision": run.compute.precision,

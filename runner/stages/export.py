@@ -11,7 +11,7 @@ from runner.config.run import Run
 from runner.rundir.files import read_winner
 from runner.stages.model import load_trained, searched
 from runner.stages.tune import chosen
-from runner.stages.winner import load_tuned
+from runner.stages.winner import load_tuned, require_tuned
 
 
 def export(run: Run) -> Path:
@@ -30,7 +30,8 @@ def export(run: Run) -> Path:
         if not (result / "best.json").exists():
             raise ConfigError(f"{run.directory} is not searched yet; run search.py with the same overrides first")
         supernet.set(read_winner(supernet.space, result))
-        if run.search is not None and run.search.tuning is not None:
+        if run.search is not None and run.search.finetune_epochs:
+            require_tuned(run.search)
             method = load_tuned(chosen(run), run.search)
     data = run.data
     preprocessing = {"size": data.image_size, "resize": "bicubic squash", "mean": data.mean, "std": data.std}

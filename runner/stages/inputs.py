@@ -87,9 +87,9 @@ def training_set(run: Run, name: str) -> TrainingSet:
     if d.shots is None or d.shots.augmentation == "none":
         s = split(run, name)
         return TrainingSet(s.images, s.labels, s.content_hash)
-    pictures = load_images(run.task.id, d.root, d.shots.shots, d.shots.list_seed, d.image_size)
-    images = Augmented(pictures, d.image_size, d.mean, d.std, run.seed)
-    return TrainingSet(images, pictures.labels.to(run.compute.device), pictures.content_hash)
+    loaded = load_images(run.task.id, d.root, d.shots.shots, d.shots.list_seed, d.image_size)
+    images = Augmented(loaded, d.image_size, d.mean, d.std, run.seed)
+    return TrainingSet(images, loaded.labels.to(run.compute.device), loaded.content_hash)
 
 
 def target_splits(run: Run) -> Iterator[tuple[str, Split, list[int] | None]]:

@@ -65,8 +65,8 @@ def _prepare_vtab(task: TaskInfo, p: Preparation) -> bool:
         print(f"{task.id}: {error}", file=sys.stderr, flush=True)
         print(*vtab_instructions(task, source_roots(root, p.source, _source_root(p))), sep="\n", flush=True)
         return False
-    place = split_path(task.id, "test", root, variant(p.source, p.codec, p.resize)).parent
-    print(f"{task.id}: {'made' if made else 'ready'} from source={p.source} in {place}", flush=True)
+    directory = split_path(task.id, "test", root, variant(p.source, p.codec, p.resize)).parent
+    print(f"{task.id}: {'made' if made else 'ready'} from source={p.source} in {directory}", flush=True)
     return True
 
 
@@ -143,8 +143,8 @@ def _prepare_shots(row: ShotRow, p: Preparation) -> bool:
         print(f"{row.id}: {error}", file=sys.stderr, flush=True)
         print(*shots_instructions(row, source), sep="\n", flush=True)
         return False
-    place = eval_path(row.id, root, "test", p.image_size).parent
-    print(f"{row.id}: {'made' if made else 'ready'} from {source} in {place}", flush=True)
+    directory = eval_path(row.id, root, "test", p.image_size).parent
+    print(f"{row.id}: {'made' if made else 'ready'} from {source} in {directory}", flush=True)
     return True
 
 

@@ -82,16 +82,21 @@ class Fitness:
         return self.known[subnet]
 
 
+def size_limit(choice: SearchChoice, space: Space[Hashable]) -> int | None:
+    """Parameters at most, by `search.max_params` and `search.max_share`; None: all that there are."""
+    limits = [] if choice.max_params is None else [choice.max_params]
+    if choice.max_share is not None:
+        limits.append(int(choice.max_share * space.params_range[1]))
+    return min(limits, default=None)
+
+
 def make_search(name: str, choice: SearchChoice, space: Space[Hashable], fitness: Fitness) -> Search[Hashable]:
     """The search called `name` with the budget and limits of the chosen one, and its other settings where it has them.
 
     Raises:
         ConfigError: if no subnet lies within the limits.
     """
-    settings = dict(choice.settings)
-    if choice.max_share is not None:
-        share = int(choice.max_share * space.params_range[1])
-        settings["max_params"] = min(share, share if choice.max_params is None else choice.max_params)
+    settings = {**choice.settings, "max_params": size_limit(choice, space)}
     try:
         return SEARCHES[name].with_settings(space, fitness, settings)
     except ValueError as error:
@@ -103,6 +108,7 @@ def find(run: Run) -> Path:
     choice = search_choice(run)
     directory = choice.directory
     with locked(run.directory), log_file(run.directory / "search.log"):
+        write_json(directory / "settings.json", choice.described())
         if (directory / "best.json").exists():
             log.info("%s is finished, nothing to do", directory)
             return directory
@@ -143,6 +149,9 @@ def find(run: Run) -> Path:
                 **({"subnet": str(best.subnet)} if method.retrained else {}),
             },
         )
+        percent, error = 100 * best.accuracy, 100 * noise.standard_error
+        log.info("%s: %.1f%% on %d images, standard error %.1f points, within which %d other candidates lie",
+                 choice.name, percent, len(data.labels), error, noise.within)  # fmt: skip
         draw_search(directory, space, choice.name, searches[choice.name].objective)
     return directory
 

@@ -6,7 +6,7 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +75,21 @@ class Job:
 
     A linear probe runs on features computed once, since its backbone never changes, unless images are augmented or
     the model's logits are not those of one classifier on its features; everything else runs on images.
+
+    Args:
+        run: what is trained.
+        data: the images it trains on.
+        method: what trains on from its weights; None: a fresh one.
+        subnet: of a supernet, the one subnet that trains; None: as the recipe draws them.
     """
 
-    def __init__(self, run: Run, data: TrainingSet, method: Method | None = None) -> None:
+    def __init__(
+        self, run: Run, data: TrainingSet, method: Method | None = None, subnet: Hashable | None = None
+    ) -> None:
         self.run, self.method, self.prep = run, build(run) if method is None else method, Preprocess(run)
         # A winner that is tuned is the one subnet that its method holds.
-        self.supernet = searched(self.method) if run.method.searched and run.search is not None else None
+        drawn = run.method.searched and run.search is not None and subnet is None
+        self.supernet = searched(self.method) if drawn else None
         self.probe = None
         if isinstance(self.method, Linear) and isinstance(data.images, Tensor):
             self.probe = self.method if self.method.reads_features(self.prep(data.images[:2])) else None
@@ -89,15 +98,17 @@ class Job:
         # A probe's constructor refuses a model without a classifier.
         model = self.method.model if self.probe is None or self.probe.head is None else self.probe.head
         self.normalize: Callable[[Tensor], Tensor] = self.prep if self.probe is None else nn.Identity()
-        if run.compute.graph == "static":
+        if run.compute.graph == "static" and method is None:  # one subnet is one graph already
             self.method.use_static_graph()
+        if subnet is not None:
+            searched(self.method).set(subnet)
         self.trainer = Trainer(
             run.compute.compiled(model),
             self.method.trainable(),
             run.recipe,
             self.normalize,
             run.seed,
-            self.method.before_step,
+            None if run.method.searched else self.method.before_step,
             self.method.no_decay(),
             self.method.eval_backbone,
             run.compute.dtype,

@@ -10,8 +10,9 @@ from glora.methods import Method
 from glora.search import Search, Space
 from glora.search.selection import Fitness, Measured
 from glora.winner import greedy_soup, mean, soup
+from runner.config.errors import ConfigError
 from runner.config.protocol import WEIGHTS
-from runner.config.run import Run, SearchChoice
+from runner.config.run import Run, SearchChoice, alone
 from runner.report.show import draw_training
 from runner.rundir.files import has_weights, locked, read_weights, read_winner, write_json
 from runner.stages.model import build, load_trained, searched
@@ -20,8 +21,8 @@ from runner.stages.tune import chosen
 from runner.tracking.progress import log_file
 
 log = logging.getLogger(f"glora.{__name__}")
-TUNED = "tuned"
-"""The directory of the tuning of a winner, in that of its search."""
+TUNED, SCRATCH = "tuned", "scratch"
+"""The directories of a winner's tuning and of its training from the initialization, in that of its search."""
 
 
 @dataclass(frozen=True)
@@ -40,43 +41,57 @@ def form(choice: SearchChoice, search: Search[Hashable], space: Space[Hashable],
     if choice.winner == "subnet":
         return Winner(best.subnet, Measured(best.accuracy, best.loss), best.params, 1)
     if choice.winner == "greedy_soup":
-        found = greedy_soup(space, ranked[: choice.soup_size], fitness, search.objective, choice.max_params)
+        found = greedy_soup(space, ranked[: choice.soup_size], fitness, search.objective, search.max_params)
         return Winner(found.soup, found.measured, space.params(found.soup), len(found.members))
     mixed = mean(space) if choice.winner == "mean" else soup(space, ranked, choice.soup_size)
     members = 0 if choice.winner == "mean" else min(choice.soup_size, len(ranked))
     return Winner(mixed, Measured.of(fitness(mixed)), space.params(mixed), members)
 
 
-def tuned(run: Run, search: SearchChoice) -> bool:
-    """Whether the winner's tuning is finished."""
-    return has_weights(search.directory / TUNED / WEIGHTS)
+def tunings(search: SearchChoice) -> tuple[str, ...]:
+    """The trainings of the winner that the search asks for, by their directories."""
+    return () if not search.finetune_epochs else (TUNED, SCRATCH) if search.scratch else (TUNED,)
+
+
+def require_tuned(search: SearchChoice) -> None:
+    """Raise ConfigError unless all trainings of the winner are finished."""
+    if not all(has_weights(search.directory / name / WEIGHTS) for name in tunings(search)):
+        raise ConfigError(f"the winner in {search.directory} is not trained yet; run search.py with the same overrides "
+                          "first")  # fmt: skip
 
 
 def tune_winner(run: Run, search: SearchChoice) -> None:
     """Train the winner on from the supernet's weights, into <search directory>/tuned; resumes what was killed.
 
     Its choices stay as they are, and what it does not use is gone. It sees the protocol's final images alone.
+    With `SearchChoice.scratch` the same from the winner's initialization, into <search directory>/scratch.
     """
-    if search.tuning is None:
+    for name in tunings(search):
+        with locked(run.directory), log_file(run.directory / "search.log"):
+            _train_winner(run, search, name)
+
+
+def _train_winner(run: Run, search: SearchChoice, name: str) -> None:
+    directory = search.directory / name
+    if has_weights(directory / WEIGHTS):
+        log.info("%s is finished, nothing to do", directory)
         return
-    directory = search.directory / TUNED
-    with locked(run.directory), log_file(run.directory / "search.log"):
-        if tuned(run, search):
-            log.info("%s is finished, nothing to do", directory)
-            return
-        point = chosen(run)
-        method = load_trained(point, run.directory, run.protocol.weights_file(final=True))
-        _keep(method, search)
-        log.info("tuning the winner, %s parameters", f"{method.params():,}")
-        write_json(directory / "config.json", {**run.identity, "tuning": vars(search.tuning)})
-        training = replace(point, recipe=search.tuning, search=None)
-        train_phase(training, directory, run.protocol.phase(run.protocol.final, WEIGHTS), owner=run, method=method)
-        draw_training(directory)
+    point = chosen(run)
+    inherited = run.protocol.weights_file(final=True)
+    method = build(point) if name == SCRATCH else load_trained(point, run.directory, inherited)
+    _keep(method, search)
+    start = "its initialization" if name == SCRATCH else "the supernet's weights"
+    log.info("training the winner from %s", start)
+    recipe = alone(point.recipe, search.finetune_epochs, search.finetune_lr)
+    write_json(directory / "config.json", {**run.identity, name: vars(recipe)})
+    training = replace(point, recipe=recipe, search=None)
+    train_phase(training, directory, run.protocol.phase(run.protocol.final, WEIGHTS), owner=run, method=method)
+    draw_training(directory)
 
 
-def load_tuned(run: Run, search: SearchChoice) -> Method:
-    """The method that holds the tuned winner alone. Raises ConfigError if its weights are damaged."""
-    weights = read_weights(search.directory / TUNED / WEIGHTS)
+def load_tuned(run: Run, search: SearchChoice, name: str = TUNED) -> Method:
+    """The method that holds the winner alone as `name` left it. Raises ConfigError if its weights are damaged."""
+    weights = read_weights(search.directory / name / WEIGHTS)
     method = build(run)
     _keep(method, search)
     method.load_state_dict(weights)
@@ -86,4 +101,4 @@ def load_tuned(run: Run, search: SearchChoice) -> Method:
 
 def _keep(method: Method, search: SearchChoice) -> None:
     supernet = searched(method)
-    supernet.keep(read_winner(supernet.space, search.directory))
+    supernet.keep(read_winner(supernet.space, search.directory), search.learn_gates)

@@ -16,7 +16,7 @@ GROUPS = sorted(p.relative_to(CONFIGS).with_suffix("") for p in CONFIGS.rglob("*
 
 
 def test_number_of_files():
-    assert len(GROUPS) == 75 and len(list(CONFIGS.rglob("*.yaml"))) == 77
+    assert len(GROUPS) == 77 and len(list(CONFIGS.rglob("*.yaml"))) == 79
 
 
 @pytest.mark.parametrize("path", GROUPS, ids=str)
@@ -155,6 +155,23 @@ def test_every_method_has_a_yaml_that_lists_its_options_with_their_defaults():
         (["optimizer.lr=nan"], "optimizer.lr=nan must be positive"),
         (["device=mps"], "device=mps is not one of those of this machine: auto, cpu"),
         (["optimizer.name=lion"], "optimizer.name=lion is not one of adamw, sgd"),
+        (["method=lora", "supernet.sampling=fair"], "supernet.sampling=fair: method=lora trains no supernet"),
+        (["supernet.distill=true"], "distill needs the largest subnet in every step: sampling=sandwich, not uniform"),
+        (["method=noah", "supernet.sampling=fair"], "supernet.sampling=fair is not for method=noah; use uniform or"),
+        (["method=noah", "search.winner=soup"], "search.winner=soup: the subnets of method=noah are no gates"),
+        (
+            ["method=noah", "search.finetune_epochs=1"],
+            "not for method=noah: it trains its winner anew; set search.retrain_epochs",
+        ),
+        (["search.learn_gates=true"], "search.learn_gates=True needs search.finetune_epochs"),
+        (["search.finetune_scratch=true"], "search.finetune_scratch=True needs search.finetune_epochs"),
+        (["search.finetune_lr=1e-3"], "search.finetune_lr=0.001 needs search.finetune_epochs"),
+        (["search.soup_size=3"], "search.soup_size=3 is for search.winner=soup or greedy_soup"),
+        (["search.fitness=loss", "search.ties=loss"], "search.ties=loss is for ties of accuracy"),
+        (["search.winner=mean", "search.max_share=0.1"], "search.winner=mean averages the whole space"),
+        (["search.fitness=hits"], "search.fitness=hits is not one of accuracy, loss"),
+        (["search.max_share=1.5"], "search.max_share=1.5 must be above 0 and below 1"),
+        (["+method.search.speed=1"], "search.speed"),
     ],
 )
 def test_wrong_options_are_one_clear_message(overrides, message):
@@ -259,3 +276,41 @@ def test_stochastic_depth_is_left_out_of_what_has_none():
     assert backbone("ghostnet_050").drop_path_rate == 0 and backbone("vit_tiny_patch16_224").drop_path_rate == 0.1
     with pytest.raises(ConfigError, match="backbone.drop_path_rate=0.1: vgg11 has no stochastic depth"):
         backbone("vgg11", "backbone.drop_path_rate=0.1")
+
+
+def test_what_a_method_says_of_its_search_holds_unless_it_is_typed():
+    plus = resolved("dataset=digits", "trainer=mini", "method=glora_plus", "search=mini")
+    assert (plus.recipe.sampling, plus.recipe.epochs, plus.search.finetune_epochs) == ("sandwich", 60, 30)
+    assert (plus.search.max_share, plus.search.settings["fitness"], plus.search.settings["population"]) == (
+        0.34,
+        "loss",
+        25,
+    )
+    words = ["trainer.epochs=60", "supernet.sampling=sandwich", "search=mini", "search.fitness=loss",
+             "search.extremes=true", "search.max_share=0.34", "search.finetune_epochs=30"]  # fmt: skip
+    assert resolved("dataset=digits", "trainer=mini", *words).result_directory == plus.result_directory
+    typed = resolved("dataset=digits", "trainer=mini", "method=glora_plus", "search.fitness=accuracy",
+                     "search.finetune_epochs=0", "supernet.sampling=uniform").search  # fmt: skip
+    assert typed.settings["fitness"] == "accuracy" and typed.finetune_epochs == 0 and typed.max_share == 0.34
+    paper = resolved("dataset=cifar100", "method=glora_plus")
+    assert (paper.recipe.epochs, paper.search.finetune_epochs) == (200, 100)
+
+
+def test_mini_paper_trains_supernets_five_times_as_long_as_baselines():
+    found = {
+        m: resolved("dataset=digits", "trainer=mini_paper", f"method={m}").recipe for m in ("glora", "noah", "lora")
+    }
+    assert {m: r.epochs for m, r in found.items()} == {"glora": 150, "noah": 150, "lora": 30}
+    assert found["glora"].lr == resolved("dataset=digits", "trainer=mini").recipe.lr == 5e-3
+    plus = [resolved("dataset=digits", f"trainer={t}", "method=glora_plus").recipe for t in ("mini", "mini_paper")]
+    assert plus[0] == plus[1] and 2 * plus[0].epochs + 30 == 150  # no more steps than that
+
+
+def test_what_a_winner_trains_with_draws_and_averages_nothing():
+    noah = resolved("dataset=digits", "method=noah", "supernet.ema=0.99", "supernet.sampling=sandwich")
+    assert (noah.recipe.ema, noah.recipe.sampling) == (0.99, "sandwich")
+    assert (noah.search.retrain.ema, noah.search.retrain.sampling) == (None, "uniform")
+    # The tasks of one row share the name of their search, whatever their rates.
+    found = [resolved(f"dataset={d}", "method=glora_plus") for d in ("dtd", "clevr_count")]
+    assert found[0].recipe.lr != found[1].recipe.lr
+    assert len({r.search.directory.name for r in found}) == 1 == len({r.recipe_digest for r in found})

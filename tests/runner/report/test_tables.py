@@ -12,7 +12,8 @@ from runner.report.cost_table import cost_table
 from runner.report.published import TABLE1, TABLE5, VTAB_ORDER
 from runner.report.render import to_csv, to_latex, to_markdown, to_rich
 from runner.report.render import write_all as write_tables
-from runner.report.tables import Table, build_table, build_tables, search_table
+from runner.report.search_table import search_table
+from runner.report.tables import Table, build_table, build_tables
 from runner.rundir.files import write_json
 from tests.helpers import ROOT
 from tests.helpers.records import MINI, record, row
@@ -238,3 +239,21 @@ def test_costs_are_means_of_what_was_recorded_and_kept_apart_by_machine():
 
 def test_tables_say_that_hyper_parameters_were_chosen_on_val200():
     assert row(build_table([record(hparams="val_grid")]))["Remarks"] == "hyper-parameters chosen on val200"
+
+
+def test_a_tuned_winner_is_a_row_of_its_own_with_its_comparators_and_cost():
+    compared = COMPARED | {"untuned": {"test": 0.80}, "scratch": {"test": 0.75}}
+    tuned = record(test=0.9, form="sandwich, tuned 30 epochs", comparators=compared, val_accuracy=0.82,
+                   tuning_seconds=12.0, recipe="aaaa0000", epochs=60)  # fmt: skip
+    table = search_table([record(test=0.7, recipe="bbbb1111", epochs=60, comparators=COMPARED), tuned])
+    assert [r[0] for r in table.rows] == ["GLoRA-8-4", "GLoRA-8-4 (sandwich, tuned 30 epochs)"]
+    found = row(table, "GLoRA-8-4 (sandwich")
+    assert (found["Winner test"], found["Gap"]) == ("90.0", "2.0")  # what was selected had 80 on test
+    notes = " ".join(table.notes)
+    assert "supernet's weights has 80.0 on test" in notes and "from its initialization has 75.0 on test" in notes
+    assert row(cost_table([tuned]))["Tuning (s)"] == "12"
+
+
+def test_rows_that_differ_in_their_epochs_alone_say_them():
+    found = [record(test=0.5, recipe="aaaa0000", epochs=60), record(test=0.9, recipe="bbbb1111", epochs=150)]
+    assert [r[0] for r in build_table(found).rows] == ["GLoRA-8-4 (60 epochs)", "GLoRA-8-4 (150 epochs)"]
