@@ -21,16 +21,17 @@ from typing import Any
 from glora.search import SEARCHES, Candidate, best_first, hypervolume, pareto_front
 from runner.cli import launch
 from runner.config.fields import number
-from runner.config.identity import digest, search_directory, without_later
+from runner.config.identity import digest, without_later
 from runner.config.resolve import resolve
 from runner.config.run import Run
 from runner.config.schema import TrainConf
+from runner.config.search import directory_of
 from runner.report.plots import attempt, plot_fronts
 from runner.report.render import to_rich, write_all
 from runner.report.tables import Table
 from runner.rundir.files import read_json, write_json
 from runner.stages.model import build, searched
-from runner.stages.search import find, search_choice
+from runner.stages.search import find, search_choice, size_limit
 from runner.tracking.of_run import environment
 
 
@@ -52,7 +53,7 @@ def compare(run: Run, seeds: int) -> Path:
     found = {n: [_candidates(with_search(run, n, first + i)) for i in range(seeds)] for n in SEARCHES}
     space = searched(build(run)).space
     chance = {"accuracy": 1 / run.task.num_classes, "loss": math.log(run.task.num_classes)}[objective]
-    limit = choice.max_params or space.params_range[1]
+    limit = size_limit(choice, space) or space.params_range[1]
     record = {
         "run": str(run.directory.relative_to(run.output_root)),
         "environment": environment(run),
@@ -60,7 +61,13 @@ def compare(run: Run, seeds: int) -> Path:
         "seeds": [first + i for i in range(seeds)],
         "searches": {name: [_figures(rows, limit, chance, settings) for rows in runs] for name, runs in found.items()},
     }
-    named = digest({**without_later(settings), "val_limit": choice.selection_images, "seeds": seeds})
+    named = digest(
+        {
+            **without_later({**settings, "max_share": choice.max_share}),
+            "val_limit": choice.selection_images,
+            "seeds": seeds,
+        }
+    )
     budget = f"g{settings['generations']}-p{settings['population']}-k{seeds}-{named}"
     directory = run.directory / "comparison" / budget
     write_json(directory / "comparison.json", record)
@@ -78,11 +85,8 @@ def with_search(run: Run, name: str, seed: int) -> Run:
     choice, kind = search_choice(run), SEARCHES[name]
     known = vars(kind.settings()())
     settings = {k: choice.settings.get(k, v) for k, v in known.items()} | {"seed": seed}
-    named = settings | {"val_limit": choice.selection_images}
-    if choice.retrain is not None:
-        named |= {"retrain_epochs": choice.retrain.epochs, "retrain_lr": choice.retrain.lr}
-    directory = search_directory(run.directory, name, named)
-    return replace(run, search=replace(choice, name=name, kind=kind, settings=settings, directory=directory))
+    other = replace(choice, name=name, kind=kind, settings=settings)
+    return replace(run, search=replace(other, directory=directory_of(run.directory, other)))
 
 
 def _candidates(run: Run) -> list[Candidate[None]]:

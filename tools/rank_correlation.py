@@ -73,12 +73,11 @@ def draw(space: Space[Member], count: int) -> list[Member]:
 
 def train_alone(run: Run, subnet: Hashable, data: TrainingSet, val: Split) -> float:
     """val200 accuracy of one subnet trained from the pre-trained backbone with the recipe, seed and order of `run`."""
-    job = Job(run, data)
-    method = searched(job.method)
-    job.trainer.before_step = lambda _: method.set(subnet)
+    job = Job(run, data, subnet=subnet)
     while not job.trainer.done:
         job.trainer.train_epoch(job.inputs, job.labels)
-    return accuracy(method.evaluator().write(subnet), val.images, val.labels, job.prep)
+    with job.trainer.evaluated():
+        return accuracy(searched(job.method).evaluator().write(subnet), val.images, val.labels, job.prep)
 
 
 def correlate(run: Run, count: int, epochs: int) -> Path:
@@ -168,8 +167,8 @@ def summary(record: dict[str, Any]) -> str:
     found = []
     for name, key in (("Kendall's tau-b", "kendall_tau_b"), ("Spearman's rho", "spearman_rho")):
         value, interval = record[key]["value"], record[key]["interval95"]
-        words = "undefined" if value is None else f"{value:.2f} ({interval[0]:.2f} to {interval[1]:.2f})"
-        found.append(f"{name} {words}")
+        shown = "undefined" if value is None else f"{value:.2f} ({interval[0]:.2f} to {interval[1]:.2f})"
+        found.append(f"{name} {shown}")
     return ", ".join(found) + f", {len(record['subnets'])} subnets"
 
 

@@ -6,7 +6,9 @@ import pytest
 
 from glora.search import hypervolume
 from tests.helpers.commands import fresh
+from tests.helpers.composing import resolved
 from tests.helpers.small_runs import SMALL, run
+from tools.compare_searches import with_search
 
 
 @pytest.mark.slow  # five commands
@@ -35,3 +37,22 @@ def test_the_comparison_runs_each_search_once_and_its_figures_follow_from_the_ca
     stamps = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("best.json")}
     assert fresh(command).returncode == 0
     assert stamps == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("best.json")} and len(stamps) == 6
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["method=noah"],
+        ["method=glora_plus"],
+        ["search.winner=soup"],
+        ["search.max_share=0.2", "search.fitness=loss"],
+    ],
+)
+def test_the_chosen_search_is_compared_in_the_directory_that_search_py_gives_it(overrides):
+    run = resolved("dataset=digits", "trainer=mini", "search=mini", *overrides)
+    assert with_search(run, "evolution", 1).search.directory == run.search.directory
+    others = {with_search(run, n, seed).search.directory for n in ("evolution", "nsga2", "random") for seed in (1, 2)}
+    assert len(others) == 6
+    plain = resolved("dataset=digits", "trainer=mini", "search=mini")
+    assert (with_search(plain, "nsga2", 1).search.directory in others) == (not overrides)
