@@ -206,9 +206,9 @@ def test_tuning_is_the_plain_training_of_that_subnet_from_the_inherited_weights(
     assert all(torch.equal(t, found[n]) for n, t in plain.state_dict().items())
 
 
-def test_noah_says_that_it_retrains_its_winner():
+def test_noah_says_that_it_cannot_keep_its_winner():
     made = NOAH(build())
-    with pytest.raises(ValueError, match="method=noah trains its winner anew"):
+    with pytest.raises(ValueError, match="method=noah cannot hold one of its subnets alone"):
         made.keep(made.space.largest)
 
 
