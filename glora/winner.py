@@ -110,7 +110,7 @@ def greedy_soup(
     """
     members = list(ranked[:1])
     best = average(space, [c.subnet for c in members])
-    found = Measured(members[0].accuracy, members[0].loss)
+    found = members[0].measured
     limit = math.inf if max_params is None else max_params
     if members[0].params > limit:
         raise ValueError(f"the best candidate has {members[0].params:,} parameters, more than {limit:,}")

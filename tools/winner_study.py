@@ -22,7 +22,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from scipy.stats import bootstrap
 
-from data import SUITES, TASKS, user_path
+from data import SUITES, user_path
 from runner.cli import launch
 from runner.config.errors import ConfigError
 from runner.config.fields import number, problems_of
@@ -32,7 +32,7 @@ from runner.config.schema import TrainConf
 from runner.report.plots import attempt, new_figure, save, tidy
 from runner.report.render import to_rich, write_all
 from runner.report.result import Record, read_result
-from runner.report.tables import GROUPS, MISSING, Table, count, group_means, known, mean_of, mean_sd, percent
+from runner.report.tables import MISSING, Table, count, group_means, known, mean_of, mean_sd, percent, tasks_by_group
 from runner.rundir.files import write_json
 from runner.stages.evaluate import evaluate
 from runner.stages.search import search
@@ -42,6 +42,7 @@ log = logging.getLogger(f"glora.{__name__}")
 
 MINI = ("trainer=mini", "search=mini")
 LOSS = ("search.fitness=loss", "search.extremes=true")
+BASELINES = ("repadapter", "fact_tk", "fact_tt", "lora", "full", "adaptformer", "noah")
 SANDWICH = ("trainer.epochs=60", "supernet.sampling=sandwich", *LOSS)
 FORMS: dict[str, tuple[str, ...]] = {
     "glora": (),
@@ -63,13 +64,11 @@ FORMS: dict[str, tuple[str, ...]] = {
     "plus": ("method=glora_plus",),
     "plus_sixth": ("method=glora_plus", "search.max_share=0.17"),
     "plus_tenth": ("method=glora_plus", "search.max_share=0.1"),
-    **{name: (f"method={name}",) for name in
-       ("repadapter", "fact_tk", "fact_tt", "lora", "full", "adaptformer", "noah")},
+    **{name: (f"method={name}",) for name in BASELINES},
 }  # fmt: skip
 """Overrides of every form; the methods of other papers are the baselines."""
 
 PLAIN = "glora"
-BASELINES = ("repadapter", "fact_tk", "fact_tt", "lora", "full", "adaptformer", "noah")
 SEED = 0
 """Of the bootstrap."""
 
@@ -163,8 +162,7 @@ def accuracies(records: Sequence[Record], reading: Reading = measured) -> dict[s
 def average(records: Sequence[Record], reading: Reading = measured) -> float | None:
     """The average of the groups' means; None unless every task of the suite is there."""
     means = {task: statistics.fmean(values) for task, values in accuracies(records, reading).items()}
-    groups = {g: tuple(t for t in SUITES["mini"] if TASKS[t].group == g) for g in GROUPS}
-    return group_means(means, groups)[-1]
+    return group_means(means, tasks_by_group("mini"))[-1]
 
 
 def difference(ours: Sequence[Record], theirs: Sequence[Record]) -> str:
@@ -257,8 +255,8 @@ def command(raw: DictConfig, typed: Collection[str]) -> None:
     write_json(directory / "winner_study.json", {"forms": {f: list(FORMS[f]) for f in results}, "records": results})
     table = study_table(results)
     to_rich(table)
-    points = {f: (_mean(rs, "params") or 0.0, average(rs) or 0.0) for f, rs in results.items()
-              if average(rs) is not None and _mean(rs, "params")}  # fmt: skip
+    found = {f: (_mean(rs, "params"), average(rs)) for f, rs in results.items()}
+    points = {f: (params, accuracy) for f, (params, accuracy) in found.items() if params and accuracy is not None}
     drawn = attempt(partial(plot, points), directory / "winner_study.png") if points else []
     for path in [*write_all([table], directory), *drawn]:
         print(f"written: {path}")

@@ -40,9 +40,14 @@ class Candidate(Generic[Member]):
     generation: int
     loss: float | None = None
 
+    @property
+    def measured(self) -> Measured:
+        """Its accuracy and loss."""
+        return Measured(self.accuracy, self.loss)
+
     def worth(self, objective: str) -> float:
         """The number that a search by this objective makes large; see `worth`."""
-        return worth(Measured(self.accuracy, self.loss), objective)
+        return worth(self.measured, objective)
 
 
 def worth(measured: Measured, objective: str) -> float:

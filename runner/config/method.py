@@ -111,11 +111,11 @@ def read_training(
         typed: the keys of the command line.
     """
     t, o, problems = conf.trainer, conf.optimizer, []
-    alone = method.kind.retrained and not method.searched  # one given subnet trains as the winner of a search does
-    base = conf.method.retrain if alone else conf.method.recipe
+    retrains = method.kind.retrained and not method.searched  # one given subnet trains as the winner of a search does
+    base = conf.method.retrain if retrains else conf.method.recipe
     by_trainer = trainer_entry(conf)
-    lr = (by_trainer.retrain_lr if alone else by_trainer.lr) or base.lr or _task_lr(conf)
-    epochs = (by_trainer.retrain_epochs if alone else by_trainer.epochs) or t.default_epochs
+    lr = (by_trainer.retrain_lr if retrains else by_trainer.lr) or base.lr or _task_lr(conf)
+    epochs = (by_trainer.retrain_epochs if retrains else by_trainer.epochs) or t.default_epochs
     own = {**asdict(base), "lr": lr, "epochs": epochs or base.epochs} | _published_recipe(conf, method)
     batch, shots = t.batch_size, conf.dataset is not None and conf.dataset.id in SHOT_ROWS
     sampling, found = _sampling(conf, method, own)

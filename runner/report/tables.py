@@ -74,12 +74,17 @@ def known(values: Iterable[float | None]) -> list[float]:
     return [value for value in values if value is not None]
 
 
+def tasks_by_group(suite: str) -> dict[str, tuple[str, ...]]:
+    """All tasks of each group of a suite, none for an unknown one."""
+    return {g: tuple(task for task in SUITES.get(suite, ()) if TASKS[task].group == g) for g in GROUPS}
+
+
 def _layout(suite: str, records: list[Record]) -> tuple[list[tuple[str, str]], dict[str, tuple[str, ...]]]:
     """(task id, title) of the tasks that occur, in canonical order with unknown ones last; all tasks of each group."""
     present = {record["dataset"] for record in records}
     listed = [task for task in SUITES.get(suite, ()) if task in present]
     columns = [(task, TASKS[task].title) for task in listed] + [(task, task) for task in sorted(present - set(listed))]
-    return columns, {g: tuple(task for task in SUITES.get(suite, ()) if TASKS[task].group == g) for g in GROUPS}
+    return columns, tasks_by_group(suite)
 
 
 def group_means(values: dict[str, float], groups: dict[str, tuple[str, ...]]) -> list[float | None]:

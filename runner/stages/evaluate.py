@@ -66,12 +66,10 @@ def _measure(run: Run, directory: Path) -> dict[str, Any]:
         plain = supernet.evaluator().write(read_winner(supernet.space, directory))
         if run.search is not None and run.search.finetune_epochs:
             record["comparators"]["untuned"] = {"test": record["test_accuracy"]}
+            plain = load_tuned(run, run.search).merge()
             if protocol.phase(protocol.final, WEIGHTS).validate and not protocol.selects_on_test:
                 val = selection_split(run)
-                record["tuned_val_accuracy"] = accuracy(
-                    load_tuned(run, run.search).merge(), val.images, val.labels, prep
-                )
-            plain = load_tuned(run, run.search).merge()
+                record["tuned_val_accuracy"] = accuracy(plain, val.images, val.labels, prep)
             record["test_accuracy"] = accuracy(plain, test.images, test.labels, prep)
             record["tuning_seconds"] = read_json(directory / TUNED / f"train_{protocol.final}.json")["seconds"]
             if run.search.scratch:

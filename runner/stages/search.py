@@ -121,7 +121,7 @@ def find(run: Run) -> Path:
         with open_tracker(run, directory, "search") as tracker:
             for name, s in searches.items():
                 _load(s, directory / f"{name}.json", name)
-                fitness.known |= {c.subnet: Measured(c.accuracy, c.loss) for c in s.candidates if c.loss is not None}
+                fitness.known |= {c.subnet: c.measured for c in s.candidates if c.loss is not None}
             winners = {n: _run_search(s, directory / f"{n}.json", n) for n, s in searches.items()}
             rows = [(n, k.generation, k.params, k.accuracy, k.loss) for n, s in searches.items() for k in s.candidates]
             tracker.log_table("candidates", ("search", "generation", "params", "val_accuracy", "val_loss"), rows)

@@ -39,7 +39,7 @@ def form(choice: SearchChoice, search: Search[Hashable], space: Space[Hashable],
     """The winner in the form that `search.winner` names; a soup costs a few evaluations more."""
     ranked, best = search.ranked(), search.best()
     if choice.winner == "subnet":
-        return Winner(best.subnet, Measured(best.accuracy, best.loss), best.params, 1)
+        return Winner(best.subnet, best.measured, best.params, 1)
     if choice.winner == "greedy_soup":
         found = greedy_soup(space, ranked[: choice.soup_size], fitness, search.objective, search.max_params)
         return Winner(found.soup, found.measured, space.params(found.soup), len(found.members))
