@@ -6,7 +6,6 @@ Sizes and sha256 are those of the checksum files of tensorflow-datasets 4.9.10.
 from __future__ import annotations
 
 import gzip
-import os
 import shutil
 import tarfile
 import zipfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.base import DataError
+from data.files import appending, writing
 
 CHUNK = 1 << 20
 
@@ -185,12 +185,10 @@ def unpack(file: Archive, folder: Path) -> None:
             with zipfile.ZipFile(path) as archive:
                 archive.extractall(folder)
         elif path.name.endswith(".h5.gz"):
-            part = path.with_suffix(".part")
-            with gzip.open(path) as source, part.open("wb") as target:
+            with writing(path.with_suffix("")) as part, gzip.open(path) as source, part.open("wb") as target:
                 shutil.copyfileobj(source, target, CHUNK)
-            os.replace(part, path.with_suffix(""))
     except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be unpacked ({error})") from error
     marker = _marker(file, folder)
     marker.parent.mkdir(exist_ok=True)
-    marker.touch()
+    appending(marker).close()

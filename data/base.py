@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 SPLITS: tuple[str, ...] = ("train800", "val200", "train800val200", "test")
@@ -33,6 +34,9 @@ class MissingCopy(DataError):
 
 def error_text(error: BaseException) -> str:
     """What a library says is wrong, without addresses in memory; the kind of error where it says nothing."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
     return re.sub(r" at 0x[0-9A-Fa-f]+", "", str(error)) or type(error).__name__
 
 
@@ -102,7 +106,10 @@ def usable_cpus() -> int:
 
 
 def user_path(value: str | Path, key: str) -> Path:
-    """The path a user gave as `key`, a leading "~" being the home folder; DataError where nobody knows that one."""
+    """The path a user gave as `key`, a leading "~" being the home folder; DataError where it is no path."""
+    text = str(value)
+    if not text.strip() or "\0" in text:
+        raise DataError(f"{key}={text!r} is no path; write one, as in {key}=/a/folder, or leave it out")
     try:
         return Path(value).expanduser()
     except RuntimeError as error:

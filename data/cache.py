@@ -19,13 +19,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, Literal, TypeVar
 
 import numpy as np
 import torch
+from pydantic import BaseModel, Field, NonNegativeInt
 from safetensors import SafetensorError, safe_open
 
 from data.base import DataError, Split, hash_content, usable_cpus
+from data.files import appending, read_bytes, regular, remove_temporaries, write_text, writing
 
 log = logging.getLogger(f"glora.{__name__}")
 
@@ -65,10 +67,11 @@ def take_lock(stream: IO[Any], folder: Path, wait: bool = False) -> bool:
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Hold the right to make `path`, waiting for another process that has it."""
-    with path.with_name(f"{path.name}.lock").open("a") as stream:
+    with appending(path.with_name(f"{path.name}.lock")) as stream:
         if not take_lock(stream, path.parent):
             log.warning("%s is being made by another process; waiting for it", path)
             take_lock(stream, path.parent, wait=True)
+        remove_temporaries(path)
         yield
 
 
@@ -141,8 +144,7 @@ def _write(
 ) -> list[int]:
     """Write the files; the indices of flat images."""
     flat: list[int] = []
-    part = path.with_name(path.name + ".part")
-    try:
+    with writing(path) as part:
         parts = reserve(part, {"labels": ("I64", (count,)), "images": ("U8", (count, 3, size, size))})
         images, labels = parts["images"], parts["labels"]
         # Threads: Pillow and zlib release the interpreter lock, and nothing has to be sent between processes. JPEGs of
@@ -158,14 +160,14 @@ def _write(
                     if is_flat(images[i]):
                         flat.append(i)
                 progress(block.stop, count)
-        publish(path, part, parts, info | {
+        record = info | {
             "count": count,
             "size": size,
             "class_counts": np.bincount(labels, minlength=classes).tolist(),
             "content_hash": hash_content(torch.from_numpy(images), torch.from_numpy(np.array(labels))),
-        })  # fmt: skip
-    finally:
-        part.unlink(missing_ok=True)
+        }
+        finish(path, parts)
+    describe(path, record)
     return flat
 
 
@@ -184,7 +186,7 @@ def reserve(part: Path, tensors: dict[str, tuple[str, tuple[int, ...]]]) -> dict
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     start = 8 + len(text)
-    with part.open("wb") as stream:
+    with open(part, "wb", opener=regular) as stream:
         _reserve(stream, start + end, part.parent)
         stream.write(len(text).to_bytes(8, "little") + text)
     return {name: np.memmap(part, "<i8" if dtype == "I64" else np.uint8, "r+",
@@ -192,41 +194,62 @@ def reserve(part: Path, tensors: dict[str, tuple[str, tuple[int, ...]]]) -> dict
             for name, (dtype, shape) in tensors.items()}  # fmt: skip
 
 
-def publish(path: Path, part: Path, tensors: dict[str, np.memmap], record: dict[str, Any]) -> None:
-    """Give a filled file its final name, and write `record` beside it last."""
+def finish(path: Path, tensors: dict[str, np.memmap]) -> None:
+    """All is filled in and about to get the name `path`: the JSON there is of another file from now on."""
     for tensor in tensors.values():
         tensor.flush()
-    note = path.with_suffix(".json.part")
-    note.write_text(json.dumps({"schema": SCHEMA, **record}, indent=1) + "\n")
     path.with_suffix(".json").unlink(missing_ok=True)
-    part.replace(path)
-    note.replace(path.with_suffix(".json"))
 
 
-def read_info(path: Path) -> dict[str, Any] | None:
+def describe(path: Path, record: dict[str, Any]) -> None:
+    """Write `record` beside a file that has its name, which says that it is whole."""
+    write_text(path.with_suffix(".json"), json.dumps({"schema": SCHEMA, **record}, indent=1) + "\n")
+
+
+class Info(BaseModel, strict=True, frozen=True):
+    """The JSON beside a cache file: what is in it, and where it comes from."""
+
+    written: Literal[1] = Field(alias="schema")
+    count: NonNegativeInt
+    content_hash: str
+    source: str
+    codec: str
+    resize: str
+
+
+Kind = TypeVar("Kind", bound=Info)
+
+
+def read_info(path: Path) -> Info | None:
     """The JSON beside a cache file; None when the split is not (wholly) there or was written by another version."""
+    return read_info_as(path, Info)
+
+
+def read_info_as(path: Path, kind: type[Kind]) -> Kind | None:
+    """As `read_info`, with what the files of this kind say besides."""
     try:
-        info: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
+        info = kind.model_validate_json(read_bytes(path.with_suffix(".json")))
     except (OSError, ValueError):
         return None
-    return info if path.is_file() and info.get("schema") == SCHEMA else None
+    return info if path.is_file() else None
 
 
-def read_tensors(path: Path, names: tuple[str, ...], remedy: str) -> tuple[dict[str, Any], list[torch.Tensor]]:
+def read_tensors(path: Path, names: tuple[str, ...], remedy: str) -> tuple[Info, list[torch.Tensor]]:
     """The JSON and the tensors of a cache file, memory-mapped; DataError with `remedy` when it cannot be read."""
     info = read_info(path)
     if info is None:
         raise DataError(f"{path} is not prepared; {remedy}")
     try:
+        open(path, "rb", opener=regular).close()
         with safe_open(path, framework="pt") as file:
             return info, [file.get_tensor(name) for name in names]
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} cannot be read ({error}); {remedy}") from error
 
 
-def check_hash(path: Path, found: str, info: dict[str, Any], remedy: str) -> None:
+def check_hash(path: Path, found: str, info: Info, remedy: str) -> None:
     """Raise DataError unless `found` is the content hash that was recorded."""
-    if found != info["content_hash"]:
+    if found != info.content_hash:
         raise DataError(f"{path} is damaged (its content hash is not the one recorded); {remedy}")
 
 
@@ -235,7 +258,7 @@ def read_split(path: Path, remedy: str) -> Split:
     info, (images, labels) = read_tensors(path, ("images", "labels"), remedy)
     found = hash_content(images, labels)
     check_hash(path, found, info, remedy)
-    return Split(images, labels, found, info["source"], info["codec"], info["resize"])
+    return Split(images, labels, found, info.source, info.codec, info.resize)
 
 
 def sound(path: Path, read: Callable[[Path, str], object] = read_split) -> bool:

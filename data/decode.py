@@ -15,6 +15,8 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
@@ -24,6 +26,9 @@ from data.base import DataError, error_text
 log = logging.getLogger(f"glora.{__name__}")
 
 RawImage = bytes | np.ndarray
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+"""What is opened, whatever a file is called: of Pillow's other readers some start programs (EPS: Ghostscript)."""
 
 OWN_RULES = "r2"
 """The version of the rules for one's own images, in the name of their cache: other rules, other pixels."""
@@ -71,7 +76,8 @@ def reading(name: str) -> Iterator[None]:
     except DataError:
         raise
     except UnidentifiedImageError as error:
-        raise DataError(f"{name} is not a whole image (no format that Pillow knows); fetch it again") from error
+        known = ", ".join(FORMATS)
+        raise DataError(f"{name} is not a whole image (none of {known}); fetch it again") from error
     except MemoryError as error:
         raise DataError(f"{name} needs more memory than there is; save it smaller") from error
     except Exception as error:  # Pillow's readers raise whatever they meet in a damaged file
@@ -82,6 +88,11 @@ def reading(name: str) -> Iterator[None]:
                             "made to fill the memory. Save it smaller or without its text, or, if the file is your "
                             f"own, lift the limits: export {TRUST}=1") from error  # fmt: skip
         raise DataError(f"{name} is not a whole image ({error_text(error)}); fetch it again") from error
+
+
+def open_image(source: Path | IO[bytes]) -> Image.Image:
+    """Pillow's image of a file, its pixels not read yet. Raises what Pillow does, for a format not in `FORMATS` too."""
+    return Image.open(source, formats=FORMATS)
 
 
 def _turn(image: Image.Image, name: str) -> Image.Transpose | None:
@@ -146,7 +157,7 @@ def to_rgb(raw: RawImage, name: str, own: bool = False) -> Image.Image:
         array = raw[..., 0] if raw.ndim == 3 and raw.shape[-1] == 1 else raw
         return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
     with reading(name):
-        image: Image.Image = Image.open(io.BytesIO(raw))
+        image = open_image(io.BytesIO(raw))
         rawmode = _rawmode(image)
         image.load()
         if 0 in image.size:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from data.archives import CHUNK, Archive
 from data.base import DataError
+from data.files import regular
 
 
 def fetch(
@@ -84,7 +85,7 @@ class _OtherFile(Exception):
 
 
 def _beginning(path: Path) -> bytes:
-    with path.open("rb") as stream:
+    with open(path, "rb", opener=regular) as stream:
         return stream.read(100)
 
 
@@ -113,7 +114,8 @@ def _transfer(file: Archive, part: Path, have: int, timeout: float, progress: Ca
         have = have if resumed else 0  # a server without ranges sends everything again
         chunk = reply.read1(CHUNK)
         _check_reply(reply.headers, chunk, resumed, file.size)  # before the part is touched
-        with part.open("ab" if resumed else "wb") as stream:
+        # Its name stays the same, since another process goes on from it.
+        with open(part, "ab" if resumed else "wb", opener=regular) as stream:
             while chunk:
                 stream.write(chunk)
                 have += len(chunk)
@@ -122,5 +124,5 @@ def _transfer(file: Archive, part: Path, have: int, timeout: float, progress: Ca
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
+    with open(path, "rb", opener=regular) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

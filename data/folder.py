@@ -94,14 +94,16 @@ def own_images(
                 stat = path.stat()
             except OSError as error:
                 raise DataError(f"{path} cannot be read ({error.strerror}), named in {root}") from error
-            names.update(f"{split}/{path.relative_to(root)}/{label}/{stat.st_size}\n".encode())
+            line = f"{split}/{path.relative_to(root)}/{label}/{stat.st_size}\n"
+            names.update(line.encode(errors="surrogateescape"))  # bytes of a name that are no UTF-8, as they are
             times.update(str(stat.st_mtime_ns).encode())
     sizes = {split: len(rows[split]) for split in STORED_SPLITS}
     sizes = {"train800": sizes["train800"], "val200": sizes["val200"],
              "train800val200": sizes["train800"] + sizes["val200"], "test": sizes["test"]}  # fmt: skip
     slug = re.sub(r"[^a-z0-9]+", "-", root.resolve().name.lower()).strip("-") or "images"
     task_id = f"folder-{slug}-{names.hexdigest()[:6]}"
-    info = TaskInfo(task_id, root.resolve().name, "own", "own", classes, sizes, image_size)
+    title = root.resolve().name.encode(errors="surrogateescape").decode(errors="replace")  # tables are UTF-8
+    info = TaskInfo(task_id, title, "own", "own", classes, sizes, image_size)
     return OwnImages(info, rows, hashlib.sha256((names.hexdigest() + times.hexdigest()).encode()).hexdigest())
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data.decode import RawImage, to_rgb
+from data.decode import RawImage, open_image, to_rgb
 
 CODECS = ("raw", "jpeg75")
 RESIZES = ("bicubic", "tf1_bilinear")
@@ -22,7 +22,7 @@ def jpeg75(image: Image.Image) -> Image.Image:
     """A round trip through Pillow's default JPEG (quality 75, 4:2:0), which the public vtab-1k folder went through."""
     stream = io.BytesIO()
     image.save(stream, "JPEG")
-    return Image.open(stream).convert("RGB")
+    return open_image(stream).convert("RGB")
 
 
 def tf1_bilinear(array: np.ndarray, size: int) -> np.ndarray:

@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from data.base import STORED_SPLITS, Split, TaskInfo, hash_content, joined, parts_of
+from data.files import regular, write_bytes
 from data.mini import build_task, salt
 
 log = logging.getLogger(f"glora.{__name__}")
@@ -25,24 +23,10 @@ def mini_path(task_id: str, data_root: Path) -> Path:
     return data_root / "mini" / f"{task_id}.safetensors"
 
 
-def _write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """Write `path` so that readers see the old file or the whole new one. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, metadata)
-        os.chmod(temporary, 0o644)  # mkstemp makes files private, which would lock others out of a shared data root
-        os.replace(temporary, path)
-    except SafetensorError as error:  # how the library reports a full disk
-        raise OSError(str(error)) from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
 def _read_mini(task: TaskInfo, split: str, path: Path) -> Split | None:
     """One stored split from the cache; None when there is none, it is from another version, or it is damaged."""
     try:
+        open(path, "rb", opener=regular).close()
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             images, labels = file.get_tensor(f"{split}.images"), file.get_tensor(f"{split}.labels")
@@ -69,7 +53,7 @@ def build_mini(task: TaskInfo, data_root: Path) -> dict[str, Split]:
     metadata = {name: split.content_hash for name, split in splits.items()} | {"generator": salt(task.id)}
     path = mini_path(task.id, data_root)
     try:
-        _write(path, tensors, metadata)
+        write_bytes(path, save(tensors, metadata))
     except OSError as error:
         log.warning("cannot write %s (%s); dataset %s is rendered again at each start", path, error, task.id)
     return splits

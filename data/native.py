@@ -17,8 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from data.base import DataError, hash_content, usable_cpus
-from data.cache import BATCH, alone, check_hash, is_flat, publish, read_tensors, reserve, warn_flat
-from data.decode import reading, to_rgb
+from data.cache import BATCH, Info, alone, check_hash, describe, finish, is_flat, read_tensors, reserve, warn_flat
+from data.decode import open_image, reading, to_rgb
+from data.files import writing
 from data.sources.reading import read_bytes
 
 
@@ -31,7 +32,7 @@ class NativeImages:
     shapes: Tensor
     labels: Tensor
     content_hash: str
-    info: dict[str, Any]
+    info: Info
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -48,7 +49,7 @@ def _hash(pixels: Tensor, labels: Tensor, shapes: Tensor) -> str:
 
 
 def _shape(path: Path) -> tuple[int, int]:
-    with reading(str(path)), Image.open(path) as image:
+    with reading(str(path)), open_image(path) as image:
         return image.height, image.width
 
 
@@ -74,7 +75,6 @@ def write_images(
 def _fill(
     path: Path, rows: Sequence[tuple[Path, int]], info: dict[str, Any], progress: Callable[[int, int], None]
 ) -> None:
-    part = path.with_name(path.name + ".part")
     flat: list[int] = []
     shapes = [_shape(file) for file, _ in rows]
     offsets = np.concatenate([[0], np.cumsum([3 * h * w for h, w in shapes])])
@@ -83,7 +83,7 @@ def _fill(
     def decode(i: int) -> np.ndarray:
         return np.asarray(to_rgb(read_bytes(rows[i][0]), str(rows[i][0])))
 
-    try:
+    with writing(path) as part:
         parts = reserve(part, {"labels": ("I64", (count,)), "shapes": ("I64", (count, 2)),
                                "offsets": ("I64", (count + 1,)), "pixels": ("U8", (total,))})  # fmt: skip
         parts["labels"][:], parts["shapes"][:], parts["offsets"][:] = [label for _, label in rows], shapes, offsets
@@ -97,10 +97,9 @@ def _fill(
                 progress(block.stop, count)
         tensors = {name: torch.from_numpy(np.asarray(array)) for name, array in parts.items()}
         found = _hash(tensors["pixels"], tensors["labels"], tensors["shapes"])
-        publish(path, part, parts, {**info, "count": count, "content_hash": found})
-        warn_flat(path, flat, count, lambda i: str(rows[i][0]))
-    finally:
-        part.unlink(missing_ok=True)
+        finish(path, parts)
+    describe(path, {**info, "count": count, "content_hash": found})
+    warn_flat(path, flat, count, lambda i: str(rows[i][0]))
 
 
 def read_images(path: Path, remedy: str) -> NativeImages:

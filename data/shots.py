@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import PIL
 import torch
+from pydantic import NonNegativeInt
 from torch import Tensor
 
 from data.augment import describe_crop, eval_image
 from data.base import DataError, Split, hash_content
-from data.cache import read_info, read_split, sound, write_split
+from data.cache import Info, read_info, read_info_as, read_split, sound, write_split
 from data.decode import to_rgb
 from data.native import NativeImages, read_images, write_images
 from data.shot_table import LIST_SEEDS, REPOSITORY, SHOT_ROWS, ShotRow
@@ -88,10 +89,18 @@ def _remedy(id: str, data_root: Path, shots: int, seed: int, size: int) -> str: 
     return f"type: python prepare.py {overrides} data_root={data_root}"
 
 
-def list_info(id: str, data_root: Path, shots: int, seed: int, size: int = 224) -> dict[str, Any]:  # noqa: A002
-    """What is recorded of a prepared K-shot list: its hash "lists", "doubled_lines", "overlap". Raises DataError."""
+class ListInfo(Info, frozen=True):
+    """What is recorded of a prepared K-shot list: its hash, and the indices of the images of val200 that it has too."""
+
+    lists: str
+    doubled_lines: NonNegativeInt
+    overlap: list[NonNegativeInt]
+
+
+def list_info(id: str, data_root: Path, shots: int, seed: int, size: int = 224) -> ListInfo:  # noqa: A002
+    """What is recorded of a prepared K-shot list. Raises DataError."""
     path = train_path(id, data_root, shots, seed)
-    info = read_info(path)
+    info = read_info_as(path, ListInfo)
     if info is None:
         raise DataError(f"{path} is not prepared; {_remedy(id, data_root, shots, seed, size)}")
     return info
@@ -115,15 +124,19 @@ def load_shots(id: str, split: str, data_root: Path, shots: int, seed: int, size
     if split == "train800":
         native = load_images(id, data_root, shots, seed, size)
         images = torch.from_numpy(np.stack([eval_image(native.image(i), size) for i in range(len(native))]))
-        return Split(images, native.labels, native.content_hash, info["source"], info["codec"], describe_crop(size))
+        return Split(images, native.labels, native.content_hash, info.source, info.codec, describe_crop(size))
     path = eval_path(id, data_root, split, size)
     found = read_split(path, remedy)
     if len(found.labels) != row.evals[split].count:
         raise DataError(f"{path} has {len(found.labels)} images, not {row.evals[split].count}; {remedy}")
-    if split != "val200" or not info["overlap"]:
+    if split != "val200" or not info.overlap:
         return found
+    if max(info.overlap) >= len(found.labels):
+        beside = train_path(id, data_root, shots, seed).with_suffix(".json")
+        raise DataError(f"{beside} has overlap={max(info.overlap)}, and val200 {len(found.labels)} images; delete it "
+                        f"and {remedy}")  # fmt: skip
     keep: Tensor = torch.ones(len(found.labels), dtype=torch.bool)
-    keep[info["overlap"]] = False
+    keep[info.overlap] = False
     images, labels = found.images[keep], found.labels[keep]
     return Split(images, labels, hash_content(images, labels), found.source, found.codec, found.resize)
 

@@ -95,9 +95,9 @@ def read_rows(path: Path, classes: int, root: Path | None = None) -> list[Row]:
     """
     rows = []
     for location, line in read_lines(path):
-        name, _, label = line.rpartition(" ")
-        if not name or not label.isdecimal():
-            raise DataError(f"{location}: '{line}' is not 'path label'")
+        name, label = [*line.rsplit(None, 1), ""][:2]
+        if not label.isdecimal():
+            raise DataError(f"{location}: '{line[:200]}' is not 'path label'")
         rows.append((location, name, read_label(label, classes, location)))
     files = inside(path.parent if root is None else root, [(location, name) for location, name, _ in rows])
     return [Row(file, label, location) for file, (location, _, label) in zip(files, rows, strict=True)]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import defaultdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, FiniteFloat
 
 from data.base import DataError
 from data.labels import VEHICLES, clevr_count, clevr_distance, kitti_distance
@@ -149,6 +148,25 @@ def retinopathy(folder: Path, task: str) -> Listings:
     return out
 
 
+class SceneObject(BaseModel, frozen=True):
+    """An object of CLEVR: where it is in the image, and how far away."""
+
+    pixel_coords: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+
+
+class Scene(BaseModel, frozen=True):
+    """A scene of CLEVR."""
+
+    image_filename: str
+    objects: list[SceneObject]
+
+
+class Scenes(BaseModel, frozen=True):
+    """A file of CLEVR's scenes."""
+
+    scenes: list[Scene]
+
+
 def clevr(folder: Path, task: str) -> Listings:
     """`CLEVR_v1.0/images/{train,val}` and `scenes/CLEVR_{train,val}_scenes.json`."""
     root, out = folder / "CLEVR_v1.0", {}
@@ -156,14 +174,13 @@ def clevr(folder: Path, task: str) -> Listings:
         path = root / "scenes" / f"CLEVR_{name}_scenes.json"
         text, labels, named = read_text(path), [], []
         with faults(f"{path} is damaged"):
-            scenes: list[dict[str, Any]] = list(json.loads(text)["scenes"])
+            scenes = Scenes.model_validate_json(text).scenes
         for number, scene in enumerate(scenes):
             location = f"{path}: scene {number}"
             with faults(f"{location} is damaged"):
-                objects = scene["objects"]
-                labels.append(clevr_count(len(objects)) if task == "clevr_count" else
-                              clevr_distance(float(o["pixel_coords"][2]) for o in objects))  # fmt: skip
-                named.append((location, str(scene["image_filename"])))
+                labels.append(clevr_count(len(scene.objects)) if task == "clevr_count" else
+                              clevr_distance(o.pixel_coords[2] for o in scene.objects))  # fmt: skip
+                named.append((location, scene.image_filename))
         out[split] = file_listing(inside(root / "images" / name, named), labels, [key for _, key in named])
     return out
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data.base import DataError, MissingData, error_text
+from data.files import read_bytes as read_file
 
 JUNK = {
     *("__macosx", "icon\r", "lost+found", "__pycache__"),  # archives made on macOS, its folder icons, disks, Python
@@ -45,7 +46,7 @@ def readable(path: Path) -> Iterator[None]:
 def read_bytes(path: Path) -> bytes:
     """The content of a file; DataError when it cannot be read."""
     with readable(path):
-        return path.read_bytes()
+        return read_file(path)
 
 
 def read_text(path: Path) -> str:
@@ -65,8 +66,10 @@ def read_lines(path: Path) -> list[tuple[str, str]]:
 
 def read_label(text: str, classes: int, location: str, first: int = 0) -> int:
     """The class (from 0) written as `text`, counted from `first`; DataError with `location` out of range."""
-    if not (text.isascii() and text.isdecimal()) or not first <= int(text) < first + classes:
-        raise DataError(f"{location}: label {text} is not in {first} to {first + classes - 1}")
+    digits = text.isascii() and text.isdecimal() and len(text) < 20  # Python reads a few thousand digits at most
+    if not digits or not first <= int(text) < first + classes:
+        shown = text if len(text) < 40 else f"{text[:40]}..."
+        raise DataError(f"{location}: label {shown} is not in {first} to {first + classes - 1}")
     return int(text) - first
 
 

@@ -6,16 +6,16 @@ order, so that one reader serves both.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, Field
 
-from data.base import DataError, MissingCopy, TaskInfo
+from data.base import DataError, MissingCopy, TaskInfo, error_text
 from data.decode import RawImage, to_rgb
 from data.labels import VEHICLES, clevr_count, clevr_distance, dsprites_location, dsprites_orientation, kitti_distance
 from data.order import SLICES
@@ -48,6 +48,21 @@ _LABELS: dict[str, Callable[[Features], int]] = {
 }
 
 
+class SplitInfo(BaseModel, frozen=True):
+    """A split in the JSON of TFDS, which writes numbers as text."""
+
+    name: str
+    shardLengths: list[Annotated[int, Field(ge=0, lt=2**31)]] = []
+
+
+class BuilderInfo(BaseModel, frozen=True):
+    """What is read of `dataset_info.json`; the name is part of file names. Older versions wrote no format."""
+
+    name: Annotated[str, Field(pattern=r"^\w+$")]
+    fileFormat: str = "tfrecord"
+    splits: list[SplitInfo]
+
+
 def copy_folder(root: Path, task_id: str) -> Path:
     """The newest prepared version of the task's builder; MissingCopy at once when there is none."""
     builder = root / VTAB_BY_ID[task_id].builder
@@ -65,12 +80,12 @@ def tfds(root: Path, task: TaskInfo) -> dict[str, Listing]:
     """Listings of the source splits, in their final order; DataError for a copy that is not whole."""
     folder = copy_folder(root, task.id)
     try:
-        info = json.loads((folder / "dataset_info.json").read_text())
-        kind = info.get("fileFormat", "tfrecord")  # older versions wrote tfrecord and did not say so
-        shards = {s["name"]: [int(n) for n in s.get("shardLengths", [])] for s in info["splits"]}
-        name = info["name"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{folder}/dataset_info.json is damaged ({error}); prepare the copy again") from error
+        info = BuilderInfo.model_validate_json((folder / "dataset_info.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{folder}/dataset_info.json is damaged ({error_text(error)}); prepare the copy again"
+        ) from error
+    kind, name, shards = info.fileFormat, info.name, {split.name: split.shardLengths for split in info.splits}
     if kind not in ("array_record", "tfrecord"):
         raise DataError(f"{folder} is in the format {kind}; convert it with: tfds convert_format --out_file_format "
                         "array_record")  # fmt: skip

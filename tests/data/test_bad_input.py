@@ -109,7 +109,7 @@ FAULTS = [
     ("dtd", "dtd/dtd/labels/val1.txt", ("class00/", "nothing/"), r"val1.txt:1: 'nothing/.*' is in no class folder"),
     ("dtd", "dtd/dtd/labels/test1.txt", ("class00/", "../class00/"), r"test1.txt:1: '../class00/.*' leaves"),
     ("clevr_count", "clevr/CLEVR_v1.0/scenes/CLEVR_val_scenes.json", ('"objects"', '"things"'),
-     r"CLEVR_val_scenes.json: scene 0 is damaged .*fetch it again"),
+     r"CLEVR_val_scenes.json is damaged \(scenes.0.objects: Field required\); fetch it again"),
     ("clevr_dist", "clevr/CLEVR_v1.0/scenes/CLEVR_val_scenes.json", ("CLEVR_val_000000", "../CLEVR_val_000000"),
      r"scene 0: '../CLEVR_val_000000.png' leaves"),
     ("kitti_dist", "kitti/mapping/train_mapping.txt", ("2011_09_26 ", "2011_09_26"), r"mapping.txt:1: .* is not "),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import struct
+import subprocess
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -204,3 +207,25 @@ def test_errors_hold_no_addresses(tmp_path: Path) -> None:
         assert "0x" not in str(failed.value) + str(other.value)
     with pytest.raises(DataError, match=f"^{tmp_path}/none.jpg cannot be read .No such file"):
         write_images(tmp_path / "a.safetensors", [(tmp_path / "none.jpg", 0)], INFO)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PCX", "TGA", "ICO", "PDF"])
+def test_a_format_that_no_data_set_has_reaches_none_of_pillows_readers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def started(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    path = tmp_path / "x.jpg"
+    Image.new("RGB", (8, 8)).save(path, kind)
+    for read in (lambda: to_rgb(path.read_bytes(), str(path)), lambda: write_images(tmp_path / "c", [(path, 0)], {})):
+        with pytest.raises(DataError, match=r"x.jpg is not a whole image \(none of JPEG, PNG, BMP, GIF, PPM, TIFF"):
+            read()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP", "MPO"])
+def test_the_formats_of_the_data_sets_are_read_whatever_the_file_is_called(kind: str) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8), (200, 0, 0)).save(stream, kind)
+    assert to_rgb(stream.getvalue(), "x.jpg").getpixel((4, 4))[0] > 190  # type: ignore[index]

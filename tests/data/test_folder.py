@@ -125,3 +125,64 @@ def test_changed_and_damaged_images(tmp_path: Path, caplog: pytest.LogCaptureFix
     own_images.cache_clear()
     with pytest.raises(DataError, match=f"{path.name} is not a whole image"):
         load_own(own_images(root, 8), "test", tmp_path)
+
+
+def test_names_that_are_not_utf8_are_read_like_others(tmp_path: Path) -> None:
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xe4r"))
+    class_folders(root, 10)
+    os.rename(os.fsencode(root / "ant"), os.fsencode(root) + b"/\xe4nt")
+    os.rename(os.fsencode(root / "bee" / "000.png"), os.fsencode(root / "bee") + b"/\xff.png")
+    own = own_images(root, 8)
+    assert own.info.num_classes == 3 and sum(len(rows) for rows in own.rows.values()) == 30
+    assert own.info.title.encode() == "b\ufffdr".encode()
+    split = load_own(own, "test", tmp_path / "cache")
+    for image, label in zip(split.images, split.labels, strict=True):
+        assert int(image.float().mean()) // 80 == (label + 1) % 3  # what was ant comes last now
+    os.rename(os.fsencode(root), os.fsencode(tmp_path / "plain"))
+    bad = os.fsencode(tmp_path / "plain") + b"/bee/\xff.png"
+    Path(os.fsdecode(bad)).write_bytes(b"no image")
+    with pytest.raises(DataError) as caught:
+        for part in ("train800", "val200", "test"):
+            load_own(own_images(tmp_path / "plain", 8), part, tmp_path / "cache")
+    assert "is not a whole image" in str(caught.value)
+
+
+def test_a_digest_of_plain_names_is_what_it_was(tmp_path: Path) -> None:
+    root = tmp_path / "x"
+    for name in ("größe", "bee"):
+        for i in range(5):
+            (root / name).mkdir(parents=True, exist_ok=True)
+            (root / name / f"{i}.ppm").write_bytes(b"P6 1 1 255\n" + bytes((i, len(name), 0)))
+    assert own_images(root, 8).info.id == "folder-x-234a01"
+
+
+def test_links_to_themselves_are_named(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "x", 4)
+    (root / "loop").symlink_to("loop")
+    assert own_images(root, 8).info.num_classes == 3  # no folder, and so no class
+    (root / "ant" / "loop.png").symlink_to("loop.png")
+    own_images.cache_clear()
+    with pytest.raises(DataError, match=r"loop\.png"):
+        own_images(root, 8)
+    (root / "ant" / "loop.png").unlink()
+    (root / "list.txt").write_text("ant/000.png 0\nant/loop.png 1\n")
+    (root / "ant" / "loop.png").symlink_to("loop.png")
+    own_images.cache_clear()
+    with pytest.raises(DataError, match=r"list\.txt:2: 'ant/loop\.png'"):
+        own_images(root, 8)
+    (root / "list.txt").unlink()
+    (root / "list.txt").symlink_to("list.txt")
+    with pytest.raises(DataError):
+        own_images(tmp_path / "x" / "loop", 8)
+
+
+def test_lists_with_blanks_and_endless_labels(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "x", 10)
+    lines = [f"{'ant' if i % 2 else 'bee'}/{i // 2:03d}.png{blank}{i % 2}" for i, blank in
+             zip(range(20), 5 * ["  ", " ", "\t", " \t "], strict=True)]  # fmt: skip
+    (root / "list.txt").write_text("\n".join(lines))
+    assert sum(len(rows) for rows in own_images(root, 8).rows.values()) == 20
+    (root / "list.txt").write_text("\n".join([*lines, f"cat/000.png {5000 * '9'}"]))
+    own_images.cache_clear()
+    with pytest.raises(DataError, match=r"list\.txt:21: label 9{40}\.\.\. is not in 0 to 999999$"):
+        own_images(root, 8)

@@ -13,7 +13,7 @@ from torchvision.transforms import functional as TF
 from data import Augmented, DataError, load_images, load_shots, load_split, shot_task
 from data.augment import eval_image
 from data.shot_table import LIST_SEEDS, SHOT_ROWS, SHOTS
-from data.shots import build_shots, eval_path, shots_state, train_path
+from data.shots import build_shots, eval_path, list_info, shots_state, train_path
 from tests.helpers.small_shots import CLASSES, COUNTS, write_list
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -61,7 +61,7 @@ def test_evaluation_images_are_squashed_to_256_of_224_and_cropped():
 def test_doubled_one_shot_lines_count_once_and_are_said(small_shots, caplog):
     prepare(small_shots, shots=[1], seeds=[0])
     native = load_images("oxford_pets_fs", small_shots, 1, 0, 32)
-    assert len(native) == CLASSES and native.info["doubled_lines"] == CLASSES
+    assert len(native) == CLASSES and list_info("oxford_pets_fs", small_shots, 1, 0, 32).doubled_lines == CLASSES
     assert "4 repeats are dropped" in caplog.text
 
 
