@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf
 from safetensors.torch import load_file
 from torch import nn
 
+from glora.construction import construct, kwargs_problems
 from glora.conversion import load_npz, one_line, with_state
 from glora.state import find_classifier, parameters_of
 from glora.train import Channels
@@ -102,10 +102,10 @@ def channel_statistics(normalization: object) -> tuple[Channels, Channels]:
         return NORMALIZATIONS[normalization]
     found: list[Channels] = []
     if isinstance(normalization, Mapping) and normalization.keys() == {"mean", "std"}:
-        for key, low in (("mean", -math.inf), ("std", 0.0)):
+        for key, low in (("mean", -1e6), ("std", 1e-6)):  # beyond, float32 has no values left
             match normalization[key]:
                 case [(int() | float()) as r, (int() | float()) as g, (int() | float()) as b]:
-                    if all(low < x < math.inf for x in (r, g, b)):
+                    if all(low < x < 1e6 for x in (r, g, b)):
                         found.append((float(r), float(g), float(b)))
     if len(found) < 2:
         raise ValueError(
@@ -168,8 +168,9 @@ def find_weights(backbone: Backbone) -> Path | None:
 def _create(backbone: Backbone, options: dict[str, Any], path: Path) -> nn.Module:
     if path.suffix not in (".npz", ".safetensors"):
         raise WeightsError(f"{path}: weights are read from .safetensors or .npz, never from a pickle; convert it first")
-    make = functools.partial(timm.create_model, backbone.timm_name, **options)
-    model: nn.Module = make()
+    if path.exists() and not path.is_file():
+        raise WeightsError(f"{path} is a folder, a pipe or a device, not a file of weights")  # some would be waited for
+    model = construct(backbone.timm_name, options)
     try:
         if path.suffix == ".npz":
             load_npz(model, path)
@@ -178,7 +179,7 @@ def _create(backbone: Backbone, options: dict[str, Any], path: Path) -> nn.Modul
     except Exception as error:
         raise WeightsError(f"{path} cannot be read as weights of {backbone.timm_name}: {one_line(error)}") from error
     try:
-        return with_state(model, state, make)
+        return with_state(model, state, functools.partial(timm.create_model, backbone.timm_name, **options))
     except ValueError as error:
         raise WeightsError(f"{path} does not fit {backbone.timm_name}: {error}") from error
 
@@ -188,10 +189,14 @@ def build_backbone(backbone: Backbone, num_classes: int, seed: int = 0) -> nn.Mo
 
     Raises:
         WeightsError: within seconds if the weights are nowhere to be found, with the override that points to a file;
-            if timm does not know the architecture; or if it takes no `drop_path_rate` above 0, or has a part that
-            depends on the classes and that `get_classifier` does not name.
+            if timm does not know the architecture or cannot build it; if `kwargs` holds what is not for it; or if it
+            takes no `drop_path_rate` above 0, or has a part that depends on the classes and that `get_classifier` does
+            not name.
     """
     known_model(backbone.timm_name)
+    problems = list(kwargs_problems(backbone.kwargs))
+    if problems:
+        raise WeightsError("\n".join(problems))
     options = dict(backbone.kwargs)
     if takes_drop_path(backbone.timm_name):
         options["drop_path_rate"] = backbone.drop_path_rate
@@ -200,13 +205,9 @@ def build_backbone(backbone: Backbone, num_classes: int, seed: int = 0) -> nn.Mo
     torch.manual_seed(seed)
     path = find_weights(backbone)
     try:
-        model: Any = (
-            timm.create_model(backbone.timm_name, pretrained=False, **options)
-            if path is None
-            else _create(backbone, options, path)
-        )
-    except (TypeError, RuntimeError) as error:
-        raise WeightsError(f"timm cannot build {backbone.timm_name} with {options}: {one_line(error)}") from error
+        model: Any = construct(backbone.timm_name, options) if path is None else _create(backbone, options, path)
+    except ValueError as error:
+        raise WeightsError(str(error)) from error
     kept = list(model.parameters())
     torch.manual_seed(seed)
     model.reset_classifier(num_classes)

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glora.product import in_precision
 from glora.search.selection import Measured
 
 Pair = tuple[Tensor, Tensor]
+
+
+class Predictions(NamedTuple):
+    """Of N images, on the CPU: top-1 `classes` (N,) int64 and the `probability` (N,) float32 of each one's label."""
+
+    classes: Tensor
+    probability: Tensor
+
+
 KEPT_BYTES = 2 << 30
 """How much model input `Batches` keeps at most; beyond, it prepares batches anew each time."""
 
@@ -81,27 +93,44 @@ class Batches:
 
 def _outputs(model: nn.Module, batches: Iterable[Tensor], labels: Tensor, precision: torch.dtype) -> Iterator[Pair]:
     """Logits and labels of each batch, computed in eval mode; the model's mode is restored at the end."""
-    was_training, seen = model.training, 0
+    was_training, seen, forward = model.training, 0, in_precision(model, precision)
     model.eval()
     for x in batches:
-        with torch.autocast(labels.device.type, precision, enabled=precision != torch.float32):
-            logits = model(x)
-        yield logits, labels[seen : seen + len(x)]
+        yield forward(x), labels[seen : seen + len(x)]
         seen += len(x)
     model.train(was_training)
+
+
+def _counts(logits: Tensor, wanted: Tensor) -> Tensor:
+    """How many images have the right answer, and how many have none: NaN or infinite logits, (2,) int64."""
+    finite = logits.isfinite().all(1)
+    return torch.stack([(finite & (logits.argmax(1) == wanted)).sum(), (~finite).sum()])
+
+
+def _refuse_broken(broken: int, images: int) -> None:
+    if broken:
+        raise FloatingPointError(
+            f"the logits of {broken} of {images} images are NaN or infinite: the training diverged (lower optimizer.lr "
+            "and train again), or the backbone's weights are damaged"
+        )
 
 
 @torch.no_grad()
 def score(model: nn.Module, batches: Iterable[Tensor], labels: Tensor, precision: torch.dtype = torch.float32) -> float:
     """Top-1 accuracy in [0, 1] in eval mode over batches of model input; the model's mode is restored.
 
-    `labels` (N,) are on the model's device; `precision` is of the matrix products (autocast). The host reads one number
-    from the device, at the end.
+    `labels` (N,) are on the model's device; `precision` is of the matrix products (autocast). The host reads
+    once from the device, at the end.
+
+    Raises:
+        FloatingPointError: if logits are not finite.
     """
-    hits = labels.new_zeros(())
+    counts = labels.new_zeros(2)
     for logits, wanted in _outputs(model, batches, labels, precision):
-        hits += (logits.argmax(1) == wanted).sum()
-    return int(hits) / len(labels)
+        counts += _counts(logits, wanted)
+    right, broken = counts.tolist()
+    _refuse_broken(broken, len(labels))
+    return int(right) / len(labels)
 
 
 @torch.no_grad()
@@ -112,15 +141,36 @@ def measure(
 
     Log-softmax and the sum over images are in float32, whatever the precision of the products, or in float64 for a
     model of that; the mean is the sum divided by N, so it does not depend on the size of the last batch. In float32 the
-    size of the batches moves it by less than 1e-6 of itself for thousands of images. The host reads two numbers, at the
+    size of the batches moves it by less than 1e-6 of itself for thousands of images. The host reads twice, at the
     end.
+
+    One subnet that overflows is no reason to end a search: an image whose logits are not finite counts as wrong, and
+    the loss is NaN then, which every search ranks last.
     """
-    hits, total = labels.new_zeros(()), torch.zeros((), device=labels.device)
+    counts, total = labels.new_zeros(2), torch.zeros((), device=labels.device)
     for logits, wanted in _outputs(model, batches, labels, precision):
-        hits += (logits.argmax(1) == wanted).sum()
+        counts += _counts(logits, wanted)
         total = total + F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), wanted,
                                         reduction="sum")  # fmt: skip
-    return Measured(int(hits) / len(labels), float(total) / len(labels))
+    right, broken = counts.tolist()
+    return Measured(int(right) / len(labels), math.nan if broken else float(total) / len(labels))
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module, batches: Iterable[Tensor], labels: Tensor, precision: torch.dtype = torch.float32
+) -> Predictions:
+    """What the model says of every image, in the same pass as `score`, of whose hits `classes` are the cause.
+
+    Raises:
+        FloatingPointError: if logits are not finite.
+    """
+    found, counts = [], labels.new_zeros(2)
+    for logits, wanted in _outputs(model, batches, labels, precision):
+        counts += _counts(logits, wanted)
+        found.append((logits.argmax(1), logits.float().softmax(1).gather(1, wanted[:, None])[:, 0]))
+    _refuse_broken(int(counts[1]), len(labels))
+    return Predictions(*(torch.cat(column).cpu() for column in zip(*found, strict=True)))
 
 
 def accuracy(

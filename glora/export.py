@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import timm
-from safetensors.torch import save_file
 from torch import nn
+
+from glora.state import to_safetensors
 
 
 def export_model(
@@ -19,6 +20,7 @@ def export_model(
     kwargs: Mapping[str, Any],
     num_classes: int,
     preprocessing: Mapping[str, Any],
+    write: Callable[[Path, bytes], object] = Path.write_bytes,
 ) -> Path:
     """Write `model.safetensors` and `config.json`; a deployer needs timm and nothing of this project.
 
@@ -30,23 +32,24 @@ def export_model(
         model: a merged model (`Supernet.merge`).
         timm_name: the architecture; a weights tag after a dot is left out.
         preprocessing: mean, std, size and resize, for the reader.
+        write: how a file gets its content.
 
     Raises:
         ValueError: if the model is not the plain architecture (then nothing is written).
     """
     architecture = timm_name.partition(".")[0]
     plain = timm.create_model(architecture, num_classes=num_classes, **kwargs)
-    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    state = model.state_dict()
     odd = sorted(plain.state_dict().keys() ^ state.keys())
     if odd:
         raise ValueError(f"the model is not a plain {architecture}; first differing tensors: {odd[:3]}")
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    write(folder / "model.safetensors", to_safetensors(state))
     config = {
         "architecture": architecture,
         "num_classes": num_classes,
         "kwargs": dict(kwargs),
         "preprocessing": dict(preprocessing),
     }
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    write(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
     return folder

@@ -10,10 +10,16 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 Kind = Literal["lora", "vector", "scalar", "none"]
 TENSORS = ("A", "B", "C", "D", "E")
+Words = Annotated[list[str], Field(min_length=len(TENSORS), max_length=len(TENSORS))]
+"""The options of one layer in JSON."""
+MOST_RANK = 4096
+"""Beyond the width of any layer where a low rank would save parameters; so that a slip does not fill the memory."""
 
 
 @dataclass(frozen=True, order=True)
@@ -62,9 +68,8 @@ class LayerConfig:
 
     @classmethod
     def parse(cls, texts: Sequence[str]) -> LayerConfig:
-        """Read five option words in the order A, B, C, D, E."""
-        valid = isinstance(texts, Sequence) and not isinstance(texts, str) and all(isinstance(t, str) for t in texts)
-        if not valid or len(texts) != len(TENSORS):  # they may come from a user's file
+        """Read five option words in the order A, B, C, D, E. Raises ValueError if they are not that."""
+        if len(texts) != len(TENSORS):
             raise ValueError(f"a layer has {len(TENSORS)} options (A, B, C, D, E), got {str(texts)[:100]}")
         return cls(*(Option.parse(t) for t in texts))
 
@@ -102,6 +107,8 @@ def check_ranks(ranks: Sequence[int]) -> tuple[int, ...]:
     checked = tuple(ranks)
     if not checked or any(isinstance(r, bool) or not isinstance(r, int) or r < 1 for r in checked):
         raise ValueError(f"ranks must be positive integers such as [8,4], got {list(ranks)}")
+    if checked[0] > MOST_RANK:
+        raise ValueError(f"ranks must be at most {MOST_RANK}, got {list(ranks)}")
     if any(a <= b for a, b in itertools.pairwise(checked)):
         raise ValueError(f"ranks must be strictly descending, write {sorted(set(checked), reverse=True)}")
     return checked

@@ -7,11 +7,11 @@ model = peft.PeftModel.from_pretrained(model, folder)
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from glora.conv import GLoRAConv2d
@@ -22,16 +22,17 @@ from glora.methods.glora import OnSupernet
 from glora.methods.lora import LoRA
 from glora.options import NONE, LayerConfig, Option
 from glora.soup import Soup
+from glora.state import to_safetensors
 
 PREFIX = "base_model.model."
 
 
-def export_peft(method: Method, folder: Path) -> Path:
+def export_peft(method: Method, folder: Path, write: Callable[[Path, bytes], object] = Path.write_bytes) -> Path:
     """Write `adapter_model.safetensors` and `adapter_config.json` of a trained `lora`, or of what GLoRA computes now.
 
     PEFT's layers have one kind of path for all, so a subnet is written at the largest rank: a vector as a 1^T, a scalar
     as s 1 1^T, none as zeros; C, D and E as vectors. A soup takes one rank more, for its scalars, and its gates are
-    multiplied in. The classifier travels in `modules_to_save`.
+    multiplied in. The classifier travels in `modules_to_save`. `write` gives a file its content.
 
     Raises:
         ValueError: for another method, for adapted convolutions, or for C or E on a layer without bias, which PEFT
@@ -51,8 +52,8 @@ def export_peft(method: Method, folder: Path) -> Path:
     state = {PREFIX + n: t.detach().to("cpu", torch.float32).clone(memory_format=torch.contiguous_format)
              for n, t in tensors.items()}  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    write(folder / "adapter_model.safetensors", to_safetensors(state))
+    write(folder / "adapter_config.json", (json.dumps(config, indent=2) + "\n").encode())
     return folder
 
 

@@ -9,15 +9,19 @@ only within one layer's turn, so all layers form them in the same memory, which 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 CHUNK = 1 << 18
 """Elements of a temporary that stays in a core's cache."""
+
+Forward = Callable[[Tensor], Tensor]
+"""Model input (B, ...) to logits (B, classes)."""
 
 NEAR_ZERO = 0.1
 """Below this |1 + a| the gradient of a row factor is not divided out of the output; W0 takes part instead."""
@@ -114,6 +118,21 @@ def apply_in_autocast_dtype(function: type[torch.autograd.Function], x: Tensor, 
             return inside
     made: Tensor = function.apply(x, *others)
     return made
+
+
+def in_precision(model: nn.Module, precision: torch.dtype) -> Forward:
+    """A function that calls the model with its matrix products in `precision` (autocast).
+
+    Autocast begins inside, so that a compiler may be handed the function: one that is on around the call of a compiled
+    model also holds for the backward pass that is compiled with it, down to the gradients of how weights are formed.
+    """
+
+    def call(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, precision, enabled=precision != torch.float32):
+            logits: Tensor = model(x)
+        return logits
+
+    return call
 
 
 class _Product(torch.autograd.Function):

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
 
 from glora.gates import FLAGS, Row, gates_length, row_rank
 from glora.options import TENSORS
+from glora.typed import Typed, parse
 
 FORMAT, VERSION = "glora soup", 1
+Gate = Annotated[float, Field(ge=-100, le=100)]
+"""In a file: averages lie in [0, 1], and gates that learn leave that by a learning rate times steps."""
 Parts = dict[str, dict[str, Any]]
 """Tensor to its gates: "ranks", a number for each column of A, B and C; "vector"; "scalar"."""
 
@@ -53,21 +58,77 @@ class Soup:
     @classmethod
     def from_json(cls, text: str, names: Sequence[str]) -> Soup:
         """Inverse of `to_json`. Raises ValueError if it is no soup of these layers, or of a later version."""
-        raw = json.loads(text)
-        if not is_soup(raw):
-            raise ValueError(f'a soup says "format": "{FORMAT}", which this does not: {text[:100]}')
-        if raw.get("version") != VERSION:
-            raise ValueError(f"the soup has version {raw.get('version')}, this program reads {VERSION}; update it")
-        layers = raw.get("layers")
-        if not isinstance(layers, dict) or list(layers) != list(names):
-            odd = sorted(set(layers) ^ set(names)) if isinstance(layers, dict) else layers
+        layers = parse(_File.model_validate_json, text).layers
+        if list(layers) != list(names):
+            odd = sorted(set(layers) ^ set(names))
             raise ValueError(f"the soup's layers are not the model's; differing or out of order: {str(odd)[:200]}")
-        return cls(tuple(_row(name, parts) for name, parts in layers.items()))
+        return cls(tuple(layer.row() for layer in layers.values()))
+
+    @property
+    def averages(self) -> bool:
+        """Whether the gates can be averages of subnets: all in [0, 1]."""
+        return all(0 <= gate <= 1 for row in self.layers for gate in row)
 
 
-def is_soup(raw: object) -> bool:
-    """Whether a JSON value is a soup's."""
-    return isinstance(raw, Mapping) and raw.get("format") == FORMAT
+class _Head(Typed):
+    format: Literal["glora soup"]
+
+
+class _Flags(Typed, extra="forbid"):
+    vector: Gate
+    scalar: Gate
+
+
+class _Ranked(_Flags):
+    ranks: list[Gate]
+
+
+class _Prompt(Typed, extra="forbid"):
+    ranks: list[Gate]
+    vector: Gate
+
+
+class _Layer(Typed, extra="forbid"):
+    """The gates of a layer as `row_parts` gives them."""
+
+    A: _Ranked
+    B: _Ranked
+    C: _Prompt
+    D: _Flags
+    E: _Flags
+
+    def row(self) -> Row:
+        """Inverse of `row_parts`; of masks that differ in length no row of any rank."""
+        flags = (getattr(getattr(self, tensor), kind) for tensor, kind in FLAGS)
+        return (*self.A.ranks, *self.B.ranks, *self.C.ranks, *flags)
+
+    @field_validator("B", "C")
+    @classmethod
+    def _as_long_as_a(cls, part: _Ranked | _Prompt, info: ValidationInfo) -> _Ranked | _Prompt:
+        if "A" in info.data and len(part.ranks) != len(info.data["A"].ranks):
+            raise ValueError("the ranks of A, B and C are lists of one length")
+        return part
+
+
+class _File(_Head):
+    version: int
+    layers: dict[str, _Layer]
+
+    @field_validator("version")
+    @classmethod
+    def _known(cls, version: int) -> int:
+        if version != VERSION:
+            raise ValueError(f"the soup has version {version}, this program reads {VERSION}; update it")
+        return version
+
+
+def is_soup(text: str) -> bool:
+    """Whether a JSON text says that it is a soup's."""
+    try:
+        parse(_Head.model_validate_json, text)
+    except ValueError:
+        return False
+    return True
 
 
 def row_parts(row: Row) -> Parts:
@@ -77,22 +138,6 @@ def row_parts(row: Row) -> Parts:
     for (tensor, kind), gate in zip(FLAGS, row[3 * rank :], strict=True):
         parts[tensor][kind] = gate
     return parts
-
-
-def _row(name: str, parts: Any) -> Row:
-    """Inverse of `row_parts`, of JSON values that may be anything."""
-    kinds = {t: {k for u, k in FLAGS if u == t} | ({"ranks"} if t in "ABC" else set()) for t in TENSORS}
-    fits = isinstance(parts, dict) and parts.keys() == kinds.keys()
-    if not fits or any(not isinstance(parts[t], dict) or parts[t].keys() != kinds[t] for t in TENSORS):
-        wanted = "; ".join(f"{t}: {', '.join(sorted(found))}" for t, found in kinds.items())
-        raise ValueError(f"{name}: the gates of a layer are {wanted}")
-    masks = [parts[t]["ranks"] for t in "ABC"]
-    if not all(isinstance(mask, list) and len(mask) == len(masks[0]) for mask in masks):
-        raise ValueError(f"{name}: the ranks of A, B and C are lists of one length")
-    row = [*masks[0], *masks[1], *masks[2], *(parts[t][k] for t, k in FLAGS)]
-    if not all(isinstance(gate, (int, float)) and not isinstance(gate, bool) for gate in row):
-        raise ValueError(f"{name}: gates are numbers")
-    return tuple(float(gate) for gate in row)
 
 
 def row_options(row: Row) -> dict[str, str]:

@@ -10,12 +10,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from glora.gates import Choice
 from glora.options import (
     NONE,
     TENSORS,
     LayerConfig,
     Option,
+    Words,
     all_configs,
     check_ranks,
     check_tensors,
@@ -24,6 +27,16 @@ from glora.options import (
     tensor_params,
 )
 from glora.soup import Soup, is_soup, row_options, row_params, row_parts
+from glora.typed import STRICT, Typed, parse
+
+LAYERS = TypeAdapter(dict[str, Words], config=STRICT)
+"""A subnet's file: layer name to its five option words."""
+
+
+class Encoded(Typed):
+    """A subnet within the state of a search."""
+
+    layers: list[Words]
 
 
 @dataclass(frozen=True)
@@ -54,9 +67,9 @@ class Subnet:
     @classmethod
     def from_json(cls, text: str, names: Sequence[str]) -> Subnet:
         """Inverse of `to_json`. Raises ValueError if the layers are not exactly `names`."""
-        raw = json.loads(text)
-        if not isinstance(raw, dict) or list(raw) != list(names):
-            odd = sorted(set(raw) ^ set(names)) if isinstance(raw, dict) else raw
+        raw = parse(LAYERS.validate_json, text)
+        if list(raw) != list(names):
+            odd = sorted(set(raw) ^ set(names))
             raise ValueError(f"the subnet's layers are not the model's; differing or out of order: {str(odd)[:200]}")
         return cls(tuple(LayerConfig.parse(raw[n]) for n in names))
 
@@ -170,20 +183,20 @@ class SearchSpace:
         return {"layers": [[str(o) for o in c] for c in subnet.layers]}
 
     def decode(self, row: dict[str, Any]) -> Subnet:
-        """Inverse of `encode`."""
-        return Subnet(tuple(LayerConfig.parse(c) for c in row["layers"]))
+        """Inverse of `encode`. Raises ValueError if it is no subnet of this space."""
+        subnet = Subnet(tuple(LayerConfig.parse(c) for c in parse(Encoded.model_validate, row).layers))
+        self.check(subnet)
+        return subnet
 
     def to_json(self, subnet: Subnet | Soup) -> str:
         """Readable JSON: layer name to its five option words, or to the gates of a soup."""
         return subnet.to_json(self.names)
 
     def from_json(self, text: str) -> Subnet | Soup:
-        """Inverse of `to_json`. Raises ValueError if the layers are not this space's."""
-        if not is_soup(json.loads(text)):
-            return Subnet.from_json(text, self.names)
-        soup = Soup.from_json(text, self.names)
-        self.check(soup)
-        return soup
+        """Inverse of `to_json`. Raises ValueError if it is no subnet or soup of this space."""
+        choice = Soup.from_json(text, self.names) if is_soup(text) else Subnet.from_json(text, self.names)
+        self.check(choice)
+        return choice
 
     def choices(self, subnet: Subnet | Soup) -> dict[str, dict[str, str]]:
         """Layer to tensor to option word; "mixed" where the gates of a soup are not an option's (`gates`)."""

@@ -20,8 +20,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from glora.average import WeightAverage
+from glora.optimizers import check_optimizer_state, make_optimizer
+from glora.product import Forward, in_precision
 from glora.sampling import SAMPLERS, Drawn, step_rng
 from glora.schedule import SCHEDULES, cosine_lr
+from glora.state import check_trained, load_trained
 
 OPTIMIZERS = ("adamw", "sgd")
 UNUSED_GRADS = ("zero", "first_draw", "none")
@@ -99,7 +102,8 @@ class Normalizer:
 @functools.cache
 def _pixel_constants(mean: Channels, std: Channels, device: torch.device) -> tuple[Tensor, Tensor]:
     """Both as (3, 1, 1) in [0, 255] units; kept, since a transfer in every step would make the host wait."""
-    scaled = [torch.tensor(v, device=device).view(3, 1, 1) * 255 for v in (mean, std)]
+    # Scaled before the copy, which is done when it returns: whatever stream asks next reads them whole.
+    scaled = [(torch.tensor(v).view(3, 1, 1) * 255).to(device) for v in (mean, std)]
     return scaled[0], scaled[1]
 
 
@@ -118,19 +122,6 @@ def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
 
 
-def make_optimizer(
-    parameters: Mapping[str, nn.Parameter], recipe: Recipe, no_decay: Collection[str] = ()
-) -> torch.optim.Optimizer:
-    """The recipe's optimiser; `no_decay` names parameters without weight decay, whatever the recipe says."""
-    free = {n for n, p in parameters.items() if n in no_decay or (not recipe.decay_1d and p.dim() < 2)}
-    groups = [{"params": [p for n, p in parameters.items() if n not in free], "weight_decay": recipe.weight_decay}]
-    if free:
-        groups.append({"params": [p for n, p in parameters.items() if n in free], "weight_decay": 0.0})
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9)
-    return torch.optim.AdamW(groups, lr=recipe.lr)
-
-
 class Trainer:
     """Runs epochs over images held in memory.
 
@@ -145,6 +136,7 @@ class Trainer:
         eval_backbone: train with the model in eval mode (no drop path).
         precision: of the matrix products (autocast); parameters, loss and optimiser stay in the model's own.
         supernet: what the model holds, if its subnets train as `recipe.sampling` says, whatever `before_step` draws.
+        compile: makes of a step's forward pass what is called in its place.
 
     Raises:
         ValueError: if the supernet's space is none that the recipe's sampling is for.
@@ -162,17 +154,16 @@ class Trainer:
         eval_backbone: bool = False,
         precision: torch.dtype = torch.float32,
         supernet: Drawn[Any] | None = None,
+        compile: Callable[[Forward], Forward] = lambda forward: forward,
     ) -> None:
-        self.precision = precision
+        self._forward = compile(in_precision(model, precision))
         self.model, self.parameters, self.recipe = model, parameters, recipe
         self.normalize, self.seed, self.before_step = normalize, seed, before_step
-        self.eval_backbone = eval_backbone
-        self.supernet = supernet
+        self.eval_backbone, self.supernet = eval_backbone, supernet
         self._sampler = None if supernet is None else SAMPLERS[recipe.sampling](supernet.space, recipe.draws)
         self.optimizer = make_optimizer(parameters, recipe, no_decay)
         self._average = None if recipe.ema is None else WeightAverage(parameters, recipe.ema)
-        self.epoch = 0
-        self.step = 0
+        self.epoch = self.step = 0
         if recipe.unused_grad == "zero":
             for parameter in parameters.values():
                 parameter.grad = torch.zeros_like(parameter)
@@ -196,8 +187,8 @@ class Trainer:
 
         Raises:
             ValueError: if fewer images than one batch are given.
-            FloatingPointError: after an epoch in which the loss was not finite. What is in memory is lost then; what
-                was saved after the epoch before is not.
+            FloatingPointError: after an epoch in which the loss was not finite, or behind which the weights are not.
+                What is in memory is lost then; what was saved after the epoch before is not.
         """
         r = self.recipe
         if len(labels) < r.batch_size:
@@ -214,7 +205,6 @@ class Trainer:
         # Read once at the end: a look at every step would make the host wait for the device.
         losses: list[tuple[int, Tensor]] = []  # the step beside each
         hits: list[Tensor] = []
-        autocast = torch.autocast(labels.device.type, self.precision, enabled=self.precision != torch.float32)
         for index in self._batches(len(labels), labels.device):
             if self.before_step is not None:
                 self.before_step(step_rng(self.seed, self.step))
@@ -228,8 +218,7 @@ class Trainer:
             for subnet in self._subnets():
                 if self.supernet is not None:
                     self.supernet.set(subnet)
-                with autocast:
-                    logits = self.model(x)
+                logits = self._forward(x)
                 wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
                 if teacher is None:
                     loss = F.cross_entropy(wide, y)
@@ -251,6 +240,8 @@ class Trainer:
                     f"the loss is {value} at step {step}: lower optimizer.lr (now {lr:.3g}) "
                     "or check the backbone's weights"
                 )
+        if not torch.stack([p.isfinite().all() for p in self.parameters.values()]).all():
+            raise FloatingPointError(f"the weights are not finite after step {self.step}: lower optimizer.lr")
         seen = len(values) * r.batch_size
         self.epoch += 1
         return {
@@ -286,15 +277,21 @@ class Trainer:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state` was taken."""
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(state["parameters"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
+        """Continue where `state` was taken.
+
+        Raises:
+            ValueError, KeyError, TypeError: changing nothing, if it is no state that this training can have reached.
+        """
+        check_trained(self.parameters, state["parameters"])
+        epoch, step, r = int(state["epoch"]), int(state["step"]), self.recipe
+        if not 0 <= epoch <= r.epochs or not epoch <= step <= (math.inf if r.max_steps is None else r.max_steps):
+            raise ValueError(f"epoch {epoch} and step {step} lie outside of this training")
+        check_optimizer_state(self.optimizer, state["optimizer"], step, step > 0 and r.unused_grad == "zero")
         if self._average is not None:
             self._average.load_state(state["average"])
+        load_trained(self.parameters, state["parameters"])
+        self.optimizer.load_state_dict(state["optimizer"])
         if self.recipe.unused_grad == "first_draw":
             for parameter in self.parameters.values():  # what was drawn before has a state, and so a gradient
-                drawn = parameter in self.optimizer.state
-                parameter.grad = torch.zeros_like(parameter) if drawn else None
-        self.epoch, self.step = state["epoch"], state["step"]
+                parameter.grad = torch.zeros_like(parameter) if parameter in self.optimizer.state else None
+        self.epoch, self.step = epoch, step

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from torch import Tensor, nn
 
 from glora.attach import Adapted, call_every_linear, plain_copy, replace_module
+from glora.options import MOST_RANK
 from glora.search.interface import Member, Space
 from glora.state import find_classifier, load_trained, parameters_of, trained_state
 
@@ -95,8 +96,8 @@ class Method(ABC):
         """All options, the given ones in place of their defaults.
 
         Raises:
-            ValueError: for an option that does not exist, has another type than its default, or is no probability where
-                one is meant.
+            ValueError: for an option that does not exist, has another type than its default, is no probability where
+                one is meant, or is a number beyond what memory or float32 holds.
         """
         known = cls.options()
         allowed = f"allowed: {', '.join(f'{k}={v!r}' for k, v in known.items())}" if known else "it has no options"
@@ -111,6 +112,10 @@ class Method(ABC):
                 value = tuple(value)
             if known[key] is not None and type(value) is not kind:
                 raise ValueError(f"method={cls.name}: option {key}={value!r} is no {kind.__name__}; {allowed}")
+            if isinstance(value, (int, float)):
+                most = 1e30 if isinstance(value, float) else 2**32 - 1 if key == "seed" else MOST_RANK
+                if not -most <= value <= most:  # NaN too
+                    raise ValueError(f"method={cls.name}: option {key}={value} must be at most {most:.10g}")
             if key in ("dropout", "drop_path") and not 0 <= value < 1:
                 raise ValueError(f"method={cls.name}: option {key}={value} must be a probability, from 0 up to 1")
             checked[key] = value

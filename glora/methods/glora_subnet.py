@@ -14,7 +14,8 @@ from torch import nn
 from glora.methods.glora import ALL_TENSORS, OnSupernet
 from glora.options import LayerConfig, layer_options
 from glora.soup import is_soup
-from glora.space import SearchSpace, Subnet
+from glora.space import LAYERS, SearchSpace, Subnet
+from glora.typed import parse
 
 LARGEST = "largest"
 
@@ -37,7 +38,7 @@ def read_subnet(text: str, ranks: tuple[int, ...], tensors: str) -> str:
         configs, canonical = [config], config.choices()
     else:
         layers = _read_layers(text)
-        configs, canonical = [LayerConfig.parse(options) for options in layers.values()], json.dumps(layers)
+        configs, canonical = [LayerConfig.parse(words) for words in layers.values()], json.dumps(layers)
     for config in configs:
         for tensor, option, allowed in zip("ABCDE", config, layer_options(ranks, True, tensors), strict=True):
             if option not in allowed:
@@ -47,23 +48,26 @@ def read_subnet(text: str, ranks: tuple[int, ...], tensors: str) -> str:
     return canonical
 
 
-def _read_layers(text: str) -> dict[str, Any]:
+def _read_layers(text: str) -> dict[str, list[str]]:
     """The layers of a subnet's JSON or JSON file."""
     if not text.lstrip().startswith("{"):
         try:
-            text = Path(text).expanduser().read_text("utf-8-sig")
-        except (OSError, UnicodeDecodeError, RuntimeError) as error:  # the last: "~" without a home
+            path = Path(text).expanduser()
+            if path.exists() and not path.is_file():  # a pipe would be waited for
+                raise OSError("it is no regular file")
+            text = path.read_text("utf-8-sig")
+        except (OSError, ValueError, RuntimeError) as error:  # the last: "~" without a home
             raise ValueError(
                 f"no file that can be read ({error}); write {LARGEST}, choices for every layer such as "
                 "B=lora_8,E=vector, or the path of a subnet's JSON file as a search leaves it"
             ) from error
-    try:
-        layers = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"no JSON: {error}") from error
-    if is_soup(layers):
+    if is_soup(text):
         raise ValueError("it is a soup, an average of subnets; one of its members is in subnet_*.json beside it")
-    if not isinstance(layers, dict) or not layers:
+    try:
+        layers = parse(LAYERS.validate_json, text)
+    except ValueError as error:
+        raise ValueError(f"it is no subnet, which maps layers to their five options: it {error}") from error
+    if not layers:
         raise ValueError("the file maps no layers to their five options; it is not a subnet of GLoRA")
     return layers
 
@@ -133,8 +137,8 @@ def _subnet(text: str, space: SearchSpace) -> Subnet:
     """The subnet of a text that `read_subnet` gave. Raises ValueError if it is one of another model."""
     if text == LARGEST:
         return space.largest
-    return (
-        Subnet.from_json(text, space.names)
-        if text.startswith("{")
-        else space.everywhere(LayerConfig.parse_choices(text))
-    )
+    if not text.startswith("{"):
+        return space.everywhere(LayerConfig.parse_choices(text))
+    subnet = Subnet.from_json(text, space.names)
+    space.check(subnet)
+    return subnet

@@ -7,9 +7,26 @@ import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from glora.typed import Count, Typed, parse
 
 MODULES = ("prompt", "lora", "adapter")
+Widths = Annotated[list[Count], Field(min_length=1)]
+
+
+class Encoded(Typed):
+    """A subnet within the state of a search."""
+
+    prompt: Widths
+    lora: Widths
+    adapter: Widths
+
+
+class _File(Encoded, extra="forbid"):
+    pass
 
 
 @dataclass(frozen=True)
@@ -181,8 +198,13 @@ class NOAHSpace:
         return {m: list(v) for m, v in zip(MODULES, subnet.vectors, strict=True)}
 
     def decode(self, row: dict[str, Any]) -> NOAHSubnet:
-        """Inverse of `encode`."""
-        return NOAHSubnet(*(tuple(row[m]) for m in MODULES))
+        """Inverse of `encode`. Raises ValueError if it is no subnet of this space."""
+        return self._member(parse(Encoded.model_validate, row))
+
+    def _member(self, found: Encoded) -> NOAHSubnet:
+        subnet = NOAHSubnet(tuple(found.prompt), tuple(found.lora), tuple(found.adapter))
+        self.check(subnet)
+        return subnet
 
     def to_json(self, subnet: NOAHSubnet) -> str:
         """Readable JSON, one line a module."""
@@ -194,12 +216,7 @@ class NOAHSpace:
         Raises:
             ValueError: if it is no subnet of this space.
         """
-        raw = json.loads(text)
-        if not isinstance(raw, dict) or raw.keys() != set(MODULES):
-            raise ValueError(f"a subnet of NOAH has the vectors {', '.join(MODULES)}, not {text[:200]}")
-        subnet = self.decode(raw)
-        self.check(subnet)
-        return subnet
+        return self._member(parse(_File.model_validate_json, text))
 
     def choices(self, subnet: NOAHSubnet) -> dict[str, dict[str, str]]:
         """Block to module to width."""

@@ -6,6 +6,7 @@ from glora.search.interface import Member, Space
 from glora.search.nsga2 import NSGA2Search
 from glora.search.pareto import hypervolume, pareto_front
 from glora.search.selection import Candidate, Fitness, Measured, SelectionNoise, best_first, selection_noise
+from glora.search.state import State
 
 __all__ = [
     "SEARCHES",
@@ -19,6 +20,7 @@ __all__ = [
     "Search",
     "SelectionNoise",
     "Space",
+    "State",
     "best_first",
     "hypervolume",
     "pareto_front",

@@ -15,6 +15,8 @@ from typing import Any, ClassVar, Generic, Self, cast
 from glora.search.interface import Member, Space
 from glora.search.pareto import Point, pareto_front
 from glora.search.selection import OBJECTIVES, TIES, Candidate, Fitness, Measured, best_first
+from glora.search.state import NOT_FINITE, State
+from glora.typed import parse
 
 REJECTION_SHARE = 0.01
 """Of the draws that must fit the limits for rejection: 100 draws a subnet on average, 50 ms on ViT-B's space."""
@@ -29,6 +31,9 @@ def check_limits(space: Space[Member], min_params: int, max_params: int | None) 
             f"no subnet has between {min_params:,} and {top:,} parameters; this space reaches {low:,} to {high:,}"
         )
 
+
+MOST = 100_000
+"""Of everything that a generation counts, and of generations."""
 
 SEARCHES: dict[str, type[Search[Hashable]]] = {}
 """Every search by name; a class with a `name` of its own enters when it is defined."""
@@ -61,9 +66,9 @@ class Search(Generic[Member]):
 
     space: Space[Member]
     fitness: Fitness[Member]
-    seed: int = 0
-    generations: int = at_least(20, 1)
-    population: int = at_least(50, 1)
+    seed: int = at_least(0, 0, 2**32 - 1)
+    generations: int = at_least(20, 1, MOST)
+    population: int = at_least(50, 1, MOST)
     min_params: int = at_least(0, 0)
     max_params: int | None = at_least(None, 0)
     candidates: list[Candidate[Member]] = field(default_factory=list)
@@ -209,7 +214,7 @@ class Search(Generic[Member]):
             {
                 **self.space.encode(k.subnet),
                 "accuracy": k.accuracy,
-                **({} if k.loss is None else {"loss": k.loss}),
+                **({} if k.loss is None else {"loss": k.loss if math.isfinite(k.loss) else NOT_FINITE}),
                 "params": k.params,
                 "generation": k.generation,
             }
@@ -217,18 +222,27 @@ class Search(Generic[Member]):
         ]
         return {"generation": self.generation, "candidates": rows}
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: State | Mapping[str, Any]) -> None:
         """Continue where `state` was taken.
 
         Raises:
-            ValueError: if the search goes by a loss that the state does not hold (those of earlier versions).
+            ValueError: if it is no state of a search with this space, these limits and this budget, or if the search
+                goes by a loss that the state does not hold (those of earlier versions). Nothing is changed then.
         """
-        candidates = [
-            Candidate(self.space.decode(row), row["accuracy"], row["params"], i, row["generation"], row.get("loss"))
-            for i, row in enumerate(state["candidates"])
-        ]
+        found = state if isinstance(state, State) else parse(State.model_validate, dict(state))
+        if found.generation > self.generations or found.largest_generation > self.population:
+            raise ValueError(f"it holds {found.generation} generations of at most {found.largest_generation} subnets, "
+                             f"and this search has {self.generations} of {self.population}")  # fmt: skip
+        candidates: list[Candidate[Member]] = []
+        for index, row in enumerate(found.candidates):
+            subnet = self.space.decode(row.subnet)
+            if row.params != self.space.params(subnet) or not self.fits(subnet):
+                raise ValueError(f"candidate {index} has {self.space.params(subnet):,} parameters, not {row.params:,} "
+                                 f"within {self.min_params:,} to {self._high:,}")  # fmt: skip
+            candidates.append(Candidate(subnet, row.accuracy, row.params, index, row.generation, row.measured_loss))
+        seen = {c.subnet for c in candidates}
+        if len(seen) < len(candidates):
+            raise ValueError("a subnet is in it twice, and a search evaluates each once")
         if self.needs_loss and any(c.loss is None for c in candidates):
             raise ValueError("it holds accuracies alone, and this search goes by the loss too")
-        self.candidates = candidates
-        self._seen = {c.subnet for c in self.candidates}
-        self.generation = state["generation"]
+        self.candidates, self._seen, self.generation = candidates, seen, found.generation

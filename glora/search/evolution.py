@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from glora.search.base import Search, at_least
+from glora.search.base import MOST, Search, at_least
 from glora.search.interface import Member
 
 
@@ -18,8 +18,8 @@ class BreedingSearch(Search[Member]):
     `generations` x `population` evaluations count; the published code evaluates one more population that can never win.
     """
 
-    mutants: int = at_least(25, 0)
-    crossovers: int = at_least(25, 0)
+    mutants: int = at_least(25, 0, MOST)
+    crossovers: int = at_least(25, 0, MOST)
     mutation_probability: float = at_least(0.2, 0, 1)
 
     def selector(self, rng: random.Random) -> Callable[[], Member]:
@@ -53,7 +53,7 @@ class EvolutionSearch(BreedingSearch[Member]):
 
     name = "evolution"
 
-    parents: int = at_least(10, 1)
+    parents: int = at_least(10, 1, MOST)
 
     def selector(self, rng: random.Random) -> Callable[[], Member]:
         """Uniform among the best `parents` of everything evaluated."""

@@ -141,9 +141,13 @@ def test_json_is_readable_exact_and_refuses_what_is_not_of_this_model(kind):
     for change, words in [
         ({"version": 2}, "version 2, this program reads 1"),
         ({"layers": {}}, "not the model's"),
-        ({"layers": None}, "not the model's"),
-        ({"layers": raw["layers"] | {first: {}}}, f"{first}: the gates of a layer are"),
-        ({"layers": raw["layers"] | {first: raw["layers"][first] | {"D": {"vector": "x", "scalar": 0}}}}, "numbers"),
+        ({"layers": None}, "layers=None .*an object"),
+        ({"layers": raw["layers"] | {first: {}}}, f"lacks layers.{first}.A, layers.{first}.B"),
+        ({"layers": raw["layers"] | {first: raw["layers"][first] | {"D": {"vector": "x", "scalar": 0}}}},
+         f"layers.{first}.D.vector='x' .*valid number"),
+        ({"layers": raw["layers"] | {first: raw["layers"][first] | {"D": {"vector": 1e30, "scalar": 0}}}},
+         "less than or equal to 100"),
+        ({"layers": raw["layers"] | {first: raw["layers"][first] | {"C": {"vector": 0, "ranks": [1]}}}}, "one length"),
         ({"layers": raw["layers"] | {first: raw["layers"][first] | {"D": {"vector": math.nan, "scalar": 0}}}},
          "finite"),
     ]:  # fmt: skip

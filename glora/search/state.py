@@ -1,0 +1,59 @@
+"""The state of a search as JSON: generations done, and everything evaluated in the order of evaluation."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from glora.typed import Amount, Count, Share, Typed
+
+NOT_FINITE = "nan"
+"""A loss that is no finite number, for which JSON has no word."""
+
+
+class Row(Typed, extra="allow"):
+    """One candidate; `subnet` has its other keys, the space's encoding. States of early versions have no loss."""
+
+    accuracy: Share
+    params: Count
+    generation: Count
+    loss: Amount | Literal["nan"] | None = None
+
+    @property
+    def subnet(self) -> dict[str, Any]:
+        """What `Space.decode` takes."""
+        return dict(self.model_extra or {})
+
+    @property
+    def measured_loss(self) -> float | None:
+        """NaN where it was not finite, None where it is not known."""
+        return math.nan if isinstance(self.loss, str) else self.loss
+
+
+class State(Typed):
+    """What `Search.state` gives.
+
+    Raises:
+        ValueError: if a candidate is of a generation that is not done, or they are out of order.
+    """
+
+    generation: Count
+    candidates: list[Row]
+
+    @property
+    def largest_generation(self) -> int:
+        """Candidates of the generation that has most."""
+        return max(Counter(row.generation for row in self.candidates).values(), default=0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> State:
+        generations = [row.generation for row in self.candidates]
+        if any(later < earlier for earlier, later in itertools.pairwise(generations)):
+            raise ValueError("its candidates are not in the order of their generations")
+        if generations and generations[-1] >= self.generation:
+            raise ValueError(f"candidates are of generation {generations[-1]}, and {self.generation} are done")
+        return self
