@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import nn
 
 from glora.class_token import computes_class_token_alone
+from glora.product import Forward
 
 GRAPHS = ("auto", "branch", "static")
 COMPILES = ("auto", "off", "default", "reduce-overhead", "max-autotune")
@@ -47,16 +47,18 @@ class Compute:
         precision = str(self.dtype).removeprefix("torch.")
         return f"{form}torch.compile {self.compile}, matrix products in {precision}{last}"
 
-    def compiled(self, model: nn.Module) -> nn.Module:
-        """The model to call in a training step; it shares its parameters with `model`."""
-        if self.compile == "off":
-            return model
-        return compiled(model, None if self.compile == "default" else self.compile)
+    def compiled(self, forward: Forward) -> Forward:
+        """The forward pass of a training step as it is called."""
+        return forward if self.compile == "off" else compiled(forward, self.compile)
 
 
-def compiled(model: nn.Module, mode: str | None = None) -> nn.Module:
-    """`torch.compile` of a module, which gives a module with the same parameters."""
-    return cast("nn.Module", torch.compile(model, mode=mode))  # torch promises a callable alone
+def compiled(forward: Forward, mode: str = "default") -> Forward:
+    """`torch.compile` of a forward pass, however many of other shapes this process compiled before.
+
+    torch's own limit of eight would leave the ninth task of a sweep uncompiled with no more than a warning.
+    """
+    torch.compiler.config.recompile_limit = torch.compiler.config.accumulated_recompile_limit
+    return torch.compile(forward, mode=mode)
 
 
 def use_tf32(on: bool) -> None:

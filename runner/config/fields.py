@@ -18,9 +18,27 @@ class Dataclass(Protocol):
 T = TypeVar("T", bound=Dataclass)
 
 
-def number(default: Any, low: float | None = None, above: float | None = None, below: float = math.inf) -> Any:
-    """A field whose number is at least `low` (or above `above`) and below `below`; None, where allowed, passes."""
-    return dataclasses.field(default=default, metadata={"low": low, "above": above, "below": below})
+LARGEST_WHOLE, LARGEST = 2**31 - 1, 1e30
+"""Bounds of every number, in both directions, where its field gives no closer one. Beyond 1e30 the arithmetic of an
+optimiser leaves float32, by its own factors; a whole number beyond 31 bits is a slip of the finger.
+"""
+
+
+def number(
+    default: Any,
+    low: float | None = None,
+    above: float | None = None,
+    below: float = math.inf,
+    high: float | None = None,
+) -> Any:
+    """A field whose number is at least `low` (or above `above`) and at most `high` (or below `below`); of a list, each.
+
+    None, where the type allows it, passes.
+    """
+    rule = {"low": low, "above": above, "below": below, "high": high}
+    if default is list:
+        return dataclasses.field(default_factory=list, metadata=rule)
+    return dataclasses.field(default=default, metadata=rule)
 
 
 def choice(default: Any, allowed: Sequence[str]) -> Any:
@@ -31,11 +49,21 @@ def choice(default: Any, allowed: Sequence[str]) -> Any:
 def problems_of(value: Dataclass, prefix: str = "") -> Iterator[str]:
     """What a dataclass instance, and those inside it, hold against the metadata of their fields, a sentence each."""
     for field in dataclasses.fields(value):
-        found, name = getattr(value, field.name), f"{prefix}{field.name}"
-        if dataclasses.is_dataclass(found) and not isinstance(found, type):
-            yield from problems_of(found, f"{name}.")
-        elif found is not None:
-            yield from _field_problems(name, found, field.metadata)
+        yield from _problems_in(getattr(value, field.name), f"{prefix}{field.name}", field.metadata)
+
+
+def _problems_in(found: Any, name: str, rule: Mapping[str, Any]) -> Iterator[str]:
+    if dataclasses.is_dataclass(found) and not isinstance(found, type):
+        yield from problems_of(found, f"{name}.")
+    elif isinstance(found, Mapping):  # of anything but dataclasses, whoever reads the values knows their bounds
+        for key, value in found.items():
+            if dataclasses.is_dataclass(value):
+                yield from _problems_in(value, f"{name}.{key}", rule)
+    elif isinstance(found, list):
+        for i, value in enumerate(found if rule else ()):
+            yield from _problems_in(value, f"{name}[{i}]", rule)
+    elif found is not None:
+        yield from _field_problems(name, found, rule)
 
 
 def _field_problems(name: str, value: Any, rule: Mapping[str, Any]) -> Iterator[str]:
@@ -44,12 +72,17 @@ def _field_problems(name: str, value: Any, rule: Mapping[str, Any]) -> Iterator[
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return
     low, above, high, below = (rule.get(key) for key in ("low", "above", "high", "below"))
-    fits = math.isfinite(value) and (low is None or value >= low) and (above is None or value > above)
-    if not (fits and (high is None or value <= high) and (below is None or value < below)):
-        bounds = [("at least", low), ("above", above), ("at most", high), ("below", below)]
-        listed = [f"{text} {bound:g}" for text, bound in bounds if bound is not None and math.isfinite(bound)]
-        positive = above == 0 and len(listed) == 1
-        yield f"{name}={value} must be {'positive' if positive else ' and '.join(listed) or 'a finite number'}"
+    largest = max(LARGEST_WHOLE if isinstance(value, int) else LARGEST, high or 0)
+    if -largest <= value <= largest:  # compared, not asked for `isfinite`: a whole number may be too large for a float
+        fits = (low is None or value >= low) and (above is None or value > above)
+        if fits and (high is None or value <= high) and (below is None or value < below):
+            return
+    elif value > largest and high is None and below in (None, math.inf):
+        high = largest
+    bounds = [("at least", low), ("above", above), ("at most", high), ("below", below)]
+    listed = [f"{text} {bound:.10g}" for text, bound in bounds if bound is not None and math.isfinite(bound)]
+    positive = above == 0 and len(listed) == 1
+    yield f"{name}={value} must be {'positive' if positive else ' and '.join(listed) or 'a finite number'}"
 
 
 def build(kind: type[T], values: Mapping[str, Any], prefix: str) -> T:
@@ -80,6 +113,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, part) for part in get_args(hint))
     if hint is Any:
         return True
+    if origin is not None and issubclass(origin, Mapping) and isinstance(value, Mapping):
+        return all(_fits(part, get_args(hint)[1]) for part in value.values())
     if origin is not None:
         hint = origin
     if hint is float:

@@ -6,10 +6,11 @@ An axis is the learning rate (`lr`), `weight_decay`, `drop_path`, or a numeric o
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from runner.config.fields import LARGEST
 
 Point = Mapping[str, float]
 
@@ -61,8 +62,8 @@ def checked(
         options: the method's options with their defaults.
     """
     for axis, values in axes.items():
-        if any(type(v) not in (int, float) or not math.isfinite(v) for v in values):
-            return {}, [f"method.grid.{axis}={values} must be numbers"]
+        if any(type(v) not in (int, float) or not abs(v) <= LARGEST for v in values):
+            return {}, [f"method.grid.{axis}={values} must be numbers, of at most {LARGEST:g}"]
     clean = {k: list(dict.fromkeys(map(float, v))) for k, v in axes.items()}
     return clean, [
         problem for axis, values in clean.items() for problem in _axis_problems(method, axis, values, options)

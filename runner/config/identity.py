@@ -15,9 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from glora.train import Recipe
+from runner.config.errors import ConfigError
 from runner.config.grid import Grid, locate
 from runner.config.protocol import FOUNDING, Protocol
 from runner.config.schema import TrainConf
+
+LONGEST = 255
+"""Bytes of a folder's name, as file systems have it."""
 
 SHORTHANDS = ("ranks", "tensors", "convs")
 """Options that have a key at the top of the config, and so a place at the top of the identity."""
@@ -115,11 +119,28 @@ def recipe_digest(identity: Mapping[str, Any], grid: Grid | None, published: Map
 
 
 def run_directory(output_root: Path, dataset: str, identity: Mapping[str, Any]) -> Path:
-    """<output_root>/<dataset>/<backbone>-<method>[-r8-4]-<protocol>-<trainer>-seed0-<hash>."""
+    """<output_root>/<dataset>/<backbone>-<method>[-r8-4]-<protocol>-<trainer>-seed0-<hash>.
+
+    Raises:
+        ConfigError: for a name that cannot be part of a path.
+    """
     ranks = "-r" + "-".join(map(str, identity["ranks"])) if "ranks" in identity else ""
-    names = (identity[part]["name"] for part in ("protocol", "trainer"))
-    readable = "-".join([identity["backbone"]["name"], identity["method"]["name"] + ranks, *names])
-    return output_root / dataset / f"{readable}-seed{identity['seed']}-{digest(identity)}"
+    parts = ("backbone", "method", "protocol", "trainer")
+    backbone, method, *names = (_part(f"{part}.name", identity[part]["name"]) for part in parts)
+    readable = "-".join([backbone, method + ranks, *names])
+    folder = f"{readable}-seed{identity['seed']}-{digest(identity)}"
+    for name in (dataset, folder):
+        if (size := len(name.encode())) > LONGEST:
+            raise ConfigError(f"{name[:60]}... is too long for a folder ({size} bytes, at most {LONGEST}); "
+                              "shorten backbone.name, trainer.name, ranks or the name of dataset.root")  # fmt: skip
+    return output_root / _part("dataset.id", dataset) / folder
+
+
+def _part(key: str, name: str) -> str:
+    """A name as a part of a path, which it must not lead out of. Raises ConfigError where it is none."""
+    if not name or not name.isprintable() or name.startswith(".") or {*"/\\"} & {*name}:
+        raise ConfigError(f"{key}={name!r} becomes part of a folder's name: without slashes, and no dot first")
+    return name
 
 
 def without_later(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,7 +152,7 @@ def search_directory(run: Path, name: str, settings: Mapping[str, Any]) -> Path:
     """<run>/search/<name>-g20-p50-seed1-<hash>, one directory per distinct search setting."""
     named = {"name": name, **BREEDING_BEFORE, **without_later(settings)}
     parts = [
-        name,
+        _part("search.name", name),
         *(f"{mark}{settings[k]}" for k, mark in (("generations", "g"), ("population", "p")) if k in settings),
     ]
     return run / "search" / f"{'-'.join(parts)}-seed{settings['seed']}-{digest(named)}"

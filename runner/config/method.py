@@ -122,7 +122,7 @@ def read_training(
     problems += found
     if batch > images and not shots:
         problems.append(f"trainer.batch_size={batch} is more than the {images} training images")
-    recipe = Recipe(
+    values = dict(
         lr=_or(o.lr, own["lr"]),
         epochs=_or(t.epochs, own["epochs"]),
         warmup_epochs=_or(t.warmup_epochs, own["warmup_epochs"]),
@@ -137,6 +137,10 @@ def read_training(
         schedule=_or(t.schedule, own["schedule"]),
         **sampling,
     )
+    try:
+        recipe = Recipe(**values)
+    except ValueError as error:  # a file of configs/method says so; what is typed has been checked
+        return None, [*problems, f"method={method.name}: {error}"]
     grid, found = _read_grid(conf, method, lr, typed)
     drop_path = own["drop_path"] if takes_drop_path(conf.backbone.timm_name) else 0.0
     drop_path_rate = _or(conf.backbone.drop_path_rate, drop_path)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+import inspect
+import math
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import CompactHydraException, HydraException, MissingConfigException, OverrideParseException
 
 from data import DataError, get_task, user_path
 from runner.config.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
+FREE = "backbone.kwargs"
+MOST_JOBS = 10_000
 
 
 def quoted(arg: str) -> str:
@@ -36,15 +44,25 @@ def quoted(arg: str) -> str:
 
 
 def parsed(args: list[str]) -> list[Override]:
-    """The overrides among the arguments of a command line; flags, and what Hydra itself will refuse, are left out."""
+    """The overrides among the arguments of a command line; flags, and what Hydra itself will refuse, are left out.
+
+    Raises:
+        ConfigError: for one that Hydra's parser stumbles over.
+    """
     found = []
     for arg in args:
-        if "=" in arg and not arg.startswith("-"):
+        if ("=" in arg or arg.startswith("~")) and not arg.startswith("-"):
             try:
                 found.append(OverridesParser.create().parse_override(arg))
             except HydraException:
                 continue
+            except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets
+                raise ConfigError(f"'{_short(arg)}' cannot be read ({_short(str(error))})") from error
     return found
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]} ..."
 
 
 def values_of(args: list[str]) -> dict[str, Any]:
@@ -57,28 +75,58 @@ def known_keys(schema: type[Any], configs: Path) -> set[str]:
     return {"hydra", *(f.name for f in fields(schema)), *(path.name for path in configs.iterdir() if path.is_dir())}
 
 
-def check_keys(args: list[str], keys: Collection[str], renamed: Mapping[str, str]) -> None:
-    """Refuse keys that no part of the config has, before Hydra does so in many lines.
+def check_keys(args: list[str], keys: Collection[str], renamed: Mapping[str, str], configs: Path = CONFIGS) -> None:
+    """Refuse keys that no part of the config has, and values of groups that are no names, before Hydra does, which has
+    many lines for the ones and a traceback for the others.
 
     Args:
         args: of the command line.
         keys: at the top of the config.
         renamed: today's spelling of keys that had another.
+        configs: the folder whose folders are groups.
 
     Raises:
         ConfigError: a line for each.
     """
-    problems = []
-    for override in parsed(args):
+    overrides = parsed(args)
+    problems = list(_sweep_problems(overrides))
+    for override in overrides:
         key = override.key_or_group.partition("@")[0]
         if key in renamed:
             problems.append(f"{key}= is now {renamed[key]}=, as everywhere; type {renamed[key]}={_text(override)}")
         elif not override.is_add() and key.partition(".")[0].partition("/")[0] not in keys:
             near = difflib.get_close_matches(key, keys, 1)
             hint = f"did you mean {near[0]}=?" if near else f"known keys: {', '.join(sorted(keys))}"
-            problems.append(f"unknown key {key}={_text(override)}; {hint}")
+            problems.append(f"unknown key {key}={_short(_text(override))}; {hint}")
+        elif (configs / key).is_dir() or key.partition("/")[0] == "hydra":
+            problems += _group_problems(key, override)
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def _group_problems(group: str, override: Override) -> Iterator[str]:
+    """What is wrong with the value of a group, which is a name; a mapping or null is for the keys that it fills."""
+    value = None if override.is_sweep_override() else override.value()
+    if isinstance(value, list) and group.partition("/")[0] != "hydra":
+        yield f"{group}={_text(override)} is a list, and one {group} is taken; sweep with -m {group}=<one>,<other>"
+    elif not isinstance(value, (str, dict, list, NoneType)):
+        yield f"{group}={_text(override)} is no name of a {group}; leave it out, or choose one of those in --help"
+
+
+def _sweep_problems(overrides: list[Override]) -> Iterator[str]:
+    """A sweep that Hydra would list, job by job, until the memory is full."""
+    jobs = 1.0
+    for override in overrides:
+        sweep = override.value() if override.is_sweep_override() else None
+        if isinstance(sweep, ChoiceSweep):
+            jobs *= max(1, len(sweep.list))
+        elif isinstance(sweep, RangeSweep):
+            try:
+                jobs *= max(1.0, (float(sweep.stop or 0) - float(sweep.start or 0)) / float(sweep.step))
+            except (OverflowError, ZeroDivisionError):
+                jobs = math.inf
+    if not jobs <= MOST_JOBS:  # NaN too
+        yield f"a sweep of {jobs:.3g} jobs is more than {MOST_JOBS:,}; sweep over fewer values"
 
 
 def _text(override: Override) -> str:
@@ -86,10 +134,16 @@ def _text(override: Override) -> str:
 
 
 def respelled(args: list[str], spelled: Mapping[str, str]) -> list[str]:
-    """The arguments with keys by the names that the config has for them, and values as Hydra reads them."""
+    """The arguments with keys by the names that the config has for them, and values as Hydra reads them.
+
+    What `backbone.kwargs` holds depends on the backbone, which a sweep over data sets changes: whether a key is in it
+    before, as Hydra's + and its absence say, is not the user's to know.
+    """
     found = []
     for arg in map(quoted, args):
         key, equals, value = arg.partition("=")
+        name = key.lstrip("+")
+        key = f"++{name}" if equals and name.startswith(FREE) and name[len(FREE) :][:1] in ("", ".") else key
         found.append(f"{spelled.get(key, key)}{equals}{value}")
     return found
 
@@ -100,6 +154,32 @@ def gathering(args: list[str], directory: Path) -> list[str]:
     several = any(override.is_sweep_override() for override in parsed(args)) and not {"-m", "--multirun"} & {*args}
     # Hydra takes all overrides in one row: flags go before the first, or after the last.
     return [*["--multirun"] * several, *args[:first], f"hydra.sweep.dir='{directory}'", *args[first:]]
+
+
+@contextmanager
+def composing(task: Callable[..., object], args: list[str]) -> Iterator[None]:
+    """What Hydra stumbles over around `task`, its composition and its folders, as ConfigError.
+
+    Args:
+        task: what `hydra.main` decorated; what is raised inside it passes.
+        args: of the command line.
+    """
+    try:
+        yield
+    except (ConfigError, CompactHydraException, BrokenProcessPool):  # the last: of a launcher, after composing
+        raise
+    except Exception as error:
+        code = inspect.unwrap(task).__code__
+        if any(frame.f_code is code for frame, _ in traceback.walk_tb(error.__traceback__)):
+            raise
+        if isinstance(error, OSError):
+            places = ", ".join(arg for arg in args if arg.lstrip("+").startswith(("hydra.", "output_root=")))
+            where = f" (given: {_short(places)})" if places else "; set output_root= to a folder that can be written"
+            raise ConfigError(f"{error.filename}: {error.strerror}{where}") from error
+        cause = " ".join(str(error).split())
+        given = _short(" ".join(args))
+        raise ConfigError(f"the config cannot be composed ({type(error).__name__}: {_short(cause)}); "
+                          f"given: {given}") from error  # fmt: skip
 
 
 def explain(error: CompactHydraException) -> str:

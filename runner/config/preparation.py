@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from omegaconf import DictConfig
+from pydantic import TypeAdapter
 
 from data import CODECS, LIST_SEEDS, RESIZES, SHOTS, SUITES, VTAB_SOURCES, get_task, user_path
 from runner.config.dataset import data_root_of
@@ -129,6 +130,5 @@ def unique(preparations: list[Preparation]) -> list[Preparation]:
     return list(found.values())
 
 
-def from_json(value: Mapping[str, object]) -> Preparation:
-    """A preparation as it was before it went through JSON, if it did."""
-    return Preparation(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})  # type: ignore[arg-type]
+from_json = TypeAdapter(Preparation).validate_python
+"""A preparation as it was before it went through JSON, if it did."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data import user_path
@@ -21,6 +22,7 @@ from glora.backbones import (
     settled_normalization,
     takes_drop_path,
 )
+from glora.construction import kwargs_problems
 from runner.config import compute
 from runner.config.dataset import read_dataset
 from runner.config.errors import ConfigError
@@ -40,10 +42,12 @@ EMBEDDED = "embedded:"
 """What a weights file begins with that the project ships."""
 
 
-def typed_keys(overrides: list[str]) -> set[str]:
+def typed_keys(overrides: Sequence[str]) -> set[str]:
     """The keys that the command line sets; of a mapping, also those inside, as "method.grid.lr"."""
     keys = set()
-    for override in OverridesParser.create().parse_overrides(overrides):
+    if isinstance(overrides, ListConfig):  # Hydra's own; "seed=${search.seed}" in it is text, and no interpolation yet
+        overrides = cast("list[str]", OmegaConf.to_container(overrides, resolve=False))
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
         keys.add(override.key_or_group)
         value = override.value()
         if isinstance(value, dict):
@@ -61,13 +65,7 @@ def read_conf(raw: DictConfig, schema: type[C]) -> C:
     Raises:
         ConfigError: for unknown keys and values of another type.
     """
-    typed: Any = OmegaConf.get_type(raw) or schema
-    known = {f.name for f in fields(typed)}
-    problems = []
-    for key in sorted(set(map(str, raw)) - known):
-        near = difflib.get_close_matches(key, known, 1)
-        hint = f"; did you mean {near[0]}?" if near else f"; known keys: {', '.join(sorted(known))}"
-        problems.append(f"unknown key {key}={raw[key]}{hint}")
+    problems = list(_unknown_keys(raw, OmegaConf.get_type(raw) or schema))
     if problems:
         raise ConfigError("\n".join(problems))
     try:
@@ -77,6 +75,21 @@ def read_conf(raw: DictConfig, schema: type[C]) -> C:
     if not isinstance(conf, schema):
         raise ConfigError("the config does not start from its schema, as configs/train.yaml does from base_train")
     return conf
+
+
+def _unknown_keys(raw: DictConfig, typed: Any, prefix: str = "") -> Iterator[str]:
+    """The keys that Hydra's + put where the schema has none, at any depth."""
+    known = {f.name for f in fields(typed)}
+    for key in map(str, raw):
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(sorted(known))}"
+            value = cast("dict[str, object]", OmegaConf.to_container(raw, resolve=False))[key]
+            yield f"unknown key {prefix}{key}={value}; {hint}"
+            continue
+        node = raw._get_node(key)
+        if isinstance(node, DictConfig) and dataclasses.is_dataclass(kind := OmegaConf.get_type(node)):
+            yield from _unknown_keys(node, kind, f"{prefix}{key}.")
 
 
 def resolve(raw: DictConfig, typed: Collection[str] = ()) -> Run:
@@ -147,7 +160,7 @@ def resolve(raw: DictConfig, typed: Collection[str] = ()) -> Run:
             compute.device_of(conf.device), conf.precision, r.graph, r.compile, r.last_block,
             method.kind.static_graph, recipe.unused_grad == "zero",
         ),
-        tracking=Tracking(conf.logger.wandb, conf.logger.project),
+        tracking=Tracking(conf.logger.wandb, conf.logger.project, conf.details),
         seed=conf.seed,
         export=conf.export,
         output_root=output_root,
@@ -169,16 +182,17 @@ def _quick(conf: TrainConf) -> bool:
 
 
 def _backbone_problems(b: BackboneConf) -> list[str]:
+    problems = list(kwargs_problems(b.kwargs))
     try:
         known_model(b.timm_name)
         settled_normalization(b.normalization, b.timm_name)
     except WeightsError as error:
-        return [str(error)]
+        return [*problems, str(error)]
     except ValueError as error:
-        return [f"backbone.normalization={error}"]
+        return [*problems, f"backbone.normalization={error}"]
     if b.drop_path_rate and not takes_drop_path(b.timm_name):
-        return [no_drop_path(b.timm_name, b.drop_path_rate)]
-    return []
+        problems.append(no_drop_path(b.timm_name, b.drop_path_rate))
+    return problems
 
 
 def _read_protocol(values: Mapping[str, Any]) -> tuple[Protocol | None, list[str]]:

@@ -16,6 +16,8 @@ from runner.config.compute import Compute
 from runner.config.grid import Grid, Point
 from runner.config.protocol import Protocol
 
+PLACES = ("output_root", "data_root", "device", "logger", "hydra", "details")
+
 
 @dataclass(frozen=True)
 class Shots:
@@ -120,10 +122,11 @@ class SearchChoice:
 
 @dataclass(frozen=True)
 class Tracking:
-    """Where metrics go besides the run directory."""
+    """Where metrics go besides the run directory, and whether the terminal shows every table."""
 
     wandb: str
     project: str
+    details: bool
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,13 @@ class Run:
     directory: Path
     identity: Mapping[str, Any]
     recipe_digest: str
+    overrides: tuple[str, ...] = ()
+    """What was typed."""
+
+    @property
+    def named_by(self) -> tuple[str, ...]:
+        """The overrides that name the run, without those that say where it is, what computes it and who watches."""
+        return tuple(o for o in self.overrides if o.lstrip("+~").partition("=")[0].partition(".")[0] not in PLACES)
 
     @property
     def form(self) -> str:

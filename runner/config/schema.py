@@ -20,6 +20,7 @@ from runner.config.compute import COMPILES, GRAPHS, LAST_BLOCKS, PRECISIONS
 from runner.config.fields import choice, number
 
 EXPORTS = ("merged", "peft")
+MOST_EPOCHS = 1_000_000
 HPARAMS = ("global", "val_grid", "published")
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 
@@ -51,7 +52,7 @@ class BackboneConf:
     kwargs: dict[str, Any] = field(default_factory=dict)
     pretrained: bool = True
     weights: str | None = None
-    image_size: int = number(224, low=1)
+    image_size: int = number(224, low=1, high=2048)  # twice the largest of timm's models; a data set takes 12 GB there
     normalization: Any = "imagenet"  # a name, or {mean: [r, g, b], std: [r, g, b]}
     drop_path_rate: float | None = number(None, low=0, below=1)
 
@@ -61,17 +62,17 @@ class RecipeConf:
     """A method's own recipe; what is left open is GLoRA's."""
 
     lr: float | None = number(None, above=0)
-    epochs: int = number(500, low=1)
-    warmup_epochs: int = number(10, low=0)
+    epochs: int = number(500, low=1, high=MOST_EPOCHS)
+    warmup_epochs: int = number(10, low=0, high=MOST_EPOCHS)
     schedule: str = choice("glora", tuple(SCHEDULES))
     warmup_lr: float = number(1e-6, low=0)
     min_lr: float = number(1e-5, low=0)
-    weight_decay: float = number(1e-4, low=0)
+    weight_decay: float = number(1e-4, low=0, high=1000)
     decay_1d: bool = True
     drop_path: float = number(0.1, low=0, below=1)
     optimizer: str = choice("adamw", OPTIMIZERS)
     sampling: str = choice("uniform", tuple(SAMPLERS))
-    draws: int = number(1, low=1)
+    draws: int = number(1, low=1, high=1000)
     distill: bool = False
     ema: float | None = number(None, above=0, below=1)
 
@@ -81,9 +82,9 @@ class TrainerRecipeConf:
     """What a method takes under trainers that list this entry's key in `recipes`; None: the method's own recipe."""
 
     lr: float | None = number(None, above=0)
-    epochs: int | None = number(None, low=1)
+    epochs: int | None = number(None, low=1, high=MOST_EPOCHS)
     retrain_lr: float | None = number(None, above=0)
-    retrain_epochs: int | None = number(None, low=1)
+    retrain_epochs: int | None = number(None, low=1, high=MOST_EPOCHS)
     search: dict[str, Any] = field(default_factory=dict)
 
 
@@ -111,20 +112,20 @@ class TrainerConf:
 
     name: str = MISSING
     recipes: list[str] = field(default_factory=list)
-    epochs: int | None = number(None, low=1)
-    default_epochs: int | None = number(None, low=1)
-    warmup_epochs: int | None = number(None, low=0)
+    epochs: int | None = number(None, low=1, high=MOST_EPOCHS)
+    default_epochs: int | None = number(None, low=1, high=MOST_EPOCHS)
+    warmup_epochs: int | None = number(None, low=0, high=MOST_EPOCHS)
     schedule: str | None = choice(None, tuple(SCHEDULES))
     batch_size: int = number(64, low=1)
     eval_every: int = number(25, low=1)
     max_steps: int | None = number(None, low=1)
-    lr_factors: list[float] = field(default_factory=list)
+    lr_factors: list[float] = number(list, above=0, high=1e6)
 
 
 @dataclass
 class OptimizerConf:
     lr: float | None = number(None, above=0)
-    weight_decay: float | None = number(None, low=0)
+    weight_decay: float | None = number(None, low=0, high=1000)
     unused_grad: str = choice("zero", UNUSED_GRADS)
     name: str | None = choice(None, OPTIMIZERS)
     decay_1d: bool | None = None
@@ -137,7 +138,7 @@ class SupernetConf:
     """How the subnets of a supernet train; None: as the method's recipe says."""
 
     sampling: str | None = choice(None, tuple(SAMPLERS))
-    draws: int | None = number(None, low=1)
+    draws: int | None = number(None, low=1, high=1000)
     distill: bool | None = None
     ema: float | None = number(None, above=0, below=1)
 
@@ -173,13 +174,14 @@ class TrainConf:
     tensors: str | None = None
     convs: bool | None = None
     hparams: str = choice("global", HPARAMS)
-    seed: int = 0
+    seed: int = number(0, low=0, high=2**32 - 1)  # what every generator takes, the next ones of an epoch too
     source: str | None = None
     codec: str = choice("raw", CODECS)
     resize: str = choice("bicubic", RESIZES)
     export: str = choice("merged", EXPORTS)
     data_root: str | None = None
     output_root: str = "outputs"
+    details: bool = False
     device: str = "auto"
     precision: str = choice("fp32", tuple(PRECISIONS))
     plugins: list[str] = field(default_factory=list)

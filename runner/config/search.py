@@ -14,6 +14,7 @@ from runner.config.fields import build, choice, number
 from runner.config.identity import search_directory
 from runner.config.protocol import Protocol
 from runner.config.run import MethodChoice, SearchChoice
+from runner.config.schema import MOST_EPOCHS
 
 WINNERS = ("subnet", "soup", "greedy_soup", "mean")
 
@@ -35,12 +36,12 @@ class StageSettings:
 
     name: str
     val_limit: int = number(1000, low=1)
-    retrain_epochs: int | None = number(None, low=1)
+    retrain_epochs: int | None = number(None, low=1, high=MOST_EPOCHS)
     retrain_lr: float | None = number(None, above=0)
     max_share: float | None = number(None, above=0, below=1)
     winner: str = choice("subnet", WINNERS)
-    soup_size: int = number(10, low=1)
-    finetune_epochs: int = number(0, low=0)
+    soup_size: int = number(10, low=1, high=100_000)
+    finetune_epochs: int = number(0, low=0, high=MOST_EPOCHS)
     finetune_lr: float | None = number(None, above=0)
     finetune_scratch: bool = False
     learn_gates: bool = False
