@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,26 @@ from torch import Tensor, nn
 
 from data import Split, list_info
 from glora.backbones import file_sha256, find_weights
-from glora.evaluation import accuracy
+from glora.evaluation import Batches, Predictions, accuracy, predict
 from glora.methods import Method, Searched
 from glora.search import Member
+from glora.state import digest
 from runner.config.errors import ConfigError
 from runner.config.protocol import WEIGHTS
 from runner.config.run import Run
+from runner.report.predictions import PREDICTIONS, write_predictions
 from runner.report.result import read_result, write_result
-from runner.rundir.files import locked, read_best, read_json, read_subnet, read_winner
+from runner.report.show import draw_classes
+from runner.rundir.files import locked
+from runner.rundir.records import Best, Clock, Summary, read, read_best, read_subnet, read_winner
+from runner.rundir.weights import read_weights
 from runner.stages.inputs import Preprocess, balanced_cut, selection_split, target_splits, test_split
 from runner.stages.model import load_trained, searched
-from runner.stages.tune import chosen
-from runner.stages.winner import SCRATCH, TUNED, load_tuned, require_tuned
+from runner.stages.tune import chosen, read_grid
+from runner.stages.winner import SCRATCH, TUNED, load_tuned, require_tuned, tunings
 from runner.tracking.of_run import environment, open_tracker
 
+log = logging.getLogger(f"glora.{__name__}")
 COMPARED_IMAGES = 1000
 """Test images that comparators see at most: 22 subnets on all of them would cost more than the search."""
 
@@ -41,7 +48,7 @@ def evaluate(run: Run) -> dict[str, Any]:
     subset = shots is not None and shots.class_subset == "dataset"
     result = directory / "class_subset" / "result.json" if subset else directory / "result.json"
     if result.exists():
-        return read_result(result)
+        return _completed(run, directory, result)
     finished = directory / "retrained" / WEIGHTS if run.method.retrained else directory / "best.json"
     if run.method.searched and not finished.exists():
         raise ConfigError(f"{run.directory} is not searched yet; run search.py with the same overrides first")
@@ -49,14 +56,54 @@ def evaluate(run: Run) -> dict[str, Any]:
         require_tuned(run.search)
     run = chosen(run)
     with locked(run.directory):
-        record = _measure(run, directory)
+        try:
+            record, predictions = _measure(run, directory)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{run.directory}: {error}") from error
+        record["trained"] = _trained(run, directory)
+        if predictions is not None:  # before the result, which says that all is done
+            test = test_split(run)
+            write_predictions(result.with_name(PREDICTIONS), predictions, test.labels, test.images)
         write_result(result, record)
-        with open_tracker(run, directory / "evaluate", "evaluate") as tracker:
-            tracker.summary({k: v for k, v in record.items() if isinstance(v, (int, float, str, dict))})
+        draw_classes(result.with_name(PREDICTIONS))
+        _summarize(run, directory, read_result(result))
     return record
 
 
-def _measure(run: Run, directory: Path) -> dict[str, Any]:
+def _completed(run: Run, directory: Path, result: Path) -> dict[str, Any]:
+    """The record of a finished evaluation, and what the process that made it did not come to beside it."""
+    record = read_result(result)
+    try:
+        if not (directory / "evaluate" / "summary.json").exists():
+            with locked(run.directory):
+                _summarize(run, directory, record)
+        draw_classes(result.with_name(PREDICTIONS), redraw=False)
+    except ConfigError as error:  # the record is there and counts
+        log.warning("%s; without %s", error, directory / "evaluate")
+    return record
+
+
+def _summarize(run: Run, directory: Path, record: dict[str, Any]) -> None:
+    """Leave the record's figures in <directory>/evaluate/summary.json and W&B."""
+    with open_tracker(run, directory / "evaluate", "evaluate") as tracker:
+        tracker.summary({k: v for k, v in record.items() if isinstance(v, (int, float, str, dict))})
+
+
+def _trained(run: Run, directory: Path) -> dict[str, str]:
+    """The weights behind the measured model by their files in the run directory, as digests of their tensors."""
+    inherited = directory / "retrained" / WEIGHTS
+    paths = [inherited if run.method.retrained else run.directory / run.protocol.weights_file(final=True)]
+    paths += [] if run.search is None else [run.search.directory / name / WEIGHTS for name in tunings(run.search)]
+    return {str(path.relative_to(run.directory)): digest(read_weights(path)) for path in paths}
+
+
+def _on_test(model: nn.Module, test: Split, prep: Preprocess) -> tuple[float, Predictions]:
+    found = predict(model, Batches(test.images, prep, test.labels.device), test.labels)
+    return int((found.classes == test.labels.cpu()).sum()) / len(test.labels), found
+
+
+def _measure(run: Run, directory: Path) -> tuple[dict[str, Any], Predictions | None]:
+    """The record, and the predictions behind its accuracy where those weights still exist."""
     method, summary = _final(run, directory)
     prep, test, protocol = Preprocess(run), test_split(run), run.protocol
     record = _description(run, method, summary, test)
@@ -64,23 +111,25 @@ def _measure(run: Run, directory: Path) -> dict[str, Any]:
         supernet = searched(method)
         record |= _measure_subnets(supernet, directory, test, prep)
         plain = supernet.evaluator().write(read_winner(supernet.space, directory))
+        record["test_accuracy"], predictions = _on_test(plain, test, prep)
         if run.search is not None and run.search.finetune_epochs:
             record["comparators"]["untuned"] = {"test": record["test_accuracy"]}
             plain = load_tuned(run, run.search).merge()
             if protocol.phase(protocol.final, WEIGHTS).validate and not protocol.selects_on_test:
                 val = selection_split(run)
                 record["tuned_val_accuracy"] = accuracy(plain, val.images, val.labels, prep)
-            record["test_accuracy"] = accuracy(plain, test.images, test.labels, prep)
-            record["tuning_seconds"] = read_json(directory / TUNED / f"train_{protocol.final}.json")["seconds"]
+            record["test_accuracy"], predictions = _on_test(plain, test, prep)
+            record["tuning_seconds"] = read(directory / TUNED / f"train_{protocol.final}.json", Summary).seconds
             if run.search.scratch:
                 scratch = load_tuned(run, run.search, SCRATCH).merge()
                 record["comparators"]["scratch"] = {"test": accuracy(scratch, test.images, test.labels, prep)}
     else:
         plain = method.model
+        predictions = None
         if protocol.measured == "best":
-            record["test_accuracy"] = max(row["val/accuracy"] for row in summary["rows"] if "val/accuracy" in row)
+            record["test_accuracy"] = _highest(run, summary)
         else:
-            record["test_accuracy"] = accuracy(plain, test.images, test.labels, prep)
+            record["test_accuracy"], predictions = _on_test(plain, test, prep)
         if run.method.searched:
             record |= _selection(read_best(directory), directory)
         elif protocol.selects_on_test:
@@ -91,10 +140,18 @@ def _measure(run: Run, directory: Path) -> dict[str, Any]:
     if run.data.shots is not None:
         # The winner alone, and nothing is chosen by it.
         record["targets"] = {n: _target_accuracy(plain, s, kept, prep) for n, s, kept in target_splits(run)}
-    return record
+    return record, predictions
 
 
-def _description(run: Run, method: Method, summary: dict[str, Any], test: Split) -> dict[str, Any]:
+def _highest(run: Run, summary: Summary) -> float:
+    """What a protocol that measures the best epoch reports."""
+    found = summary.accuracies("val/accuracy")
+    if not found:
+        raise ConfigError(f"the training in {run.directory} has no val/accuracy in its rows; {Summary.remedy}")
+    return max(found)
+
+
+def _description(run: Run, method: Method, summary: Summary, test: Split) -> dict[str, Any]:
     """What a record says besides accuracies."""
     weights = find_weights(run.backbone)
     record = {
@@ -112,10 +169,11 @@ def _description(run: Run, method: Method, summary: dict[str, Any], test: Split)
         "comparable": run.protocol.comparable,
         "hparams": run.hparams,
         "seed": run.seed,
-        "training_images": summary["images"],
+        "overrides": list(run.named_by),
+        "training_images": summary.images,
         "batch_size": run.recipe.batch_size,
-        "training_seconds": summary["seconds"],
-        "peak_memory_mb": summary.get("peak_memory_mb"),
+        "training_seconds": summary.seconds,
+        "peak_memory_mb": summary.peak_memory_mb,
         "params": method.params(),
         "selected_on_test": run.protocol.selects_on_test,
         "normalization": run.data.normalization,
@@ -128,26 +186,26 @@ def _description(run: Run, method: Method, summary: dict[str, Any], test: Split)
         "lr": run.recipe.lr,
         "precision": run.compute.precision,
         "environment": environment(run),
-        "data_hash": {"train": summary["data_hash"], "test": test.content_hash},
+        "data_hash": {"train": summary.data_hash, "test": test.content_hash},
         "comparators": {},
         "weights": {"tag": run.backbone.timm_name, "sha256": file_sha256(weights) if weights else None},
     }
     if run.grid is not None:
-        record["grid"] = read_json(run.directory / "grid.json")
+        record["grid"] = read_grid(run).model_dump(exclude_unset=True)
     return record | _lists_record(run)
 
 
-def _final(run: Run, directory: Path) -> tuple[Method, dict[str, Any]]:
+def _final(run: Run, directory: Path) -> tuple[Method, Summary]:
     """The method with the weights that are measured, and the summary of their training (seconds: all trainings)."""
     final, protocol = f"train_{run.protocol.final}.json", run.protocol
     if not run.method.retrained:
         method = load_trained(run, run.directory, protocol.weights_file(final=True))
-        return method, read_json(run.directory / final)
-    training, retrained = run.retraining(read_best(directory)["subnet"]), directory / "retrained"
-    summary = read_json(retrained / final)
-    supernet = read_json(run.directory / f"train_{protocol.training}.json")
-    seconds = round(supernet["seconds"] + summary["seconds"], 1)
-    return load_trained(training, retrained), {**summary, "seconds": seconds}
+        return method, read(run.directory / final, Summary)
+    training, retrained = run.retraining(read_best(directory).subnet), directory / "retrained"
+    summary = read(retrained / final, Summary)
+    supernet = read(run.directory / f"train_{protocol.training}.json", Summary)
+    seconds = round(supernet.seconds + summary.seconds, 1)
+    return load_trained(training, retrained), summary.model_copy(update={"seconds": seconds})
 
 
 def _lists_record(run: Run) -> dict[str, Any]:
@@ -156,7 +214,7 @@ def _lists_record(run: Run) -> dict[str, Any]:
     if shots is None:
         return {}
     info = list_info(run.task.id, run.data.root, shots.shots, shots.list_seed, run.data.image_size)
-    return vars(shots) | {f"lists_{k}": info[k] for k in ("lists", "doubled_lines", "overlap")}
+    return vars(shots) | {f"lists_{k}": getattr(info, k) for k in ("lists", "doubled_lines", "overlap")}
 
 
 class _Restricted(nn.Module):
@@ -169,7 +227,7 @@ class _Restricted(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) to logits (B, classes)."""
         logits = self.model(x)
-        out = torch.full_like(logits, -torch.inf)
+        out = torch.full_like(logits, torch.finfo(logits.dtype).min)
         out[:, self.kept] = logits[:, self.kept]
         return out
 
@@ -178,29 +236,28 @@ def _target_accuracy(model: nn.Module, s: Split, kept: list[int] | None, prep: P
     return accuracy(model if kept is None else _Restricted(model, kept), s.images, s.labels, prep)
 
 
-def _selection(best: dict[str, Any], directory: Path) -> dict[str, Any]:
+def _selection(best: Best, directory: Path) -> dict[str, Any]:
     """What the search says of its winner; its accuracy is with the supernet's weights, as it was selected."""
     return {
-        "params": best["params"],
-        "selection_images": best["images"],
-        "val_accuracy": best["val_accuracy"],
+        "params": best.params,
+        "selection_images": best.images,
+        "val_accuracy": best.val_accuracy,
         "search": directory.name,
-        "search_seconds": _search_seconds(directory, best["search"]),
-        "comparators": {"random_search": best["random_search"]},
+        "search_seconds": _search_seconds(directory, best.search),
+        "comparators": {"random_search": best.random_search.model_dump()},
     }
 
 
 def _search_seconds(directory: Path, name: str) -> float | None:
     """Wall time of the search, without the random search beside it; None for one finished before it was kept."""
     clock = directory / f"seconds_{name}.json"
-    return read_json(clock)["seconds"] if clock.exists() else None
+    return read(clock, Clock).seconds if clock.exists() else None
 
 
 def _measure_subnets(method: Searched[Member], directory: Path, test: Split, prep: Preprocess) -> dict[str, Any]:
-    """Test accuracy of the winner and of the declared comparators, none of which selects anything.
+    """Test accuracy of the declared comparators, none of which selects anything.
 
-    Comparators see at most `COMPARED_IMAGES`, the same ones always, and where those are not all the winner sees them
-    by themselves too.
+    They see at most `COMPARED_IMAGES`, the same ones always, and where those are not all the winner sees them too.
     """
     space, evaluator, best = method.space, method.evaluator(), read_best(directory)
     few = balanced_cut(test, COMPARED_IMAGES)
@@ -212,12 +269,14 @@ def _measure_subnets(method: Searched[Member], directory: Path, test: Split, pre
     draws = torch.tensor([on(few, space.sample(rng)) for _ in range(20)])
     return {
         **_selection(best, directory),
-        "test_accuracy": on(test, winner),
         "comparators": {
             "images": len(few.labels),
             **({} if few is test else {"winner": {"test": on(few, winner)}}),
             "largest": {"test": on(few, space.largest), "params": space.params_range[1]},
             "random20": {"test_mean": draws.mean().item(), "test_sd": draws.std().item()},
-            "random_search": {**best["random_search"], "test": on(few, read_subnet(space, directory, "random"))},
+            "random_search": {
+                **best.random_search.model_dump(),
+                "test": on(few, read_subnet(space, directory, "random")),
+            },
         },
     }

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
+from data.files import write_bytes
+from glora.evaluation import score
 from glora.export import export_model
 from glora.peft_export import export_peft
 from runner.config.errors import ConfigError
 from runner.config.run import Run
-from runner.rundir.files import read_winner
+from runner.rundir.files import locked
+from runner.rundir.records import read_winner
 from runner.stages.model import load_trained, searched
 from runner.stages.tune import chosen
 from runner.stages.winner import load_tuned, require_tuned
@@ -22,7 +27,13 @@ def export(run: Run) -> Path:
     Raises:
         ConfigError: if the run is not finished, its merged model is not a plain timm architecture, or HF
             PEFT has no format for what was trained.
+        FloatingPointError: if the model gives logits that are not finite.
     """
+    with locked(run.directory):
+        return _export(run)
+
+
+def _export(run: Run) -> Path:
     result = run.result_directory
     method = load_trained(chosen(run), run.directory, run.protocol.weights_file(final=True))
     if run.method.searched and method.mergeable:
@@ -35,10 +46,13 @@ def export(run: Run) -> Path:
             method = load_tuned(chosen(run), run.search)
     data = run.data
     preprocessing = {"size": data.image_size, "resize": "bicubic squash", "mean": data.mean, "std": data.std}
+    device, size = run.compute.device, data.image_size
+    grey = torch.zeros(1, 3, size, size, device=device)
     try:
+        score(method.model, [grey], torch.zeros(1, dtype=torch.int64, device=device))
         if run.export == "peft":
-            return export_peft(method, result / "export_peft")
+            return export_peft(method, result / "export_peft", write_bytes)
         return export_model(method.merge(), result / "export", run.backbone.timm_name, dict(run.backbone.kwargs),
-                            run.task.num_classes, preprocessing)  # fmt: skip
+                            run.task.num_classes, preprocessing, write_bytes)  # fmt: skip
     except ValueError as error:
         raise ConfigError(str(error)) from error

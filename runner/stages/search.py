@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Hashable
 from pathlib import Path
 
 from data import Split
+from data.files import write_text
 from glora.evaluation import Batches, measure
 from glora.methods import METHODS
 from glora.methods.base import Evaluator
-from glora.search import SEARCHES, Candidate, Measured, Search, Space, selection_noise
+from glora.search import SEARCHES, Candidate, Measured, Search, Space, State, selection_noise
 from runner.config.errors import ConfigError, NotSearched
 from runner.config.protocol import WEIGHTS
 from runner.config.run import Run, SearchChoice
-from runner.report.show import draw_search, draw_training
-from runner.rundir.files import WINNER, has_weights, locked, read_best, read_json, write_json, write_text
+from runner.report.show import draw_search, search_drawn
+from runner.rundir.files import locked, write_json
+from runner.rundir.records import WINNER, Clock, read, read_best
 from runner.stages.inputs import Preprocess, balanced_cut, selection_split
 from runner.stages.model import load_trained, searched
-from runner.stages.train import train_phase
+from runner.stages.train import finished, train_phase
 from runner.stages.tune import chosen
 from runner.stages.winner import form, tune_winner
 from runner.tracking.of_run import open_tracker
@@ -54,14 +57,13 @@ def retrain(run: Run) -> None:
     directory = search_choice(run).directory
     retrained = directory / "retrained"
     with locked(run.directory), log_file(run.directory / "search.log"):
-        if has_weights(retrained / WEIGHTS):
-            log.info("%s is finished, nothing to do", retrained)
+        phase = run.protocol.phase(run.protocol.final, WEIGHTS)
+        if finished(retrained, phase):
             return
-        training = chosen(run).retraining(read_best(directory)["subnet"])
+        training = chosen(run).retraining(read_best(directory).subnet)
         log.info("retraining the winner %s", training.method.options["subnet"])
         write_json(retrained / "config.json", training.identity)
-        train_phase(training, retrained, run.protocol.phase(run.protocol.final, WEIGHTS), owner=run)
-        draw_training(retrained)
+        train_phase(training, retrained, phase, owner=run)
 
 
 class Fitness:
@@ -111,6 +113,7 @@ def find(run: Run) -> Path:
         write_json(directory / "settings.json", choice.described())
         if (directory / "best.json").exists():
             log.info("%s is finished, nothing to do", directory)
+            _complete(run, directory)
             return directory
         run = chosen(run)
         method = searched(load_trained(run, run.directory))
@@ -156,22 +159,31 @@ def find(run: Run) -> Path:
     return directory
 
 
+def _complete(run: Run, directory: Path) -> None:
+    """Draw what the process that finished the search did not come to."""
+    best = read_best(directory)
+    if not search_drawn(directory, best.winner):
+        space = searched(load_trained(chosen(run), run.directory)).space
+        draw_search(directory, space, best.search, best.fitness)
+
+
 def _load(s: Search[Hashable], path: Path, name: str) -> None:
     """Continue from the state of a killed search, if there is one."""
     if not path.exists():
         return
+    anew = "delete it to search anew"
     try:
-        s.load_state(read_json(path, "generation", "candidates"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{path} is no state of this search ({error!r}); delete it to search anew") from error
+        s.load_state(read(path, State, anew))
+    except ValueError as error:
+        raise ConfigError(f"{path} is no state of this search: {error}; {anew}") from error
     log.info("%s search: resuming after generation %d", name, s.generation)
 
 
 def _run_search(s: Search[Hashable], path: Path, name: str) -> Candidate[Hashable]:
     # Beside the search's own file, which is the same whether or not the search was interrupted.
     clock = path.with_name(f"seconds_{name}.json")
-    spent = read_json(clock)["seconds"] if clock.exists() else 0.0
-    with Progress(f"{name} search", s.generations, s.generation) as progress:
+    spent = read(clock, Clock).seconds if clock.exists() else 0.0
+    with Progress(f"{name} search", s.generations, s.generation, "generation") as progress:
         while not s.done:
             began = time.perf_counter()
             s.step()
@@ -184,4 +196,8 @@ def _run_search(s: Search[Hashable], path: Path, name: str) -> Candidate[Hashabl
             progress.step(figures)
             log.info("%s search: generation %d/%d, %d evaluated, %s", name, s.generation, s.generations,
                      len(s.candidates), figures)  # fmt: skip
-    return s.best()
+    best = s.best()
+    if best.loss is not None and math.isnan(best.loss):
+        raise FloatingPointError(f"{path.parent}: the best of {len(s.candidates)} candidates of the {name} search has "
+                                 "logits that are NaN or infinite: lower optimizer.lr and train again")  # fmt: skip
+    return best

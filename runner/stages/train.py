@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from data import DataError, Split
@@ -19,21 +20,17 @@ from glora.methods import Method, Searched
 from glora.methods.linear_probe import Linear
 from glora.search import Member, Space
 from glora.train import Trainer
+from runner.config.errors import ConfigError
 from runner.config.protocol import WEIGHTS, Phase
 from runner.config.run import Run
 from runner.report.show import draw_training
-from runner.rundir.files import (
-    has_weights,
-    load_checkpoint,
-    locked,
-    read_json,
-    remove_checkpoints,
-    save_checkpoint,
-    write_json,
-    write_weights,
-)
+from runner.rundir.checkpoints import remove_checkpoints
+from runner.rundir.files import locked, write_json
+from runner.rundir.records import Summary, read
+from runner.rundir.weights import has_weights, write_weights
 from runner.stages.inputs import Preprocess, TrainingSet, balanced_cut, selection_split, training_set
 from runner.stages.model import build, load_trained, searched
+from runner.stages.resume import Resumable
 from runner.stages.tune import choose
 from runner.tracking.environment import PeakMemory
 from runner.tracking.of_run import open_tracker
@@ -42,6 +39,8 @@ from runner.tracking.progress import Progress, log_file
 log = logging.getLogger(f"glora.{__name__}")
 LOGGED_IMAGES = 1000
 """Selection images that the training log evaluates at most."""
+CHECKED_IMAGES = 16
+"""Training images whose logits must be finite before weights are called trained."""
 KEPT_FEATURES = 4
 """Splits whose features are kept for later points of a grid and later phases."""
 _features: dict[tuple[Any, ...], Tensor] = {}
@@ -98,12 +97,13 @@ class Job:
         # A probe's constructor refuses a model without a classifier.
         model = self.method.model if self.probe is None or self.probe.head is None else self.probe.head
         self.normalize: Callable[[Tensor], Tensor] = self.prep if self.probe is None else nn.Identity()
+        self._plain = model
         if run.compute.graph == "static" and method is None:  # one subnet is one graph already
             self.method.use_static_graph()
         if subnet is not None:
             searched(self.method).set(subnet)
         self.trainer = Trainer(
-            run.compute.compiled(model),
+            model,
             self.method.trainable(),
             run.recipe,
             self.normalize,
@@ -113,6 +113,7 @@ class Job:
             self.method.eval_backbone,
             run.compute.dtype,
             self.supernet,
+            run.compute.compiled,
         )
 
     def _inputs(self, images: Tensor, content_hash: str) -> Tensor:
@@ -126,6 +127,21 @@ class Job:
             return lambda: {"accuracy": accuracy(model, inputs, s.labels, self.normalize)}
         return lambda: subnet_accuracies(supernet, inputs, s.labels, self.prep)
 
+    def check(self) -> None:
+        """Raise FloatingPointError unless logits are finite; of a supernet, those of its largest and smallest subnet.
+
+        The loss is of the weights before a step: that the last one was too wide shows here alone.
+        """
+        count = min(CHECKED_IMAGES, len(self.labels))
+        if isinstance(self.inputs, Tensor):
+            x = self.normalize(self.inputs[:count])
+        else:
+            x = self.inputs.batch(torch.arange(count), 0).to(self.labels.device)
+        for subnet in (None,) if self.supernet is None else (self.supernet.space.largest, self.supernet.space.smallest):
+            if self.supernet is not None:
+                self.supernet.set(subnet)
+            score(self._plain, [x], self.labels[:count])
+
 
 def train(run: Run) -> Path:
     """Train under the protocol; returns the run directory. Resumes what was killed, skips what is finished."""
@@ -134,22 +150,35 @@ def train(run: Run) -> Path:
         write_json(directory / "config.json", run.identity)
         if run.grid is not None:
             run = choose(run, train_point)
-            draw_training(directory)
         for phase in run.protocol.phases(run.method.retrained):
-            if has_weights(directory / phase.file):
-                log.info("%s is finished, nothing to do", directory / phase.file)
-            else:
+            if not finished(directory, phase):
                 train_phase(run, directory, phase)
-                draw_training(directory)
     return directory
+
+
+def finished(directory: Path, phase: Phase) -> bool:
+    """Whether the training of a phase is finished; what a killed process left undone or behind is seen to then.
+
+    Raises:
+        ConfigError: if its weights or its summary are damaged, or the summary is missing.
+    """
+    weights, summary = directory / phase.file, directory / f"train_{phase.split}.json"
+    if not has_weights(weights):
+        return False
+    log.info("%s is finished, nothing to do", weights)
+    if not summary.exists():
+        raise ConfigError(f"{summary} is missing; delete {weights} and train with the same overrides again")
+    read(summary, Summary)
+    remove_checkpoints(directory / f"resume_{phase.split}.pt")
+    draw_training(directory, redraw=False)
+    return True
 
 
 def train_point(run: Run, directory: Path) -> dict[str, Any]:
     """Train one point of a grid in `directory`, unless that is done, and evaluate it on val200."""
     phase = run.protocol.phase(run.protocol.training, WEIGHTS)
-    if not has_weights(directory / phase.file):
+    if not finished(directory, phase):
         train_phase(run, directory, phase)
-        draw_training(directory)
     method, val, prep = load_trained(run, directory), selection_split(run), Preprocess(run)
     if run.method.searched:
         found = subnet_accuracies(searched(method), val.images, val.labels, prep)
@@ -158,7 +187,7 @@ def train_point(run: Run, directory: Path) -> dict[str, Any]:
         found = {"accuracy": accuracy(method.head, features, val.labels, nn.Identity())}
     else:
         found = {"accuracy": accuracy(method.model, val.images, val.labels, prep)}
-    return {"val": found, "seconds": read_json(directory / f"train_{phase.split}.json", "seconds")["seconds"]}
+    return {"val": found, "seconds": read(directory / f"train_{phase.split}.json", Summary).seconds}
 
 
 def _training_data(run: Run, name: str) -> TrainingSet:
@@ -197,14 +226,10 @@ def train_phase(
     if job.supernet is not None:
         log.info(job.supernet.space.describe())
     log.info(run.compute.describe(job.method.model))
-    resume = directory / f"resume_{phase.split}.pt"
-    rows: list[dict[str, Any]] = []
-    memory, earlier_peak = PeakMemory(run.compute.device), 0.0
-    state = load_checkpoint(resume)
-    if state is not None:
-        trainer.load_state(state["trainer"])
-        rows, earlier_peak = state["rows"], state.get("peak_memory_mb", 0.0)
-        log.info("resuming after epoch %d", trainer.epoch)
+    memory = PeakMemory(run.compute.device)
+    kept = Resumable(run, directory, phase, trainer, data.content_hash, len(data.labels))
+    kept.load()
+    rows, earlier_peak = kept.rows, kept.peak_memory_mb
 
     def peak() -> float:
         return round(max(earlier_peak, memory.megabytes()), 1)
@@ -229,7 +254,7 @@ def train_phase(
                     row |= {f"val/{k}": v for k, v in evaluate().items()}
             rows.append(row)
             tracker.log(row, trainer.epoch)
-            save_checkpoint(resume, {"trainer": trainer.state(), "rows": rows, "peak_memory_mb": peak()})
+            kept.save(peak())
             figures = f"loss {row['loss']:.3f} lr {row['lr']:.2e}"
             found = " ".join(f"{k} {100 * v:.1f}%" for k, v in row.items() if k.startswith("val/"))
             progress.step(f"{figures} {found}")
@@ -244,7 +269,9 @@ def train_phase(
         "peak_memory_mb": peak(),
         "rows": rows,
     }
-    write_json(directory / f"train_{phase.split}.json", summary)
     with trainer.evaluated():
+        job.check()
+        write_json(directory / f"train_{phase.split}.json", summary)
         write_weights(directory / phase.file, job.method.state_dict())
-    remove_checkpoints(resume)
+    remove_checkpoints(kept.path)
+    draw_training(directory)

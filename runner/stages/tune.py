@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from data.files import read_bytes, write_bytes
 from runner.config.errors import ConfigError
 from runner.config.grid import Point, best, point_name
 from runner.config.protocol import WEIGHTS
 from runner.config.run import Run
-from runner.rundir.files import read_json, write_json
+from runner.rundir.files import write_json
+from runner.rundir.records import Grid, Tried, read
+from runner.rundir.weights import has_weights
 
 log = logging.getLogger(f"glora.{__name__}")
 FILES = ("train_train800.json", WEIGHTS)  # the weights last: they say that the phase is finished
@@ -42,14 +44,16 @@ def choose(run: Run, train_point: Callable[[Run, Path], dict[str, Any]]) -> Run:
         except ValueError:
             raise FloatingPointError(f"every point of the grid diverged: {tried[-1]['diverged']}") from None
         write_json(file, {"chosen": winner["point"], "points": tried})
-    point = read_json(file)["chosen"]
+    point = read_grid(run).chosen
     log.info("chosen on val200: %s", point_name(point))
-    for name in FILES:
-        target = run.directory / name
-        if not target.exists():
-            part = target.with_name(f"{name}.part")
-            shutil.copyfile(run.directory / "grid" / point_name(point) / name, part)
-            part.replace(target)
+    for left in (run.directory / "grid").glob("*/resume_*"):  # of points that diverged
+        left.unlink(missing_ok=True)
+    made = run.directory / "grid" / point_name(point)
+    lacking = [name for name in FILES if not (run.directory / name).exists()]
+    if lacking and not has_weights(made / WEIGHTS):  # somebody deleted them
+        train_point(run.at_point(point), made)
+    for name in lacking:
+        write_bytes(run.directory / name, read_bytes(made / name))
     return run.at_point(point)
 
 
@@ -58,8 +62,7 @@ def _try(run: Run, point: Point, directory: Path, train_point: Callable[[Run, Pa
     file = directory / "point.json"
     if file.exists():
         log.info("%s is finished, nothing to do", directory)
-        record: dict[str, Any] = read_json(file)
-        return record
+        return read(file, Tried).model_dump(exclude_unset=True)
     log.info("grid point %s", point_name(point))
     try:
         found = train_point(run.at_point(point), directory)
@@ -83,4 +86,13 @@ def chosen(run: Run) -> Run:
     file = run.directory / "grid.json"
     if not file.exists():
         raise ConfigError(f"{run.directory} holds no finished grid; run train.py with the same overrides first")
-    return run.at_point(read_json(file)["chosen"])
+    return run.at_point(read_grid(run).chosen)
+
+
+def read_grid(run: Run) -> Grid:
+    """The finished grid of the run. Raises ConfigError if the file is damaged, or of another grid."""
+    file, points = run.directory / "grid.json", run.grid.points() if run.grid is not None else []
+    found = read(file, Grid)
+    if found.chosen not in points:
+        raise ConfigError(f"{file} has chosen={found.chosen} (no point of this run's grid); {Grid.remedy}")
+    return found

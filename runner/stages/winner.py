@@ -13,10 +13,11 @@ from glora.winner import greedy_soup, mean, soup
 from runner.config.errors import ConfigError
 from runner.config.protocol import WEIGHTS
 from runner.config.run import Run, SearchChoice, alone
-from runner.report.show import draw_training
-from runner.rundir.files import has_weights, locked, read_weights, read_winner, write_json
-from runner.stages.model import build, load_trained, searched
-from runner.stages.train import train_phase
+from runner.rundir.files import locked, write_json
+from runner.rundir.records import read_winner
+from runner.rundir.weights import has_weights, read_weights
+from runner.stages.model import build, load_trained, searched, with_weights
+from runner.stages.train import finished, train_phase
 from runner.stages.tune import chosen
 from runner.tracking.progress import log_file
 
@@ -72,9 +73,8 @@ def tune_winner(run: Run, search: SearchChoice) -> None:
 
 
 def _train_winner(run: Run, search: SearchChoice, name: str) -> None:
-    directory = search.directory / name
-    if has_weights(directory / WEIGHTS):
-        log.info("%s is finished, nothing to do", directory)
+    directory, phase = search.directory / name, run.protocol.phase(run.protocol.final, WEIGHTS)
+    if finished(directory, phase):
         return
     point = chosen(run)
     inherited = run.protocol.weights_file(final=True)
@@ -85,18 +85,16 @@ def _train_winner(run: Run, search: SearchChoice, name: str) -> None:
     recipe = alone(point.recipe, search.finetune_epochs, search.finetune_lr)
     write_json(directory / "config.json", {**run.identity, name: vars(recipe)})
     training = replace(point, recipe=recipe, search=None)
-    train_phase(training, directory, run.protocol.phase(run.protocol.final, WEIGHTS), owner=run, method=method)
-    draw_training(directory)
+    train_phase(training, directory, phase, owner=run, method=method)
 
 
 def load_tuned(run: Run, search: SearchChoice, name: str = TUNED) -> Method:
     """The method that holds the winner alone as `name` left it. Raises ConfigError if its weights are damaged."""
-    weights = read_weights(search.directory / name / WEIGHTS)
+    path = search.directory / name / WEIGHTS
+    weights = read_weights(path)
     method = build(run)
     _keep(method, search)
-    method.load_state_dict(weights)
-    method.model.eval()
-    return method
+    return with_weights(method, weights, path)
 
 
 def _keep(method: Method, search: SearchChoice) -> None:

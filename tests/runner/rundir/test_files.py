@@ -1,26 +1,17 @@
-"""Files of a run directory: whole or named, locked by one process, read whatever an editor put before them."""
+"""Files of a run directory: whole or named, locked by one process."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from glora.space import LayerSpec, SearchSpace
+from data import DataError
 from runner.config.errors import ConfigError
-from runner.rundir.files import load_checkpoint, locked, read_json, read_subnet, save_checkpoint
+from runner.rundir.files import locked
 from tests.helpers import ROOT
-
-
-def test_a_truncated_checkpoint_is_named_and_the_one_before_it_used(tmp_path, caplog):
-    path = tmp_path / "resume.pt"
-    save_checkpoint(path, {"epoch": 1})
-    save_checkpoint(path, {"epoch": 2})
-    path.write_bytes(path.read_bytes()[:100])
-    assert load_checkpoint(path) == {"epoch": 1}
 
 
 def test_a_busy_folder_is_refused_and_a_dead_ones_taken_over(tmp_path):
@@ -41,12 +32,34 @@ def test_a_busy_folder_is_refused_and_a_dead_ones_taken_over(tmp_path):
         pass
 
 
-def test_json_files_may_begin_with_an_editors_mark(tmp_path: Path) -> None:
-    def marked(path: Path, text: str) -> None:
-        path.write_text(text, encoding="utf-8-sig")
+def test_who_holds_a_folder_removes_what_killed_writers_left(tmp_path):
+    left = ["config.json.part", "metrics.jsonl.tmp", "plots/.a.png.0123.part", "wandb/run/x.tmp"]
+    for name in [*left, "plots/a.png", "resume_train800.pt"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with locked(tmp_path):
+        found = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert found == {".lock", "plots/a.png", "resume_train800.pt", "wandb/run/x.tmp"}
 
-    marked(tmp_path / "result.json", '{"val": "Zürich"}')
-    assert read_json(tmp_path / "result.json", "val") == {"val": "Zürich"}
-    space = SearchSpace((LayerSpec("fc", 8, 8),), (2,))
-    marked(tmp_path / "subnet_a.json", space.to_json(space.largest))
-    assert read_subnet(space, tmp_path, "a") == space.largest
+
+@pytest.mark.parametrize("name", ["plots", "wandb", "search/evolution"])
+def test_a_folder_that_is_a_link_is_refused(tmp_path, name):
+    (tmp_path / "outside").mkdir()
+    link = tmp_path / "run" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "outside")
+    with pytest.raises(ConfigError, match=f"{link} is a link"), locked(tmp_path / "run"):
+        pass
+
+
+def test_locks_go_through_no_link_and_wait_for_no_pipe(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / ".lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(DataError, match=r"\.lock is a link"), locked(tmp_path / "a"):
+        pass
+    (tmp_path / "b").mkdir()
+    os.mkfifo(tmp_path / "b" / ".lock")
+    with pytest.raises(DataError, match=r"\.lock is a named pipe"), locked(tmp_path / "b"):
+        pass
+    assert (tmp_path / "precious").read_text() == "mine"

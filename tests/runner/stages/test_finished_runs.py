@@ -65,7 +65,7 @@ def test_a_subnet_that_is_none_is_named(copied, stage, text):
     ("name", "text", "message"),
     [
         ("best.json", '{"params": 3}', "best.json lacks search"),
-        ("best.json", "{", "best.json cannot be read"),
+        ("best.json", "{", "best.json is no JSON"),
     ],
 )
 def test_a_summary_without_its_keys_is_named(copied, name, text, message):
@@ -80,7 +80,7 @@ def test_a_search_state_without_its_keys_is_named(copied):
     (state,) = runs.rglob("evolution.json")
     next(runs.rglob("best.json")).unlink()
     state.write_text('{"generation": 1, "candidates": [{"accuracy": 1}]}')
-    with pytest.raises(ConfigError, match=r"evolution\.json is no state of this search .*delete it"):
+    with pytest.raises(ConfigError, match=r"evolution\.json lacks candidates\.0\.params, .*delete it to search anew"):
         search(resolved(*overrides))
 
 
@@ -93,17 +93,21 @@ def test_a_damaged_result_is_named_beside_the_tables_of_the_others(copied):
         (runs / name / "result.json").write_text(text)
     done = forked(["evaluate.py", f"output_root={runs}"])
     assert done.returncode == 2 and "GLoRA-8-4" in done.stdout
-    assert f"{runs / 'other' / 'result.json'} cannot be read" in done.stderr
+    assert f"{runs / 'other' / 'result.json'} is no JSON" in done.stderr
     assert f"{runs / 'third' / 'result.json'} lacks suite" in done.stderr and "without these results" in done.stderr
     assert result.exists() and "Traceback" not in done.stderr
 
 
 def test_comparators_see_few_test_images_and_the_winner_all(copied, monkeypatch):
     overrides, runs = copied
-    c, seen = resolved(*overrides), []
+    c, seen, predicted = resolved(*overrides), [], []
     whole = inputs.test_split(c)
     few = inputs.balanced_cut(whole, 100)
-    real = evaluation.accuracy
+    real, predict = evaluation.accuracy, evaluation.predict
+
+    def predicting(model, batches, labels):
+        predicted.append(len(labels))
+        return predict(model, batches, labels)
 
     def counting(model, images, labels, prep):
         seen.append(len(labels))
@@ -112,15 +116,21 @@ def test_comparators_see_few_test_images_and_the_winner_all(copied, monkeypatch)
         return real(model, images, labels, prep)
 
     monkeypatch.setattr(evaluation, "accuracy", counting)
+    monkeypatch.setattr(evaluation, "predict", predicting)
     monkeypatch.setattr(evaluation, "COMPARED_IMAGES", 100)
     record = measure(c)
-    assert seen.count(797) == 1 and seen.count(100) == len(seen) - 1 == 23
+    assert predicted == [797] and seen == [100] * 23
     assert record["comparators"]["images"] == 100 and record["comparators"]["winner"]["test"] != record["test_accuracy"]
-    shown = forked(["evaluate.py", f"output_root={runs}"])
+    shown = forked(["evaluate.py", f"output_root={runs}", "details=true"])
     assert "on 100 class-balanced test images, where the winner" in " ".join(shown.stdout.split())
     next(runs.rglob("result.json")).unlink()
     monkeypatch.setattr(evaluation, "COMPARED_IMAGES", 1000)
     seen.clear()
     record = measure(c)
-    assert seen == [797] * 23 and record["comparators"]["images"] == 797 and "winner" not in record["comparators"]
+    assert (
+        predicted == [797] * 2
+        and seen == [797] * 22
+        and record["comparators"]["images"] == 797
+        and "winner" not in record["comparators"]
+    )
     assert json.loads(next(runs.rglob("result.json")).read_text()) == {"schema": 2, **record}

@@ -1,5 +1,7 @@
 """What the stages do inside, where the command line shows too little of it."""
 
+import json
+
 import pytest
 import torch
 
@@ -7,7 +9,6 @@ from glora import MergedEvaluator
 from glora.evaluation import accuracy
 from glora.methods import glora as glora_method
 from glora.methods.linear_probe import Linear
-from runner.rundir.files import read_json
 from runner.stages import search as searching
 from runner.stages import train as training
 from runner.stages.inputs import Preprocess, balanced_cut, selection_split, split
@@ -48,7 +49,7 @@ def test_all_candidates_of_a_search_share_one_model_and_images_prepared_once(ove
 
     monkeypatch.setattr(searching, "Preprocess", Counting)
     monkeypatch.setattr(glora_method, "MergedEvaluator", counting)
-    done = read_json(find(c) / "evolution.json")
+    done = json.loads((find(c) / "evolution.json").read_text())
     assert len(done["candidates"]) == 10 and prepared == [200] and len(models) == 1
 
 
@@ -89,7 +90,7 @@ def test_a_probes_features_are_computed_once_for_all_points_of_a_grid_and_all_ph
     monkeypatch.setattr(training, "_features", {})
     monkeypatch.setattr(Linear, "features", counting)
     folder = train(c)
-    points = read_json(folder / "grid.json")["points"]
+    points = json.loads((folder / "grid.json").read_text())["points"]
     assert len(points) == 3 and seen == [800, 200, 1000]
     val, best = split(c, "val200"), max(points, key=lambda p: (p["val_accuracy"], -p["point"]["lr"]))
     model = load_trained(c, folder).model

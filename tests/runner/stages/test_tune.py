@@ -1,11 +1,15 @@
 """Choosing a point of the grid."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 
 from runner.config.errors import ConfigError
+from runner.config.grid import point_name
+from runner.rundir.weights import read_weights, write_weights
 from runner.stages.tune import choose, chosen
 from tests.helpers.composing import resolved
 
@@ -17,8 +21,8 @@ def test_a_diverged_point_is_recorded_and_passed_over_and_only_a_whole_grid_of_t
         if at.recipe.lr > fatal:
             raise FloatingPointError("loss is nan")
         directory.mkdir(parents=True)
-        for name in ("train_train800.json", "weights.safetensors"):
-            (directory / name).write_text(str(at.recipe.lr))
+        (directory / "train_train800.json").write_text("{}")
+        write_weights(directory / "weights.safetensors", {"lr": torch.tensor(at.recipe.lr)})
         return {"val": {"largest": 0.2, "smallest": 0.4}, "seconds": 1.0}
 
     with pytest.raises(ConfigError, match="holds no finished grid"):
@@ -27,7 +31,12 @@ def test_a_diverged_point_is_recorded_and_passed_over_and_only_a_whole_grid_of_t
     assert choose(replace(c, directory=tmp_path / "one"), train_point).recipe.lr == 1e-4
     record = json.loads((tmp_path / "one" / "grid.json").read_text())
     assert [p["val_accuracy"] for p in record["points"]] == [pytest.approx(0.3), None]
-    assert (tmp_path / "one" / "weights.safetensors").read_text() == "0.0001"
+    assert read_weights(tmp_path / "one" / "weights.safetensors")["lr"] == pytest.approx(1e-4)
+    made = tmp_path / "one" / "grid" / point_name(record["chosen"])
+    (tmp_path / "one" / "weights.safetensors").unlink()
+    shutil.rmtree(made)  # trains again
+    assert choose(replace(c, directory=tmp_path / "one"), train_point).recipe.lr == 1e-4
+    assert (tmp_path / "one" / "weights.safetensors").exists()
     fatal = 0
     with pytest.raises(FloatingPointError, match="every point of the grid diverged: loss is nan"):
         choose(replace(c, directory=tmp_path / "none"), train_point)

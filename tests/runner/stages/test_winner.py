@@ -11,7 +11,7 @@ from glora import Soup
 from glora.evaluation import measure
 from runner.config.errors import ConfigError
 from runner.report.plots_soup import rows_of
-from runner.rundir.files import read_winner
+from runner.rundir.records import read_winner
 from runner.stages import inputs
 from runner.stages import train as training
 from runner.stages.evaluate import evaluate
