@@ -2,8 +2,11 @@
 
 import sys
 
-from runner.bench.command import COMMANDS, CONFIGS, measure, read_bench
-from runner.cli import launch
+from runner.signals import loading
+
+with loading():
+    from runner.bench.command import COMMANDS, CONFIGS, measure, read_bench
+    from runner.cli import launch
 
 if __name__ == "__main__":
     command = sys.argv[1] if sys.argv[1:] else ""

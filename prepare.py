@@ -3,9 +3,12 @@
 from dataclasses import asdict
 from typing import Any
 
-from runner.cli import launch
-from runner.config.preparation import PrepareConf, from_json, read_preparations
-from runner.stages.prepare import prepare_all
+from runner.signals import loading
+
+with loading():
+    from runner.cli import launch
+    from runner.config.preparation import PrepareConf, from_json, read_preparations
+    from runner.stages.prepare import prepare_all
 
 
 def finish(wanted: list[list[dict[str, Any]]]) -> int:

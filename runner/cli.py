@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from data import DataError, user_path
-from glora.backbones import WeightsError
+from data import user_path
 from runner.config.compute import use_tf32
-from runner.config.errors import ConfigError, NotSearched
-from runner.config.overrides import CONFIGS, check_keys, explain, gathering, known_keys, respelled
+from runner.config.errors import NotSearched
+from runner.config.overrides import CONFIGS, check_keys, composing, gathering, known_keys, respelled
 from runner.config.plugins import load_plugins
 from runner.config.resolve import read_conf, resolve, typed_keys
 from runner.config.run import Run
 from runner.config.schema import TrainConf, register
 from runner.config.sweeps import register_resolvers
+from runner.failures import report
+from runner.signals import SIGNALLED, Stopped, stoppable
+from runner.tracking import standing
 from runner.tracking.memory import keep_freed_memory
-from runner.tracking.outcomes import Outcome, begin
+from runner.tracking.outcomes import NOT_STARTED, Outcome, begin, in_a_sweep
 from runner.tracking.progress import to_terminal
 from runner.tracking.terminal import quiet_end
-
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
-"""What a disk says that is the user's to mend."""
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -47,24 +44,26 @@ Finish = Callable[[list[Any]], int | None]
 def main(
     stage: Callable[[Run], object],
     finish: Finish = lambda values: None,
-    without_task: Callable[[Path], object] | None = None,
+    without_task: Callable[[TrainConf], object] | None = None,
 ) -> None:
     """Compose the config from the command line, run `stage` for every job of the sweep, then `finish` once.
 
-    The exit status is 2 if any job failed.
+    The exit status is that of `launch`.
 
     Args:
         stage: takes the run that a job's overrides name.
         finish: gets what the stages returned, see `launch`.
-        without_task: takes the place of `stage` where no task is named, with `output_root`; None: a task must be.
+        without_task: takes the place of `stage` where no task is named, with the config; None: a task must be.
     """
 
     def job(raw: DictConfig, typed: set[str]) -> object:
         if without_task is None or raw.get("dataset") is not None:
-            return stage(resolve(raw, typed))
+            run = replace(resolve(raw, typed), overrides=tuple(HydraConfig.get().overrides.task))
+            standing.begin(run.directory)
+            return stage(run)
         conf = read_conf(raw, TrainConf)
         load_plugins(conf.plugins)
-        return without_task(user_path(conf.output_root, "output_root"))
+        return without_task(replace(conf, output_root=str(user_path(conf.output_root, "output_root"))))
 
     launch(job, finish)
 
@@ -78,7 +77,11 @@ def launch(
     quiet: bool = False,
     configs: Path = CONFIGS,
 ) -> None:
-    """Run `job` for every job of the command line's sweep, then `finish` once; a mistake is one line and status 2.
+    """Run `job` for every job of the command line's sweep, then `finish` once.
+
+    A failure of one job is said at once, keeps no other from its turn, and stands in the list that ends a sweep. The
+    process ends with 128 + signal where one stopped it (the rest is not started then), else with 3 where an error is
+    this project's own (a traceback), 2 where a user can mend it (a line), else with what `finish` returned.
 
     Args:
         job: takes what Hydra composed and the keys that were typed.
@@ -95,64 +98,82 @@ def launch(
     register(schema, config)
     register_resolvers()
     _set_process(quiet)
-    outcomes = begin()
-
-    def failed(error: Exception) -> None:
-        _complain(error)
-        outcomes.add(Outcome(error=str(error)))
+    outcomes, beside = begin(), list[Outcome]()  # of the jobs, and of what is around them
 
     @hydra.main(config_path=str(configs), config_name=config, version_base="1.3")
     def composed(raw: DictConfig) -> None:
         _set_process(quiet)  # a launcher's process has not been through `launch`
         # A failure is not raised: the other jobs of a sweep go on, and the exit status tells in the end.
-        with _reported(failed), quiet_end():
+        with stoppable(), _kept(outcomes.add):
+            outcomes.begin()
             outcomes.add(Outcome(job(raw, typed_keys(HydraConfig.get().overrides.task))))
 
-    with tempfile.TemporaryDirectory() as scratch:
-        with _reported(failed), _hydra_raises():
-            sys.argv[1:] = respelled(sys.argv[1:], getattr(schema, "spelled", {}))
-            check_keys(sys.argv[1:], known_keys(schema, configs), getattr(schema, "renamed", {}))
-            if gather:
-                sys.argv[1:] = gathering(sys.argv[1:], Path(scratch))
+    with _ending(beside), tempfile.TemporaryDirectory() as scratch, _hydra_raises():
+        sys.argv[1:] = respelled(sys.argv[1:], getattr(schema, "spelled", {}))
+        check_keys(sys.argv[1:], known_keys(schema, configs), getattr(schema, "renamed", {}), configs)
+        if gather:
+            sys.argv[1:] = gathering(sys.argv[1:], Path(scratch))
+        with composing(composed, sys.argv[1:]):
             composed()
-        came = outcomes.gather()
-    for outcome in came:
-        if outcome.error is not None and outcome.overrides:  # printed in a process whose output may be elsewhere
-            print(f"error in {outcome.overrides}: {outcome.error}", file=sys.stderr)
-    failures = any(outcome.error is not None for outcome in came)
-    status: int | None = 2
-    if not (gather and failures):
-        with _reported(_complain), quiet_end():
-            status = finish([outcome.value for outcome in came if outcome.error is None])
-    if failures or status:
-        sys.exit(2 if failures else status)
+    came, returned = outcomes.gather(), None
+    failed = any(outcome.error is not None for outcome in came + beside)
+    stopped = any(outcome.status > SIGNALLED for outcome in beside)
+    if not stopped and not (gather and failed):
+        with _ending(beside):
+            returned = finish([o.value for o in came if o.error is None and not o.passed_over])
+    begun = any(outcome.error != NOT_STARTED for outcome in came)
+    if outcomes.folder is not None and not gather and failed and begun:
+        _list(came, stopped)
+    status = max((outcome.status for outcome in came + beside), default=0) or returned
+    if status:
+        sys.exit(status)
 
 
 def _set_process(quiet: bool) -> None:
     use_tf32(False)
     keep_freed_memory()
     to_terminal(warnings_only=quiet)
+    standing.begin()
 
 
-def _complain(error: Exception) -> None:
-    print(f"error: {error}", file=sys.stderr)
+def _list(jobs: list[Outcome], stopped: bool) -> None:
+    """What the jobs of a sweep came to: after a signal each one, else those that failed."""
+    undone = [job for job in jobs if job.error is not None]
+    if stopped:
+        print(f"{len(jobs) - len(undone)} of {len(jobs)} jobs are done; the same command goes on", file=sys.stderr)
+    elif undone:
+        print(f"{len(undone)} of {len(jobs)} jobs failed; each runs again alone with its words:", file=sys.stderr)
+    for job in jobs if stopped else undone:
+        print(job.line(), file=sys.stderr)
 
 
 @contextmanager
-def _reported(report: Callable[[Exception], object]) -> Iterator[None]:
-    """Hand what is the user's to mend to `report`; anything else is raised."""
-    try:
+def _ending(beside: list[Outcome]) -> Iterator[None]:
+    """Keep what goes wrong inside as `_kept` does, signals too: what is left to be said is said, then all ends."""
+    with suppress(KeyboardInterrupt), stoppable(), _kept(beside.append):
         yield
-    except (ConfigError, DataError, WeightsError, FloatingPointError) as error:
-        in_a_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-        if not (isinstance(error, NotSearched) and in_a_sweep):
-            report(error)
-    except CompactHydraException as error:
-        report(ConfigError(explain(error)))
-    except OSError as error:
-        if error.errno not in DISK:
-            raise
-        report(ConfigError(f"{error.filename or 'the disk'}: {error.strerror}"))
+
+
+@contextmanager
+def _kept(keep: Callable[[Outcome], object]) -> Iterator[None]:
+    """Say what goes wrong inside and hand it to `keep`; raised is only what ends the process."""
+    try:
+        with quiet_end():
+            yield
+    except Exception as error:
+        if isinstance(error, NotSearched) and in_a_sweep():
+            keep(Outcome(passed_over=True))
+        else:
+            text, status = report(error)
+            keep(Outcome(error=text, status=status))
+    except KeyboardInterrupt as error:
+        stop = error if isinstance(error, Stopped) else Stopped()
+        text = f"{stop}: {standing.current()}"
+        if not stop.said:  # not yet, in the job that it stopped
+            print(text, file=sys.stderr)
+            stop.said = True
+        keep(Outcome(error=text, status=stop.status))
+        raise stop from None
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from runner.config.compute import PRECISIONS, devices
 from runner.config.errors import ConfigError
 from runner.config.fields import choice, number, problems_of
 from runner.config.resolve import read_conf
-from runner.report.plots import attempt
+from runner.report.figure import attempt
 from runner.rundir.files import write_json
 
 CONFIGS = Path(__file__).resolve().parent

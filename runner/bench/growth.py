@@ -16,7 +16,7 @@ from glora.evaluation import score
 from runner.bench.model import Step
 from runner.bench.setting import Setting, in_turn, record
 from runner.config.compute import PRECISIONS
-from runner.report.plots import LINE_STYLES, PALETTE, new_figure, save, tidy
+from runner.report.figure import LINE_STYLES, PALETTE, new_figure, save, tidy
 
 SIZES: dict[str, tuple[int, ...]] = {
     "images": (16, 32, 64),

@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from glora import MergedEvaluator
+from glora.product import in_precision
 from runner.bench.reference import to_reference
 from runner.bench.setting import Setting, bandwidth, flops, in_turn, matmul_rate, pairs, record, synchronize
-from runner.config.compute import compiled, use_tf32
+from runner.config.compute import PRECISIONS, compiled, use_tf32
 from runner.tracking.environment import PeakMemory
 from runner.tracking.memory import keep_freed_memory
 
@@ -59,11 +60,11 @@ class Step:
         self.tf32 = precision == "tf32"
         self.supernet = None if form == "full" else setting.supernet(whole=form == "reference", **changes)
         self.model = (setting.model(**changes) if self.supernet is None else self.supernet.model).train()
-        self.called: nn.Module = self.model
+        self.plain = self.called = in_precision(self.model, PRECISIONS[self.precision])
         if self.supernet is not None and form == "static":
             self.supernet.use_static_graph()
             if setting.cuda:
-                self.called = compiled(self.model)
+                self.called = compiled(self.plain)
         elif self.supernet is not None and form == "reference":
             to_reference(self.supernet)
         trained = self.model.parameters() if self.supernet is None else self.supernet.trainable().values()
@@ -75,17 +76,20 @@ class Step:
         self.y = torch.zeros(setting.batch, dtype=torch.long, device=setting.device)
 
     def __call__(self, number: int, batch: int | None = None) -> None:
-        """Step `number`, on the first `batch` images; the drawn subnet is a function of the number."""
+        """Step `number`, on the first `batch` images, to its end; the drawn subnet is a function of the number."""
+        self.queue(number, batch)
+        synchronize(self.setting.device)
+
+    def queue(self, number: int, batch: int | None = None) -> None:
+        """The same without waiting for the device, as a run takes its steps."""
         if self.supernet is not None:
             self.supernet.sample(random.Random(number))
         torch.manual_seed(number)
         self.optimizer.zero_grad(set_to_none=False)
         with tf32(self.tf32):
-            with self.setting.cast(self.precision):
-                logits = self.called(self.x[:batch])
+            logits = self.called(self.x[:batch])
             F.cross_entropy(logits.float(), self.y[:batch]).backward()
             self.optimizer.step()
-            synchronize(self.setting.device)
 
 
 def step_flops(step: Step, numbers: range) -> float:
@@ -94,7 +98,7 @@ def step_flops(step: Step, numbers: range) -> float:
     Counted on one and on two images and carried on: the rest is proportional to the batch.
     """
 
-    step.called = step.model  # operations are counted as they are called, not as a compiler joins them
+    step.called = step.plain  # operations are counted as they are called, not as a compiler joins them
 
     def one(number: int) -> float:
         first, second = (flops(partial(step, number, b)) for b in (1, 2))
@@ -145,9 +149,9 @@ def measure_search(setting: Setting, repeats: int, images: int = 200) -> dict[st
 
     @torch.no_grad()
     def run(model: nn.Module) -> None:
+        forward = in_precision(model, PRECISIONS[setting.precision])
         for part in x.split(setting.batch):
-            with setting.cast():
-                model(part)
+            forward(part)
         synchronize(setting.device)
 
     def through_layers(i: int) -> None:

@@ -25,6 +25,9 @@ GROUPS = {
 else is elementwise work, sums and copies. A kernel that a compiler fused counts for the first group in its name.
 """
 
+LONGEST = 15
+"""Operations that are kept by name."""
+
 REST = "elementwise work, sums and copies"
 PYTHON = "Python and autograd between the operations"
 
@@ -38,11 +41,14 @@ def group_of(operation: str) -> str:
 def measure_profile(setting: Setting, repeats: int, steps: int = 5) -> dict[str, Any]:
     """Seconds of a training step by group, summed from its operations, and what is left of the wall time.
 
+    `longest` holds the operations (on CUDA: kernels) with the most time, in seconds a step.
+
     The wall time is of steps without the profiler; operations are profiled in others with the same subnets.
     """
     step = Step(setting, setting.form, setting.precision)
     step(0)
     wall, shares = [], list[defaultdict[str, float]]()
+    operations: defaultdict[str, float] = defaultdict(float)
     for repeat in range(repeats):
         numbers = range(1 + repeat * steps, 1 + (repeat + 1) * steps)
         wall.append(sum(seconds(partial(step, n)) for n in numbers) / steps)
@@ -56,8 +62,10 @@ def measure_profile(setting: Setting, repeats: int, steps: int = 5) -> dict[str,
             if event.key.startswith("aten::") or setting.cuda:
                 spent = event.self_device_time_total if setting.cuda else event.self_cpu_time_total
                 own[group_of(event.key)] += spent / 1e6 / steps
+                operations[event.key] += spent / 1e6 / steps / repeats
         own[PYTHON] = max(0.0, wall[-1] - sum(own.values()))
         shares.append(own)
     names = sorted({n for own in shares for n in own}, key=lambda n: -statistics.median(o[n] for o in shares))
     times = {"training step": wall} | {name: [own[name] for own in shares] for name in names}
-    return record("profile", setting, repeats, times, "training step") | {"steps": steps}
+    longest = dict(sorted(operations.items(), key=lambda pair: -pair[1])[:LONGEST])
+    return record("profile", setting, repeats, times, "training step") | {"steps": steps, "longest": longest}

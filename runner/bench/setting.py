@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -57,11 +56,6 @@ class Setting:
             f"backbone={self.backbone} ranks=[{','.join(map(str, self.ranks))}] batch={self.batch} "
             f"device={self.device} precision={self.precision}"
         )
-
-    def cast(self, precision: str | None = None) -> AbstractContextManager[Any]:
-        """Autocast for what is not fp32."""
-        dtype = PRECISIONS[precision or self.precision]
-        return nullcontext() if dtype == torch.float32 else torch.autocast(torch.device(self.device).type, dtype)
 
     def model(self, classes: int = 100, **changes: Any) -> nn.Module:
         """The backbone with random weights and drop path 0.1; `changes` are further arguments of it."""

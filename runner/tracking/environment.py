@@ -49,6 +49,7 @@ class PeakMemory:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         if device.type == "cuda":
+            torch.cuda.init()  # a device named with its index has no counters before
             torch.cuda.reset_peak_memory_stats(device)
             return
         release_freed_memory()  # an earlier run's would count as this one's

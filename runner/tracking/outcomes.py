@@ -10,17 +10,31 @@ from __future__ import annotations
 import os
 import platform
 import secrets
+import shlex
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig
+from pydantic import JsonValue
 
+from data import DataError
+from glora.typed import Count
 from runner.config.errors import ConfigError
-from runner.rundir.files import read_json, write_json
+from runner.rundir.files import write_json
+from runner.rundir.records import Record, read
+from runner.signals import SIGNALLED
+
+NOT_STARTED = "not started"
+SILENT = "its process ended without a word; its run directory has its last checkpoint"
+"""Of jobs that left no outcome."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +43,62 @@ class Outcome:
 
     value: Any = None
     error: str | None = None
-    overrides: str = ""
-    """Of a job that ran in another process."""
+    status: int = 0
+    """The exit status that it asks for; above 128 where a signal stopped it."""
+    passed_over: bool = False
+    """There was nothing to do for it, and it has no value."""
+    number: int = 0
+    words: str = ""
+    """The overrides of this job of a sweep, as a shell reads them."""
+
+    def line(self) -> str:
+        """For the list at the end of a sweep."""
+        if self.error is None:
+            return f"{'passed over' if self.passed_over else 'done'}: {self.words}"
+        if self.error == NOT_STARTED:
+            return f"{NOT_STARTED}: {self.words}"
+        what = "stopped" if self.status > SIGNALLED else "error"
+        return f"{what} in {self.words}: {'; '.join(self.error.splitlines())}"
+
+
+class Left(Record):
+    """An outcome as a file."""
+
+    remedy = "run the same command again; what is finished is not done anew"
+    value: JsonValue
+    error: str | None
+    status: Count
+    passed_over: bool
+    words: str
+
+
+def _read(path: Path) -> Outcome:
+    """The outcome that a job left; where its file is unreadable, that is the failure of this job alone."""
+    number = int(path.stem)
+    try:
+        return Outcome(**vars(read(path, Left)), number=number)
+    except (ConfigError, DataError) as error:
+        return Outcome(error=str(error), status=2, number=number, words=f"job {number}")
 
 
 def _process() -> str:
     return f"{platform.node()}:{os.getpid()}"
+
+
+def in_a_sweep() -> bool:
+    """Whether the job of this process is one of several."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def _planned(config: DictConfig) -> list[str]:
+    """The overrides of every job in order, as Hydra's own sweeper makes them; none where another one decides."""
+    sweeper = config.hydra.sweeper
+    if not str(sweeper.get("_target_")).endswith(f".{BasicSweeper.__name__}"):
+        return []
+    words = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*words, *config.hydra.overrides.task]), None)
+    return [shlex.join(job) for job in jobs]
 
 
 class Outcomes(Callback):
@@ -43,11 +107,25 @@ class Outcomes(Callback):
     def __init__(self) -> None:
         self.owner = _process()
         self.folder: Path | None = None
+        self.planned: list[str] = []
+        self.begun: set[int] = set()
         self.here: list[Outcome] = []
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Called by Hydra in the process that was typed, before it launches any job."""
         self.folder = Path(config.hydra.sweep.dir).absolute() / f"outcomes-{secrets.token_hex(4)}"
+        self.planned = _planned(config)
+
+    def begin(self) -> None:
+        """A job begins in this process.
+
+        Raises:
+            OSError: where that is to be written and cannot be.
+        """
+        if self._is_here():
+            self.begun.add(_number())
+        else:
+            write_json(self._file("begun"), [])
 
     def add(self, outcome: Outcome) -> None:
         """Keep the outcome of the job that runs.
@@ -56,23 +134,40 @@ class Outcomes(Callback):
             OSError: where it is to be written and cannot be.
             ConfigError: in another process than the typed one, if Hydra's callback was taken out of the config.
         """
-        if _process() == self.owner:
+        words = shlex.join(HydraConfig.get().overrides.task) if in_a_sweep() else ""
+        outcome = replace(outcome, number=_number(), words=words)
+        if self._is_here():
             self.here.append(outcome)
-            return
-        if self.folder is None:
-            raise ConfigError("jobs in processes of their own need hydra.callbacks of configs/train.yaml")
-        hydra = HydraConfig.get()
-        found = {"value": outcome.value, "error": outcome.error, "words": " ".join(hydra.overrides.task)}
-        write_json(self.folder / f"{hydra.job.num:06d}.json", found)
+        else:
+            write_json(self._file("json"), asdict(outcome))
 
     def gather(self) -> list[Outcome]:
-        """All outcomes, those of other processes in the order of the jobs; their files are removed."""
+        """The outcomes of all jobs in their order; the files of other processes are removed.
+
+        A job that left none, because it was not started or its process was killed, has failed.
+        """
+        found = {outcome.number: outcome for outcome in self.here}
+        begun = set(self.begun)
+        if self.folder is not None:
+            begun |= {int(path.stem) for path in self.folder.glob("*.begun")}
+            found |= {int(path.stem): _read(path) for path in self.folder.glob("*.json")}
+            shutil.rmtree(self.folder, ignore_errors=True)
+        for number, words in enumerate(self.planned):
+            lost = Outcome(error=SILENT if number in begun else NOT_STARTED, status=2, number=number, words=words)
+            found.setdefault(number, lost)
+        return [found[number] for number in sorted(found)]
+
+    def _is_here(self) -> bool:
+        return _process() == self.owner
+
+    def _file(self, suffix: str) -> Path:
         if self.folder is None:
-            return self.here
-        read = map(read_json, sorted(self.folder.glob("*.json")))
-        found = [Outcome(r["value"], r["error"], r["words"]) for r in read]
-        shutil.rmtree(self.folder, ignore_errors=True)
-        return self.here + found
+            raise ConfigError("jobs in processes of their own need hydra.callbacks of configs/train.yaml")
+        return self.folder / f"{_number():06d}.{suffix}"
+
+
+def _number() -> int:
+    return int(HydraConfig.get().job.num) if in_a_sweep() else 0
 
 
 _current = Outcomes()

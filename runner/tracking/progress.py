@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from runner.tracking.terminal import drop_output
+from data.files import appending
+from runner.failures import explained, naming
+from runner.tracking import standing
+from runner.tracking.terminal import STDOUT, drop_output
 
 LOGGER = logging.getLogger("glora")
 """The root of all our loggers, `glora.<module>`."""
@@ -44,13 +48,33 @@ def print_anything() -> None:
 
 
 class _Lines(logging.StreamHandler[TextIO]):
-    """Log lines; once nobody reads them (`| head`) they go nowhere, and the run and its log file go on."""
+    """Log lines; once nobody reads them (`| head`, a terminal that is gone) they go nowhere, and the run goes on."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        if isinstance(sys.exc_info()[1], BrokenPipeError):
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.EIO):
             drop_output()
         else:
+            _raise_full(error, STDOUT)
             super().handleError(record)
+
+
+class _File(logging.FileHandler):
+    """A log file that is a file, since what it appends goes through no link, and that says where it cannot."""
+
+    def _open(self) -> io.TextIOWrapper:
+        return appending(Path(self.baseFilename))
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        _raise_full(sys.exc_info()[1], self.baseFilename)
+        super().handleError(record)
+
+
+def _raise_full(error: BaseException | None, path: str) -> None:
+    """Raise what the disk said; logging would print it with a traceback and go on, and the log would end in silence."""
+    if isinstance(error, OSError):
+        with naming(path):
+            raise error
 
 
 class _Lean(logging.Formatter):
@@ -108,29 +132,50 @@ def to_terminal(warnings_only: bool = False) -> None:
 
 @contextmanager
 def log_file(path: Path) -> Iterator[None]:
-    """Append the log, and the warnings of every library, to `path` as well, for the time of one stage."""
+    """Append the log, and the warnings of every library, to `path` as well, for the time of one stage.
+
+    What ends the stage early stands last in it, with the traceback where it is a bug.
+
+    Raises:
+        OSError: naming the file, if it cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _File(path, encoding="utf-8")
     handler.setFormatter(FORMAT)
     root = logging.getLogger()
     root.addHandler(handler)
     try:
         yield
+    except BaseException as error:
+        with suppress(OSError):  # what is raised says more
+            handler.handle(_last_word(error))
+            handler.close()
+        raise
     finally:
         root.removeHandler(handler)
-        handler.close()
+        with naming(path):
+            handler.close()
+
+
+def _last_word(error: BaseException) -> logging.LogRecord:
+    text = f"{error}: {standing.current()}" if isinstance(error, KeyboardInterrupt) else explained(error)
+    bug = (type(error), error, error.__traceback__) if text is None else None
+    shown = f"ended by {type(error).__name__}" if text is None else text
+    return logging.LogRecord(LOGGER.name, logging.ERROR, __file__, 0, shown, None, bug)
 
 
 class Progress:
-    """A live bar with the time left; silent where standard output is no terminal.
+    """A live bar with the time left, silent where standard output is no terminal; and what a signal finds done.
 
     Args:
         title: what is being done.
-        total: number of steps (epochs, generations).
+        total: number of steps.
         done: steps that an earlier process finished.
+        unit: what a step is; each is on the disk when `step` is called.
     """
 
-    def __init__(self, title: str, total: int, done: int = 0) -> None:
+    def __init__(self, title: str, total: int, done: int = 0, unit: str = "epoch") -> None:
+        self._unit, self._total, self._done = unit, total, done
         self._bar = None
         if not sys.stdout.isatty():
             return
@@ -147,15 +192,20 @@ class Progress:
         self._task = self._bar.add_task(title, total=total, completed=done, postfix="")
 
     def __enter__(self) -> Progress:
+        standing.keep(self._unit, self._done, self._total)
         if self._bar is not None:
             self._bar.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            standing.pause()
         if self._bar is not None:
             self._bar.stop()
 
     def step(self, postfix: str) -> None:
         """One more step is done; `postfix` has the newest figures."""
+        self._done += 1
+        standing.keep(self._unit, self._done, self._total)
         if self._bar is not None:
             self._bar.update(self._task, advance=1, postfix=postfix)

@@ -1,4 +1,4 @@
-"""How every script ends when the reader of its output or the person at the keyboard has had enough."""
+"""How every script ends when its output can no longer be written."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+STDOUT = "standard output"
 
 
 def drop_output() -> None:
@@ -15,12 +17,27 @@ def drop_output() -> None:
 
 @contextmanager
 def quiet_end() -> Iterator[None]:
-    """End the script without a traceback: with status 1 when nobody reads on (`| head`), with 130 on Ctrl-C."""
+    """End the script without a traceback, with status 1, when nobody reads on (`| head`).
+
+    Raises:
+        OSError: naming standard output where that is what cannot be written, on a full disk for example.
+    """
     try:
-        yield
-        sys.stdout.flush()
+        try:
+            yield
+        finally:
+            _flush()
     except BrokenPipeError:
         drop_output()
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_output()  # what is still in its buffer would fail again at the end of the process
+        error.filename = STDOUT
+        raise

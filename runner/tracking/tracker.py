@@ -9,75 +9,29 @@ import csv
 import hashlib
 import json
 import logging
-import netrc
-import os
 import shlex
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
-from urllib.parse import urlparse
+from typing import Any
+
+from data.files import appending, writing
+from runner.failures import naming
+from runner.tracking.metrics import read_metrics, read_summary
+from runner.tracking.server import reach, resolve_mode
 
 logger = logging.getLogger(f"glora.{__name__}")
 
-Mode = Literal["online", "offline", "disabled"]
-"""What W&B does."""
-
-WANDB_MODES: tuple[Mode, ...] = ("online", "offline", "disabled")
-MODES = ("auto", *WANDB_MODES)
 START_SECONDS = 60.0
 FINISH_SECONDS = 120.0
+STOP_SECONDS = 5.0
+"""For the upload of a run that a signal stopped: whoever sent it waits, and may send the next."""
 
 
 def run_id_for(folder: Path | str, job_type: str = "") -> str:
     """The W&B id of a run folder: the same at every restart, different for each job type (train, search, ...)."""
     return hashlib.sha256(f"{Path(folder).resolve()}\0{job_type}".encode()).hexdigest()[:16]
-
-
-def resolve_mode(mode: str) -> Mode:
-    """ "auto" as WANDB_MODE says, else "online" where a W&B key is configured and "offline" where not.
-
-    Only asks whether a key is there.
-
-    Raises:
-        ValueError: on an unknown mode.
-    """
-    if mode not in MODES:
-        raise ValueError(f"tracking mode {mode!r} is not one of {', '.join(MODES)}")
-    wanted = os.environ.get("WANDB_MODE", "").lower() if mode == "auto" else mode
-    for known in WANDB_MODES:
-        if wanted == known:
-            return known
-    return "online" if os.environ.get("WANDB_API_KEY") or _netrc_has_key() else "offline"
-
-
-def _netrc_has_key() -> bool:
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    named = os.environ.get("NETRC")
-    for path in [named] if named else ["~/.netrc", "~/_netrc"]:
-        try:
-            # hosts rather than authenticators(): a "default" entry is no W&B key
-            if host in netrc.netrc(os.path.expanduser(path)).hosts:  # without a home folder, a file that is not there
-                return True
-        except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
-            continue
-    return False
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a `metrics.jsonl`; none if absent. Lines torn by a crash are left out."""
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(record, dict):
-            records.append(record)
-    return records
 
 
 def _plain(value: Any) -> Any:
@@ -91,10 +45,8 @@ def _without_step(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _write_atomically(path: Path, write: Callable[[Any], None]) -> None:
     """A crash while writing leaves the former file."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
+    with writing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         write(file)
-    os.replace(temporary, path)
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -110,9 +62,14 @@ class Tracker:
     run that lacks it: an offline one, which begins empty, or an online one whose last steps were lost with a killed
     process.
 
+    A W&B server that fails to start a run, or to end it, is not asked again by this process.
+
     Raises:
-        OSError: if the folder cannot be written.
+        OSError: naming the file, if the folder cannot be written.
     """
+
+    given_up = False
+    """Whether this process has given up W&B's server."""
 
     def __init__(
         self,
@@ -137,7 +94,7 @@ class Tracker:
         self._run: Any = None
         self._unsent = read_metrics(self.jsonl)
         self._rewrite(self._unsent)
-        if self.mode != "disabled":
+        if self.mode != "disabled" and not (self.mode == "online" and Tracker.given_up):
             options = {"project": project, "name": name, "group": group, "job_type": job_type or None,
                        "config": json.loads(json.dumps(dict(config or {}), default=_plain))}  # fmt: skip
             self._start(options, start_seconds, echo)
@@ -146,7 +103,8 @@ class Tracker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.finish(failed=error is not None)
+        stopped = isinstance(error, KeyboardInterrupt)
+        self.finish(failed=error is not None, seconds=STOP_SECONDS if stopped else FINISH_SECONDS)
 
     def _start(self, options: dict[str, Any], seconds: float, echo: Callable[[str], None]) -> None:
         def start() -> Any:
@@ -154,6 +112,8 @@ class Tracker:
 
             # Own run objects (create_new) keep runs apart; a silent wandb leaves the console to the progress display.
             settings = wandb.Settings(silent=True, console="off", init_timeout=seconds, save_code=False)
+            if self.mode == "online":
+                reach(wandb.setup().settings)  # what its files and the environment say
             return wandb.init(**options, id=self.run_id, dir=str(self.folder.resolve()), mode=self.mode,
                               resume="allow", reinit="create_new", settings=settings)  # fmt: skip
 
@@ -187,7 +147,9 @@ class Tracker:
         self._run = None
         error = outcome.get("error")
         reason = f"{type(error).__name__}: {error}" if error else f"no answer within {seconds:g} s"
-        logger.warning("W&B %s failed (%s); this run goes on without it, metrics are in %s", what, reason, self.jsonl)
+        Tracker.given_up |= self.mode == "online" and seconds is not None
+        which = "this run and later ones of this command go" if Tracker.given_up else "this run goes"
+        logger.warning("W&B %s failed (%s); %s on without it, metrics are in %s", what, reason, which, self.jsonl)
         return None
 
     def _send(self, what: str, action: Callable[[], Any]) -> None:
@@ -220,14 +182,14 @@ class Tracker:
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
         """Append one record, {"step": step, **metrics}, to the files and send it to W&B at that step."""
         record = json.loads(json.dumps({"step": step, **metrics}, default=_plain))
-        with self.jsonl.open("a", encoding="utf-8") as file:
+        with naming(self.jsonl), appending(self.jsonl) as file:
             file.write(json.dumps(record) + "\n")
         new = [key for key in record if key not in self._columns]
         self._columns += new
         if new:
             self._write_csv(read_metrics(self.jsonl))
         else:
-            with self.csv.open("a", encoding="utf-8", newline="") as file:
+            with naming(self.csv), appending(self.csv) as file:
                 csv.writer(file, lineterminator="\n").writerow([record.get(c, "") for c in self._columns])
         self._send("log", lambda: self._run.log(_without_step(record), step=step))
         self._step = step
@@ -244,7 +206,6 @@ class Tracker:
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Write `tables/<name>.csv` ("/" in the name becomes "_") and send it to W&B as a table."""
         path = self.folder / "tables" / f"{name.replace('/', '_')}.csv"
-        path.parent.mkdir(exist_ok=True)
         _write_csv(path, columns, rows)
 
         def send() -> None:
@@ -259,11 +220,7 @@ class Tracker:
     def summary(self, values: Mapping[str, Any]) -> None:
         """Merge `values` into `summary.json` and into the summary of the W&B run."""
         path = self.folder / "summary.json"
-        try:
-            merged = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        except json.JSONDecodeError:
-            merged = {}
-        merged = json.loads(json.dumps({**merged, **values}, default=_plain))
+        merged = json.loads(json.dumps({**read_summary(path), **values}, default=_plain))
         _write_atomically(path, lambda file: json.dump(merged, file, indent=2))
         self._send("summary", lambda: self._run.summary.update({key: merged[key] for key in values}))
 

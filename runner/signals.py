@@ -1,0 +1,82 @@
+"""Ctrl-C, SIGTERM and SIGHUP end a script with one line and status 128 + signal, never with a traceback.
+
+Scripts import this first, and it imports nothing that takes time: a signal may come while the libraries load.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+SIGNALLED = 128
+"""Exit statuses above this are those of processes that a signal ended."""
+Handler = Callable[[int, FrameType | None], None]
+
+
+class Stopped(KeyboardInterrupt):
+    """One of `SIGNALS` came; a KeyboardInterrupt, since libraries know that one.
+
+    Attributes:
+        number: the signal.
+        said: whether the user was told already, in the process where the job ran.
+    """
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__(number)
+        self.number, self.said = number, False
+
+    @property
+    def status(self) -> int:
+        """The exit status that shells give a process that the signal ended."""
+        return SIGNALLED + self.number
+
+    def __str__(self) -> str:
+        return f"stopped by {signal.Signals(self.number).name}"
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End at once, for times with nothing to clean up: an exception inside an import may be swallowed or wrapped."""
+    with suppress(OSError, ValueError):
+        print(f"{Stopped(number)}; the same command begins again", file=sys.stderr, flush=True)
+    os._exit(Stopped(number).status)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stopped(number)
+
+
+def _install(handler: Handler) -> dict[int, Handler | int | None]:
+    """Set the handler where it takes the place of Python's or of one of ours; returns what it replaced.
+
+    A signal that the parent had ignored (nohup, `&` in a script) stays ignored, a launcher's own handler stays too.
+    """
+    replaced: dict[int, Handler | int | None] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler, _leave, _stop):
+                replaced[number] = signal.signal(number, handler)
+    return replaced
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """What a script imports its libraries in; until the process ends, a signal outside `stoppable` ends it at once."""
+    _install(_leave)
+    yield
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Raise `Stopped` where a signal finds this process, which then leaves its files and locks as an error would."""
+    replaced = _install(_stop)
+    try:
+        yield
+    finally:
+        for number, handler in replaced.items():
+            signal.signal(number, handler)
