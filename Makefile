@@ -3,7 +3,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup quickstart test test-all test-tensorflow lint format clean
+.PHONY: help setup quickstart test test-all test-tensorflow test-browser torture gpu-check gpu-pack lint format clean
 help: ## show this list
 	@grep -hE "^[a-z-]+:.*##" $(MAKEFILE_LIST) | sed "s/:.*## /\t/"
 
@@ -18,13 +18,32 @@ quickstart: $(STAMP) ## set up, then train, search and evaluate on two embedded 
 	$(PY) -m runner.quickstart
 
 test: $(STAMP) ## set up, then every test but the slow and GPU ones
-	$(PY) -m pytest -m "not slow and not gpu and not tensorflow"
+	$(PY) -m pytest -m "not slow and not gpu and not tensorflow and not browser"
 
 test-all: $(STAMP) ## the slow tests too
-	$(PY) -m pytest -m "not gpu and not tensorflow"
+	$(PY) -m pytest -m "not gpu and not tensorflow and not browser"
 
 test-tensorflow: $(STAMP) ## the tests that need TensorFlow (pip install -e ".[data,tfds-build]" first)
 	$(PY) -m pytest -m tensorflow tests/data/sources/test_tfds_build.py
+
+torture: $(STAMP) ## kills, hostile inputs, full disks, everything twice at once (an hour; docs/reliability.md)
+	$(PY) -m tools.torture
+
+test-browser: $(STAMP) ## the HTML report in a real browser (chromium and chromedriver; pip install selenium first)
+	$(PY) -m pytest -m browser tests/runner/report
+
+gpu-check: $(STAMP) ## everything that a GPU has to show, in 8 minutes at most; CHECK="budget=300" for keys
+	$(PY) -m tools.gpu_check $(CHECK)
+
+# For a machine without a network: its Python's version, and the platforms that its wheels may be for.
+GPU_PYTHON ?= 3.12
+GPU_PLATFORMS = $(foreach v,manylinux_2_28 manylinux_2_27 manylinux_2_17 manylinux2014 manylinux1,--platform $(v)_x86_64)
+gpu-pack: $(STAMP) ## collect the wheels that travel with the checkout to a machine without a network
+	rm -rf gpu_wheels
+	$(PY) -m pip download -q --no-deps --only-binary=:all: --implementation cp --python-version $(GPU_PYTHON) \
+		$(GPU_PLATFORMS) -d gpu_wheels -r tools/gpu_check/wheels.txt
+	$(PY) -m pip wheel -q --no-deps -w gpu_wheels antlr4-python3-runtime==4.9.3  # there is no wheel of it
+	du -sh gpu_wheels
 
 lint: $(STAMP) ## ruff and mypy
 	$(VENV)/bin/ruff check .

@@ -40,14 +40,14 @@ def cost_table(records: list[Record]) -> Table:
 
     for part in grouped(kept, key).values():
         first = part[0]
-        table.rows.append([
+        table.add([
             names[row_key(first)], first["suite"], first["backbone"],
             _mean_max(known(r.get("training_seconds") for r in part)),
             _mean_max(known(r.get("search_seconds") for r in part)),
             _mean_max(known(r.get("tuning_seconds") for r in part)),
             _mean_max(known(r.get("peak_memory_mb") for r in part)), str(len(part)), _machine(first),
             first["protocol"],
-        ])  # fmt: skip
+        ], part)  # fmt: skip
     notes.append(
         "training: the epochs behind the measured weights, without validation; search: without the random "
         "search beside it; tuning: of the search's winner; memory: of the allocator on a GPU, of the whole process "

@@ -1,68 +1,19 @@
-"""The figures of a run as PNG files: training curves, the search, the chosen options and parameters by layer type.
-
-Drawn through `Figure` rather than pyplot: no display, no global state, and nothing to close in long sweeps.
-"""
+"""The pictures of a run: training curves, the search, the chosen options and parameters by layer type."""
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from glora.search import pareto_front
+from runner.report.figure import LINE_STYLES, PALETTE, new_figure, save, tidy
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-log = logging.getLogger(f"glora.{__name__}")
-
-# Files alone are drawn. A notebook hands a backend of its own to every command it starts, and matplotlib, which reads
-# the variable at its first import, refuses to be imported where that backend is not installed.
-os.environ["MPLBACKEND"] = "agg"
-
-# Okabe and Ito: told apart with the common kinds of colour blindness.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-LINE_STYLES = ("-", "--", "-.", ":")
 TENSORS = ("A", "B", "C", "D", "E")
 LAYER_TYPES = ("qkv", "proj", "fc1", "fc2", "reduction")
-DPI = 150
 SHOWN = {"accuracy": (100, "validation accuracy (%)"), "loss": (1, "validation cross-entropy (nats)")}
 """What a search makes best: its factor and name on an axis."""
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def save(figure: Figure, path: Path | str) -> Path:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI, format="png")
-    return path
-
-
-def attempt(draw: Callable[..., Path], path: Path, *args: Any) -> list[Path]:
-    """`draw(*args, path=path)` as a list of one; a plot that fails is a warning, since its numbers are kept."""
-    try:
-        return [draw(*args, path=path)]
-    except Exception as error:  # whatever matplotlib, a font or the disk raises
-        log.warning("no picture %s (%s: %s)", path, type(error).__name__, error)
-        return []
-
-
-def tidy(axes: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_axisbelow(True)
-    axes.grid(alpha=0.3)
 
 
 def plot_training(metrics: Sequence[Mapping[str, Any]], path: Path | str) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data import SHOTS
-from runner.report.plots import PALETTE, new_figure, save, tidy
+from runner.report.figure import PALETTE, new_figure, save, tidy
 from runner.report.published_transfer import FEW_SHOT, FEW_SHOT_SETS
 
 Curves = Mapping[str, Mapping[str, Mapping[int, list[float]]]]

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner.report.plots import new_figure, save, short_layer
+from runner.report.figure import new_figure, save
+from runner.report.plots import short_layer
 
 Gates = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Layer to tensor to gates, as `SearchSpace.gates` gives them."""

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data.cache import alone
+from data.files import write_text
 from runner.report.tables import Table
 from runner.tracking.progress import spelled
 
@@ -83,12 +85,13 @@ def to_latex(table: Table) -> str:
 
 def write_all(tables: Sequence[Table], folder: Path) -> list[Path]:
     """Write `table.md`, `table.csv` and `table.tex` with all tables into `folder` (made if absent)."""
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for suffix, render in ((".md", to_markdown), (".csv", to_csv), (".tex", to_latex)):
-        parts = [render(table) for table in tables]
-        if suffix == ".csv" and len(tables) > 1:  # blocks of different columns: say where each begins
-            parts = [f"# {table.title}\n{part}" for table, part in zip(tables, parts, strict=True)]
-        paths.append(folder / f"table{suffix}")
-        paths[-1].write_text("\n".join(parts), encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder / "table"):  # what a killed process left of them goes too
+        for suffix, render in ((".md", to_markdown), (".csv", to_csv), (".tex", to_latex)):
+            parts = [render(table) for table in tables]
+            if suffix == ".csv" and len(tables) > 1:  # blocks of different columns: say where each begins
+                parts = [f"# {table.title}\n{part}" for table, part in zip(tables, parts, strict=True)]
+            paths.append(folder / f"table{suffix}")
+            write_text(paths[-1], "\n".join(parts))
     return paths

@@ -9,16 +9,120 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field, JsonValue, field_validator, model_validator
+
+from data import DataError
+from glora.typed import Amount, Count, Share, Typed
 from runner.config.errors import ConfigError
 from runner.config.protocol import FOUNDING
-from runner.rundir.files import read_json, write_json
+from runner.rundir import records
+from runner.rundir.files import write_json
 
 SCHEMA = 2
 Record = dict[str, Any]
-NEEDED = ("dataset", "suite", "method", "label", "backbone", "protocol", "hparams", "seed", "selected_on_test",
-          "normalization", "source", "codec", "training_images", "params", "val_accuracy", "test_accuracy",
-          "comparators")  # fmt: skip
-"""What every table reads of a result."""
+"""A result as the tables take it, with whatever columns of a user's read besides."""
+
+SUITE_NEEDS = {"few_shot": ("shots",), "domain_generalization": ("targets", "list_seed", "class_subset")}
+"""What the tables of a suite read besides."""
+
+
+class Compared(Typed, extra="allow"):
+    """A comparator: its accuracies and parameters, as far as they were measured."""
+
+    val: Share | None = None
+    test: Share | None = None
+    params: Count | None = None
+
+
+class Random(Typed, extra="allow"):
+    """Random subnets: mean and sample sd of their test accuracies."""
+
+    test_mean: Share
+    test_sd: Share
+
+
+class Comparators(Typed, extra="allow"):
+    """What a searched subnet is compared with, on so many test images."""
+
+    images: Count | None = None
+    winner: Compared | None = None
+    largest: Compared | None = None
+    random20: Random | None = None
+    random_search: Compared | None = None
+    untuned: Compared | None = None
+    scratch: Compared | None = None
+
+
+class Machine(Typed, extra="allow"):
+    """What a result was made on."""
+
+    device: str | None = None
+    threads: Count | None = None
+
+
+class Result(records.Record, extra="allow"):
+    """A result of any schema. What has no value here every table reads; other keys are a user's own columns."""
+
+    remedy = records.AGAIN.format("evaluate.py")
+
+    schema_: int = Field(default=1, alias="schema")
+    dataset: str
+    suite: str
+    method: str
+    label: str
+    backbone: str
+    protocol: str
+    hparams: str
+    seed: int
+    selected_on_test: bool
+    normalization: str | dict[str, JsonValue]
+    source: str
+    codec: str
+    training_images: Count
+    params: Count | None
+    val_accuracy: Share | None
+    test_accuracy: Share | None
+    comparators: Comparators
+
+    group: str = ""
+    form: str = ""
+    ranks: list[Count] = Field(default_factory=list)
+    family: str | None = None
+    mark: str = ""
+    comparable: bool = False
+    trainer: str = ""
+    recipe: str | None = None
+    epochs: Count | None = None
+    search: str | None = None
+    resize: str = ""
+    augmentation: str | None = None
+    class_subset: str | None = None
+    shots: Count | None = None
+    list_seed: int | None = None
+    targets: dict[str, Share | None] = Field(default_factory=dict)
+    environment: Machine | None = None
+    training_seconds: Amount | None = None
+    search_seconds: Amount | None = None
+    tuning_seconds: Amount | None = None
+    peak_memory_mb: Amount | None = None
+
+    @field_validator("schema_")
+    @classmethod
+    def _known(cls, schema: int) -> int:
+        if schema not in range(1, SCHEMA + 1):
+            raise ValueError(f"it has schema {schema}, this version reads 1 to {SCHEMA}; update the code")
+        return schema
+
+    @model_validator(mode="after")
+    def _complete(self) -> Result:
+        lacking = [key for key in SUITE_NEEDS.get(self.suite, ()) if getattr(self, key) is None]
+        if lacking or (self.suite == "domain_generalization" and "targets" not in self.model_fields_set):
+            raise ValueError(f"a result of suite={self.suite} has {', '.join(SUITE_NEEDS[self.suite])}")
+        return self
+
+
+PATH = "path"
+"""The key under which `collect` says where a record came from, relative to its root; it is no part of the file."""
 
 FAMILIES = {"vit_b16_in21k": "vit_b16", "vit_b16_augreg_in21k": "vit_b16", "swin_b_in22k": "swin_b"}
 """The families of the backbones that results of schema 1 know by name."""
@@ -33,12 +137,9 @@ def read_result(path: Path) -> Record:
     """A result as it is on the disk, of whichever schema, with what schema 2 has.
 
     Raises:
-        ConfigError: naming the file, if it cannot be read, lacks something, or comes from a later version.
+        ConfigError: naming the file, if it cannot be read, does not fit, or comes from a later version.
     """
-    record: Record = read_json(path, *NEEDED)
-    if record.get("schema", 1) not in range(1, SCHEMA + 1):
-        raise ConfigError(f"{path} has schema {record['schema']}, this version reads 1 to {SCHEMA}; update the code")
-    return completed(record)
+    return completed(records.read(path, Result).model_dump(exclude_unset=True, by_alias=True))
 
 
 def completed(record: Mapping[str, Any]) -> Record:
@@ -53,11 +154,11 @@ def completed(record: Mapping[str, Any]) -> Record:
 
 
 def collect(root: Path) -> tuple[list[Record], list[str]]:
-    """Every result below `root`, in the order of their paths, and what is wrong with those that cannot be read."""
+    """Every result below `root` with its `PATH`, in their order, and what is wrong with those that cannot be read."""
     records, problems = [], []
     for path in sorted(root.rglob("result.json")):
         try:
-            records.append(read_result(path))
-        except ConfigError as error:
+            records.append({**read_result(path), PATH: path.relative_to(root).as_posix()})
+        except (ConfigError, DataError) as error:
             problems.append(str(error))
     return records, problems

@@ -75,7 +75,7 @@ def search_table(records: list[Record]) -> Table:
         if random20:
             spread = math.sqrt(statistics.fmean(entry["test_sd"] ** 2 for entry in random20))
             random_cell = f"{percent(statistics.fmean(e['test_mean'] for e in random20))} ± {percent(spread)}"
-        table.rows.append([
+        table.add([
             names[row_key(first)],
             _task(first), first["backbone"], mean_sd(known(val for val, _ in pairs)),
             mean_sd(known(test for _, test in pairs)), mean_sd(gaps), mean_sd(_compared(part, "largest", "test")),
@@ -84,7 +84,7 @@ def search_table(records: list[Record]) -> Table:
             count(mean_of(_compared(part, "largest", "params"))),
             count(mean_of(_compared(part, "random_search", "params"))), str(len(part)), first["protocol"],
             remarks(first),
-        ])  # fmt: skip
+        ], part)  # fmt: skip
         few = _compared(part, "winner", "test")
         if few:
             images = span(r["comparators"]["images"] for r in part if r["comparators"].get("winner"))

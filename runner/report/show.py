@@ -6,17 +6,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from glora import SearchSpace, Soup
-from glora.search import Member, Space
+from glora.search import Member, Space, State
+from runner.report.compact import compact_table, print_compact, searches_line
 from runner.report.cost_table import cost_table
-from runner.report.plots import attempt, plot_options, plot_params_by_type, plot_search, plot_training
+from runner.report.figure import attempt, is_drawn
+from runner.report.plots import plot_options, plot_params_by_type, plot_search, plot_training
+from runner.report.plots_classes import plot_classes, plot_confusion
 from runner.report.plots_few_shot import plot_few_shot
 from runner.report.plots_soup import plot_gates
+from runner.report.predictions import confusion
 from runner.report.render import to_rich, write_all
 from runner.report.search_table import search_table
-from runner.report.tables import Table, build_tables
+from runner.report.tables import Table, build_tables, grouped, table_key
 from runner.report.transfer_tables import SUITE_TABLES, few_shot_curves, suite_tables
-from runner.rundir.files import read_json, read_subnet, read_winner
+from runner.rundir.records import Summary, read, read_subnet, read_winner
 
 
 def tables(records: list[dict[str, Any]]) -> list[Table]:
@@ -29,34 +35,77 @@ def tables(records: list[dict[str, Any]]) -> list[Table]:
     return found + ([searched] if searched.rows else []) + costs
 
 
-def show(records: list[dict[str, Any]], folder: Path) -> list[Path]:
-    """Print all tables and write them to `folder` as Markdown, CSV and LaTeX; returns the files, plots last."""
+def show(records: list[dict[str, Any]], folder: Path, details: bool = False) -> list[Path]:
+    """Write all tables to `folder` as Markdown, CSV and LaTeX and print the short ones, or with `details` all of them.
+
+    Returns the files, plots last.
+    """
     made = tables(records)
-    for table in made:
-        to_rich(table)
+    console = Console()
+    if details:
+        for table in made:
+            to_rich(table, console)
+    else:
+        plain = [r for r in records if r["suite"] not in SUITE_TABLES]
+        for part in grouped(plain, table_key).values():
+            print_compact(compact_table(part), console)
+        for suite in SUITE_TABLES:  # their tables have another shape
+            for table in suite_tables([r for r in records if r["suite"] == suite]):
+                to_rich(table, console)
+        line = searches_line(records)
+        if line:
+            console.print(line, highlight=False, soft_wrap=True)
     curves = few_shot_curves([r for r in records if r["suite"] == "few_shot"])
     return write_all(made, folder) + (attempt(plot_few_shot, folder / "few_shot.png", curves) if curves else [])
 
 
-def draw_training(run: Path) -> list[Path]:
-    """Training curves of every phase of a run, into <run>/plots."""
+def draw_training(run: Path, redraw: bool = True) -> list[Path]:
+    """Training curves of every phase of a run, into <run>/plots; without `redraw` those that are missing."""
     drawn: list[Path] = []
     for path in sorted(run.glob("train_*.json")):
-        drawn += attempt(plot_training, run / "plots" / f"{path.stem}.png", read_json(path)["rows"])
+        plot = run / "plots" / f"{path.stem}.png"
+        if redraw or not is_drawn(plot):
+            drawn += attempt(_plot_summary, plot, path)
     return drawn
+
+
+def _plot_summary(summary: Path, path: Path) -> Path:
+    return plot_training(read(summary, Summary).rows, path)
+
+
+def draw_classes(predictions: Path, redraw: bool = True) -> list[Path]:
+    """What a run confuses on test, from its stored predictions if it has any; without `redraw` what is missing.
+
+    Raises:
+        ConfigError: naming the predictions, if they are damaged.
+    """
+    plots = predictions.parent / "plots"
+    wanted = {"confusion": plot_confusion, "classes": plot_classes}
+    wanted = {n: plot for n, plot in wanted.items() if redraw or not is_drawn(plots / f"{n}.png")}
+    if not wanted or not predictions.exists():  # results of earlier versions have none
+        return []
+    counts = confusion(predictions)
+    return [path for name, plot in wanted.items() for path in attempt(plot, plots / f"{name}.png", counts)]
+
+
+def search_drawn(folder: Path, winner: str) -> bool:
+    """Whether all pictures of a search for a winner of this form are there."""
+    names = ["candidates", "options", "params_by_type", *(["gates"] if winner != "subnet" else [])]
+    return all(is_drawn(folder / "plots" / f"{name}.png") for name in names)
 
 
 def draw_search(folder: Path, space: Space[Member], name: str, objective: str = "accuracy") -> list[Path]:
     """The candidates of a search by this objective, the best one's options and sizes, and a soup's gates."""
-    rows = read_json(folder / f"{name}.json")["candidates"]
-    best = read_subnet(space, folder, name)
-    winner = next(i for i, row in enumerate(rows) if space.decode(row) == best)
+    state = folder / f"{name}.json"
+    candidates, best = read(state, State).candidates, read_subnet(space, folder, name)
+    winner = next((i for i, row in enumerate(candidates) if space.decode(row.subnet) == best), -1)
+    rows = [{**vars(row), "loss": row.measured_loss} for row in candidates]
     choices, sizes = space.choices(best), space.sizes(best)
     plots, handed = folder / "plots", read_winner(space, folder)
     gates = space.gates(handed) if isinstance(handed, Soup) and isinstance(space, SearchSpace) else None
-    candidates = partial(plot_search, title=f"{name} search, {len(rows)} candidates", objective=objective)
+    picture = partial(plot_search, title=f"{name} search, {len(rows)} candidates", objective=objective)
     return [
-        *attempt(candidates, plots / "candidates.png", rows, winner),
+        *attempt(picture, plots / "candidates.png", rows, winner),
         *attempt(plot_options, plots / "options.png", list(choices), list(choices.values())),
         *attempt(plot_params_by_type, plots / "params_by_type.png", list(sizes), list(sizes.values())),
         *([] if gates is None else attempt(plot_gates, plots / "gates.png", gates)),

@@ -17,7 +17,7 @@ from data import SUITES, TASKS
 from glora.methods import METHODS
 from runner.config.protocol import FOUNDING
 from runner.report.published import PAPER_TABLES, VTAB_ORDER
-from runner.report.result import Record, completed
+from runner.report.result import PATH, Record, completed
 
 MISSING = "-"
 GROUPS: dict[str, str] = {"natural": "Nat", "specialized": "Spec", "structured": "Struct"}
@@ -35,12 +35,21 @@ COLUMNS: dict[str, Callable[[list[Record]], str]] = {
 
 @dataclass
 class Table:
-    """A table of finished text: every row is as long as `header`; `notes` are sentences that go below it."""
+    """A table of finished text: every row is as long as `header`; `notes` are sentences that go below it.
+
+    `sources` says which records stand behind a cell, by row and column, or behind a whole row where the column is None.
+    """
 
     title: str
     header: list[str]
     rows: list[list[str]]
     notes: list[str] = field(default_factory=list)
+    sources: dict[tuple[int, int | None], list[Record]] = field(default_factory=dict)
+
+    def add(self, cells: list[str], records: list[Record]) -> None:
+        """A row and the records behind it."""
+        self.sources[len(self.rows), None] = records
+        self.rows.append(cells)
 
 
 def percent(value: float | None) -> str:
@@ -97,6 +106,17 @@ def group_means(values: dict[str, float], groups: dict[str, tuple[str, ...]]) ->
     return [*means, statistics.fmean(complete) if len(complete) == len(means) else None]
 
 
+def mean_params(by_task: dict[str, list[Record]], groups: dict[str, tuple[str, ...]]) -> float | None:
+    """Parameters averaged like the accuracies, so that a suite with eight structured tasks does not weigh those most.
+
+    Where a group is not complete, over the tasks that there are.
+    """
+    found = {task: known(r["params"] for r in rs) for task, rs in by_task.items()}
+    means = {task: statistics.fmean(values) for task, values in found.items() if values}
+    average = group_means(means, groups)[-1]
+    return mean_of(means.values()) if average is None else average
+
+
 def row_key(record: Record) -> tuple[Any, ...]:
     """What must agree before two records may be averaged as seeds of one row."""
     variant = record.get("recipe"), record.get("search"), record.get("augmentation"), record.get("class_subset")
@@ -136,7 +156,7 @@ def without_repeats(records: list[Record], notes: list[str]) -> list[Record]:
     for record in records:
         lists = record.get("shots"), record.get("list_seed")
         key = (record["backbone"], record["protocol"], row_key(record), record["dataset"], record["seed"], lists)
-        if key in kept and kept[key] != record:
+        if key in kept and {**kept[key], PATH: None} != {**record, PATH: None}:
             notes.append(f"{record['label']}, {record['dataset']}, seed {record['seed']}: several differing results; "
                          "the last one given is used")  # fmt: skip
         kept[key] = record
@@ -179,13 +199,14 @@ def _by_task(records: list[Record]) -> dict[str, list[Record]]:
     return grouped(records, lambda r: r["dataset"])
 
 
-def _table_key(record: Record) -> tuple[str, str, str]:
+def table_key(record: Record) -> tuple[str, str, str]:
+    """What the records of one table share: suite, backbone and protocol."""
     return record["suite"], record["backbone"], record["protocol"]
 
 
 def build_tables(records: list[Record]) -> list[Table]:
     """One result table per (suite, backbone, protocol), in order of first appearance."""
-    return [build_table(part) for part in grouped(records, _table_key).values()]
+    return [build_table(part) for part in grouped(records, table_key).values()]
 
 
 def build_table(records: list[Record]) -> Table:
@@ -194,7 +215,7 @@ def build_table(records: list[Record]) -> Table:
     Raises:
         ValueError: if there are no records or they differ in suite, backbone or protocol (see `build_tables`).
     """
-    keys = {_table_key(record) for record in records}
+    keys = {table_key(record) for record in records}
     if len(keys) != 1:
         raise ValueError(f"a table needs records of one (suite, backbone, protocol), not {sorted(keys)}")
     suite, backbone, protocol = keys.pop()
@@ -215,16 +236,13 @@ def build_table(records: list[Record]) -> Table:
         by_task = _by_task(part)
         tests = {task: known(r["test_accuracy"] for r in rs) for task, rs in by_task.items()}
         tested = {task: statistics.fmean(values) for task, values in tests.items() if values}
-        params = {task: statistics.fmean(known(r["params"] for r in rs)) for task, rs in by_task.items()
-                  if known(r["params"] for r in rs)}  # fmt: skip
-        # Averaged like the accuracies, so that a suite with eight structured tasks does not weigh those most.
-        mean_params = group_means(params, groups)[-1]
-        mean_params = mean_of(params.values()) if mean_params is None else mean_params
-        table.rows.append([
+        for index, (task, _) in enumerate(columns, 1):
+            table.sources[len(table.rows), index] = by_task.get(task, [])
+        table.add([
             names[key], *(mean_sd(tests.get(task, [])) for task, _ in columns),
-            *(percent(mean) for mean in group_means(tested, groups)), count(mean_params),
+            *(percent(mean) for mean in group_means(tested, groups)), count(mean_params(by_task, groups)),
             *(COLUMNS[title](part) for title in last_columns()),
-        ])  # fmt: skip
+        ], part)  # fmt: skip
     notes += mixing_notes(records)
     if any(" ± " in cell for row in table.rows for cell in row):
         notes.append("mean ± sample sd over the seeds; group means and Average are of the means over seeds")

@@ -57,11 +57,11 @@ def _few_shot_table(records: list[Record]) -> Table:
             means = [statistics.fmean(v) for v in tests.values() if v]
             average = statistics.fmean(means) if len(means) == len(FEW_SHOT_SETS) else None
             params = known(r["params"] for r in part)
-            table.rows.append([
+            table.add([
                 f"{names[key]}, {shots}-shot", *(mean_sd(v) for v in tests.values()), percent(average),
                 count(statistics.fmean(params) if params else None), span(len(v) for v in tests.values() if v),
                 first["protocol"], _remarks(part),
-            ])  # fmt: skip
+            ], part)  # fmt: skip
     notes += mixing_notes(records)
     notes.append("± is the sample sd over list and training seeds; Average is of the five means")
     return table
@@ -91,10 +91,10 @@ def _domain_table(records: list[Record]) -> Table:
         columns += [known(r["targets"].get(t) for r in part) for t in TARGETS]
         params = known(r["params"] for r in part)
         classes = "all 1,000" if part[0]["class_subset"] == "none" else "A and R: their 200"
-        table.rows.append([
+        table.add([
             names[key], *map(mean_sd, columns), count(statistics.fmean(params) if params else None),
             span([len({(r["seed"], r["list_seed"]) for r in part})]), classes, first["protocol"], _remarks(part),
-        ])  # fmt: skip
+        ], part)  # fmt: skip
     notes += mixing_notes(records)
     return table
 

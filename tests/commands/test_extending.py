@@ -171,7 +171,7 @@ def test_a_column(tmp_path: Path, data_root: Path) -> None:
 
         COLUMNS["Batch"] = lambda row: "/".join(str(r["batch_size"]) for r in row)
         """
-    shown = use(tmp_path, data_root, ("train", "evaluate"), "method=linear", plugin=plugin)
+    shown = use(tmp_path, data_root, ("train", "evaluate"), "method=linear", "details=true", plugin=plugin)
     assert "Batch" in shown
     header, _, row = (tmp_path / "runs" / "tables" / "table.md").read_text().splitlines()[2:5]
     cells = dict(zip(header.split("|"), row.split("|"), strict=True))

@@ -21,7 +21,7 @@ def test_a_killed_grid_resumes_and_its_chosen_run_is_the_run_with_those_override
     again = run("train.py", tmp_path, data_root, *overrides)
     assert again.returncode == 0 and "resuming after epoch" in again.stdout, again.stderr
     assert only(tmp_path, "lr=0.001/weights.safetensors").stat().st_mtime_ns == stamp
-    done = run("evaluate.py", tmp_path, data_root, *overrides)
+    done = run("evaluate.py", tmp_path, data_root, *overrides, "details=true")
     assert done.returncode == 0 and "chosen on val200" in done.stdout, done.stderr
     record = json.loads(only(tmp_path, "result.json").read_text())
     assert record["grid"] == json.loads(only(tmp_path, "grid.json").read_text())

@@ -106,9 +106,12 @@ def test_agg_draws_whatever_the_environment_names(tmp_path, backend):
 
 
 def test_a_plot_that_fails_is_a_warning_and_the_others_are_drawn(tmp_path, caplog):
-    write_json(tmp_path / "train_train800.json", {"rows": [{"epoch": 0}]})  # nothing to draw
-    write_json(tmp_path / "train_train800val200.json", {"rows": EPOCHS})
+    whole = {"data_hash": "ab", "images": 800, "seconds": 1.5}
+    write_json(tmp_path / "train_other.json", {"rows": [{"epoch": 0}]})
+    write_json(tmp_path / "train_train800.json", {**whole, "rows": []})  # nothing to draw
+    write_json(tmp_path / "train_train800val200.json", {**whole, "rows": [{**row, "seconds": 0.5} for row in EPOCHS]})
     (drawn,) = draw_training(tmp_path)
     assert drawn.name == "train_train800val200.png"
     pixels(drawn)
+    assert "train_other.json lacks data_hash, images, seconds" in caplog.text
     assert "no picture" in caplog.text and "train_train800.png (ValueError: no metrics" in caplog.text

@@ -193,9 +193,10 @@ def test_a_terminal_that_is_not_utf_8_shows_every_table(tmp_path, settings):
     for seed, test in ((0, 0.6), (1, 0.7)):
         write_json(tmp_path / str(seed) / "result.json", record(seed=seed, test=test))
     command = [sys.executable, "evaluate.py", f"output_root={tmp_path}"]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **settings}, capture_output=True)
-    printed = done.stdout.decode("ascii")
-    assert done.returncode == 0 and not done.stderr
+    for more, shown in (([], "65.0"), (["details=true"], "65.0 +- 7.1")):
+        done = subprocess.run([*command, *more], cwd=ROOT, env={**os.environ, **settings}, capture_output=True)
+        printed = done.stdout.decode("ascii")
+        assert done.returncode == 0 and not done.stderr and shown in printed
     assert "65.0 +- 7.1" in printed and "mean +- sample sd" in printed
     (cells,) = [line for line in printed.splitlines() if "65.0 +- 7.1" in line]
     (header,) = [line for line in printed.splitlines() if "Digits (UCI)" in line]
