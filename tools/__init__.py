@@ -1,0 +1,1 @@
+"""Studies, checks and attacks that run from the checkout; each says its command."""
