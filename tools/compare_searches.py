@@ -10,7 +10,6 @@ directory that search.py would give it, so finished ones are reused and a killed
 from __future__ import annotations
 
 import math
-import shutil
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from glora.search import SEARCHES, Candidate, best_first, hypervolume, pareto_front
+from data.files import read_bytes, write_bytes
+from glora.search import SEARCHES, Candidate, State, best_first, hypervolume, pareto_front
 from runner.cli import launch
 from runner.config.fields import number
 from runner.config.identity import digest, without_later
@@ -26,10 +26,12 @@ from runner.config.resolve import resolve
 from runner.config.run import Run
 from runner.config.schema import TrainConf
 from runner.config.search import directory_of
-from runner.report.plots import attempt, plot_fronts
+from runner.report.figure import attempt
+from runner.report.plots import plot_fronts
 from runner.report.render import to_rich, write_all
 from runner.report.tables import Table
-from runner.rundir.files import read_json, write_json
+from runner.rundir.files import write_json
+from runner.rundir.records import read
 from runner.stages.model import build, searched
 from runner.stages.search import find, search_choice, size_limit
 from runner.tracking.of_run import environment
@@ -97,13 +99,10 @@ def _candidates(run: Run) -> list[Candidate[None]]:
         done = search_choice(with_search(run, other, choice.settings["seed"])).directory
         target = choice.directory / "random.json"
         if (done / "best.json").exists() and not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name("random.json.part")
-            shutil.copyfile(done / "random.json", part)
-            part.replace(target)
+            write_bytes(target, read_bytes(done / "random.json"))
     find(run)
-    rows = read_json(choice.directory / f"{choice.name}.json")["candidates"]
-    return [Candidate(None, row["accuracy"], row["params"], i, row["generation"], row.get("loss"))
+    rows = read(choice.directory / f"{choice.name}.json", State).candidates
+    return [Candidate(None, row.accuracy, row.params, i, row.generation, row.measured_loss)
             for i, row in enumerate(rows)]  # fmt: skip
 
 

@@ -29,14 +29,16 @@ from scipy.stats import DegenerateDataWarning, bootstrap, kendalltau, spearmanr
 from data import Split
 from glora.evaluation import accuracy
 from glora.search import Member, Space
+from glora.typed import Count, Share, Typed
 from runner.cli import launch
 from runner.config.errors import ConfigError
 from runner.config.fields import number
 from runner.config.resolve import resolve
 from runner.config.run import Run
 from runner.config.schema import TrainConf
-from runner.report.plots import attempt, new_figure, save, tidy
-from runner.rundir.files import locked, read_json, write_json
+from runner.report.figure import attempt, new_figure, save, tidy
+from runner.rundir.files import locked, write_json
+from runner.rundir.records import Record, read
 from runner.stages.inputs import Preprocess, TrainingSet, split, training_set
 from runner.stages.model import load_trained, searched
 from runner.stages.train import Job
@@ -47,6 +49,20 @@ log = logging.getLogger(f"glora.{__name__}")
 Pairs = Sequence[tuple[float, float]]
 Values = Sequence[float]
 RESAMPLES, SEED = 1000, 0
+
+
+class Compared(Typed, extra="allow"):
+    """One subnet: its accuracies on val200, its size, and in its other keys the space's encoding."""
+
+    params: Count
+    inherited: Share
+    alone: Share
+
+
+class Correlation(Record):
+    """`rank_correlation.json`, finished or not."""
+
+    subnets: list[Compared]
 
 
 @dataclass
@@ -101,8 +117,11 @@ def correlate(run: Run, count: int, epochs: int) -> Path:
     path, space, evaluator = directory / "rank_correlation.json", supernet.space, supernet.evaluator()
     prep, title = Preprocess(run), f"{run.task.id}, {run.method.label}"
     with locked(directory), log_file(directory / "rank_correlation.log"):
-        rows = read_json(path)["subnets"] if path.exists() else []
-        finished = {space.decode(row) for row in rows}
+        rows = [row.model_dump() for row in read(path, Correlation).subnets] if path.exists() else []
+        try:
+            finished = {space.decode(row) for row in rows}
+        except ValueError as error:
+            raise ConfigError(f"{path} holds no subnet of this model ({error}); {Correlation.remedy}") from error
         missing = [subnet for subnet in draw(space, count) if subnet not in finished]
         log.info("%d subnets are finished, %d to train", len(rows), len(missing))
         data, val = training_set(alone, "train800"), split(run, "val200")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from runner.config.fields import number, problems_of
 from runner.config.resolve import read_conf, resolve, typed_keys
 from runner.config.run import Run
 from runner.config.schema import TrainConf
-from runner.report.plots import attempt, new_figure, save, tidy
+from runner.report.figure import attempt, new_figure, save, tidy
 from runner.report.render import to_rich, write_all
 from runner.report.result import Record, read_result
 from runner.report.tables import MISSING, Table, count, group_means, known, mean_of, mean_sd, percent, tasks_by_group
@@ -92,7 +92,7 @@ Results = dict[str, list[Record]]
 def named(form: str, task: str, seed: int, overrides: Sequence[str]) -> Run:
     """The run of a form; `overrides` win over the form's own."""
     args = [*MINI, *FORMS[form], f"dataset={task}", f"seed={seed}", *overrides]
-    return resolve(compose("train", overrides=args), typed_keys(args))
+    return replace(resolve(compose("train", overrides=args), typed_keys(args)), overrides=tuple(args))
 
 
 def finish(run: Run) -> Record:
