@@ -17,6 +17,7 @@ from runner.config.grid import Grid, Point
 from runner.config.protocol import Protocol
 
 PLACES = ("output_root", "data_root", "device", "logger", "hydra", "details")
+"""Overrides that say where a run lies, what computes it and what is shown: none of its name."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ class Run:
 
     @property
     def named_by(self) -> tuple[str, ...]:
-        """The overrides that name the run, without those that say where it is, what computes it and who watches."""
+        """The overrides that name the run: all but `PLACES`."""
         return tuple(o for o in self.overrides if o.lstrip("+~").partition("=")[0].partition(".")[0] not in PLACES)
 
     @property

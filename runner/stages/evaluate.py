@@ -57,13 +57,11 @@ def evaluate(run: Run) -> dict[str, Any]:
     run = chosen(run)
     with locked(run.directory):
         try:
-            record, predictions = _measure(run, directory)
+            # The predictions are written before the result, which says that all is done.
+            record = _measure(run, directory, result.with_name(PREDICTIONS))
         except FloatingPointError as error:
             raise FloatingPointError(f"{run.directory}: {error}") from error
         record["trained"] = _trained(run, directory)
-        if predictions is not None:  # before the result, which says that all is done
-            test = test_split(run)
-            write_predictions(result.with_name(PREDICTIONS), predictions, test.labels, test.images)
         write_result(result, record)
         draw_classes(result.with_name(PREDICTIONS))
         _summarize(run, directory, read_result(result))
@@ -102,8 +100,8 @@ def _on_test(model: nn.Module, test: Split, prep: Preprocess) -> tuple[float, Pr
     return int((found.classes == test.labels.cpu()).sum()) / len(test.labels), found
 
 
-def _measure(run: Run, directory: Path) -> tuple[dict[str, Any], Predictions | None]:
-    """The record, and the predictions behind its accuracy where those weights still exist."""
+def _measure(run: Run, directory: Path, kept: Path) -> dict[str, Any]:
+    """The record; the predictions behind its accuracy go to `kept` where those weights still exist."""
     method, summary = _final(run, directory)
     prep, test, protocol = Preprocess(run), test_split(run), run.protocol
     record = _description(run, method, summary, test)
@@ -140,7 +138,9 @@ def _measure(run: Run, directory: Path) -> tuple[dict[str, Any], Predictions | N
     if run.data.shots is not None:
         # The winner alone, and nothing is chosen by it.
         record["targets"] = {n: _target_accuracy(plain, s, kept, prep) for n, s, kept in target_splits(run)}
-    return record, predictions
+    if predictions is not None:
+        write_predictions(kept, predictions, test.labels, test.images)
+    return record
 
 
 def _highest(run: Run, summary: Summary) -> float:

@@ -39,13 +39,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]
     return overrides, root / "runs"
 
 
-@pytest.fixture
-def copied(finished: tuple[list[str], Path], tmp_path: Path) -> tuple[list[str], Path]:
-    overrides, runs = finished
-    shutil.copytree(runs, tmp_path / "runs")
-    return [*overrides, f"output_root={tmp_path / 'runs'}"], tmp_path / "runs"
-
-
 def contents(root: Path) -> dict[str, bytes]:
     """Every file but logs and pictures with its content."""
     return {

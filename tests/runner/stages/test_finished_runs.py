@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from tests.helpers.small_runs import SMALL
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
     """The overrides of a searched run, and where it lies."""
     root = tmp_path_factory.mktemp("searched")
     overrides = [*SMALL, "trainer.epochs=1", f"data_root={root / 'data'}"]
@@ -30,13 +29,6 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]
     train(c)
     search(c)
     return overrides, root / "runs"
-
-
-@pytest.fixture
-def copied(searched: tuple[list[str], Path], tmp_path: Path) -> tuple[list[str], Path]:
-    overrides, runs = searched
-    shutil.copytree(runs, tmp_path / "runs")
-    return [*overrides, f"output_root={tmp_path / 'runs'}"], tmp_path / "runs"
 
 
 @pytest.mark.parametrize("stage", [train, search, measure, export])
