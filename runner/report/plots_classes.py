@@ -17,7 +17,7 @@ def plot_confusion(counts: Tensor, path: Path | str) -> Path:
     classes = len(counts)
     share = counts / counts.sum(1, keepdim=True).clamp(min=1)
     side = min(9.0, max(4.0, 1.6 + 0.38 * classes))
-    figure = new_figure(side + 0.8, side)
+    figure = new_figure(side + 1.4, side)  # the colour bar beside it
     axes = figure.subplots()
     drawn = axes.imshow(100 * share.numpy(), cmap="Blues", vmin=0, vmax=100)
     if classes <= LABELLED:
