@@ -13,6 +13,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
 from data import user_path
@@ -28,7 +29,7 @@ from runner.failures import report
 from runner.signals import SIGNALLED, Stopped, stoppable
 from runner.tracking import standing
 from runner.tracking.memory import keep_freed_memory
-from runner.tracking.outcomes import NOT_STARTED, Outcome, begin, in_a_sweep
+from runner.tracking.outcomes import Outcome, begin, in_a_sweep
 from runner.tracking.progress import to_terminal
 from runner.tracking.terminal import quiet_end
 
@@ -114,15 +115,18 @@ def launch(
         if gather:
             sys.argv[1:] = gathering(sys.argv[1:], Path(scratch))
         with composing(composed, sys.argv[1:]):
-            composed()
+            try:
+                composed()
+            except CompactHydraException:  # of the words, all of which Hydra composes before the first job
+                outcomes.planned = []
+                raise
     came, returned = outcomes.gather(), None
     failed = any(outcome.error is not None for outcome in came + beside)
     stopped = any(outcome.status > SIGNALLED for outcome in beside)
     if not stopped and not (gather and failed):
         with _ending(beside):
             returned = finish([o.value for o in came if o.error is None and not o.passed_over])
-    begun = any(outcome.error != NOT_STARTED for outcome in came)
-    if outcomes.folder is not None and not gather and failed and begun:
+    if outcomes.folder is not None and not gather and failed and came:
         _list(came, stopped)
     status = max((outcome.status for outcome in came + beside), default=0) or returned
     if status:
