@@ -17,11 +17,13 @@ setup: $(STAMP) ## create .venv with the tested versions
 quickstart: $(STAMP) ## set up, then train, search and evaluate on two embedded tasks (minutes on a CPU)
 	$(PY) -m runner.quickstart
 
+# A file's tests stay in one process, which keeps what they share.
+PARALLEL = -n logical --maxprocesses 8 --dist loadfile
 test: $(STAMP) ## set up, then every test but the slow and GPU ones
-	$(PY) -m pytest -m "not slow and not gpu and not tensorflow and not browser"
+	$(PY) -m pytest $(PARALLEL) -m "not slow and not gpu and not tensorflow and not browser"
 
 test-all: $(STAMP) ## the slow tests too
-	$(PY) -m pytest -m "not gpu and not tensorflow and not browser"
+	$(PY) -m pytest $(PARALLEL) -m "not gpu and not tensorflow and not browser"
 
 test-tensorflow: $(STAMP) ## the tests that need TensorFlow (pip install -e ".[data,tfds-build]" first)
 	$(PY) -m pytest -m tensorflow tests/data/sources/test_tfds_build.py
