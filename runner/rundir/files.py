@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from data.cache import take_lock
-from data.files import TEMPORARY, appending, write_text
+from data.files import TEMPORARY, write_text
 from runner.config.errors import ConfigError
+from runner.rundir.lease import leased
 
 
 def write_json(path: Path, value: object) -> None:
@@ -20,26 +20,20 @@ def write_json(path: Path, value: object) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process, as `take_lock` does: a killed run never blocks its folder.
+    """Hold the folder for this process (`leased`): a killed run never blocks its folder for long.
 
     What killed ones left there under temporary names is removed.
 
     Raises:
-        ConfigError: if a living process holds it, it cannot be written, or a folder in it is a link.
+        Held: if a living process holds it.
+        ConfigError: if it cannot be written, or a folder in it is a link.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = appending(folder / ".lock")
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be written ({error.strerror}); set output_root=") from error
-    with lock as stream:
-        if not take_lock(stream, folder):
-            stream.seek(0)
-            owner = stream.read().strip() or "another process"
-            raise ConfigError(f"{folder} is in use by {owner}; wait for it or change a word such as seed=1")
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()}")
-        stream.flush()
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(leased(folder))
+        except OSError as error:
+            raise ConfigError(f"{folder} cannot be written ({error.strerror}); set output_root=") from error
         _tidy(folder)
         yield
 

@@ -116,7 +116,7 @@ def rewrite(path: Path, rng: random.Random) -> str:
 def link(path: Path, folder: Path, rng: random.Random) -> str:
     """A link to a file of somebody else's, to itself, a pipe or a folder, where a file is, or where one is written."""
     near = rng.choice((path, path, path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.tmp"),
-                       path.with_name(".lock"), path.with_name("metrics.jsonl"), path.with_name("train.log"),
+                       path.with_name(".lease-1"), path.with_name("metrics.jsonl"), path.with_name("train.log"),
                        path.with_name("search.log"), path.with_name("config.json")))  # fmt: skip
     kind = rng.choice(("link out", "link out", "pipe", "loop", "folder"))
     if near.is_file() or near.is_symlink():

@@ -44,7 +44,7 @@ def contents(root: Path) -> dict[str, bytes]:
     return {
         str(p.relative_to(root)): p.read_bytes()
         for p in root.rglob("*")
-        if p.is_file() and p.suffix not in (".log", ".png") and p.name != ".lock"
+        if p.is_file() and p.suffix not in (".log", ".png") and not p.name.startswith(".lease-")
     }
 
 
