@@ -130,6 +130,15 @@ def settled_normalization(normalization: object, timm_name: str) -> str | dict[s
     return names[0] if names else {"mean": list(mean), "std": list(std)}
 
 
+def hub_repository(backbone: Backbone) -> str | None:
+    """The repository of the Hugging Face hub that timm takes the weights from; None where it has none."""
+    pinned = known_model(backbone.timm_name)
+    repo = pinned.hf_hub_id if pinned is not None else None
+    if not repo:
+        return None
+    return f"{repo}{backbone.timm_name}" if repo.endswith("/") else str(repo)
+
+
 def find_weights(backbone: Backbone) -> Path | None:
     """The local weights file: the given one, the hub's cached one, or the hub's after a download; None for random.
 
@@ -142,12 +151,10 @@ def find_weights(backbone: Backbone) -> Path | None:
         if not backbone.weights.is_file():
             raise WeightsError(f"backbone.weights={backbone.weights} does not exist; give a .safetensors or .npz file")
         return backbone.weights
-    pinned = known_model(backbone.timm_name)
-    repo = pinned.hf_hub_id if pinned is not None else None
-    if not repo:
+    repo = hub_repository(backbone)
+    if repo is None:
         raise WeightsError(f"timm has no weights for {backbone.timm_name}; type backbone.weights=/path/to/file or "
                            "backbone.pretrained=false")  # fmt: skip
-    repo = repo if not repo.endswith("/") else repo + backbone.timm_name
     cached = try_to_load_from_cache(repo, WEIGHTS_FILE)
     if isinstance(cached, str):
         return Path(cached)

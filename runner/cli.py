@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,19 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
 from data import user_path
+from runner.attempt import ending, kept, list_jobs
 from runner.config.compute import use_tf32
-from runner.config.errors import NotSearched
 from runner.config.overrides import CONFIGS, check_keys, composing, gathering, known_keys, respelled
 from runner.config.plugins import load_plugins
 from runner.config.resolve import read_conf, resolve, typed_keys
 from runner.config.run import Run
 from runner.config.schema import TrainConf, register
 from runner.config.sweeps import register_resolvers
-from runner.failures import report
-from runner.signals import SIGNALLED, Stopped, stoppable
+from runner.signals import SIGNALLED, stoppable
 from runner.tracking import standing
 from runner.tracking.memory import keep_freed_memory
-from runner.tracking.outcomes import Outcome, begin, in_a_sweep
+from runner.tracking.outcomes import Outcome, begin
 from runner.tracking.progress import to_terminal
-from runner.tracking.terminal import quiet_end
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -46,6 +44,7 @@ def main(
     stage: Callable[[Run], object],
     finish: Finish = lambda values: None,
     without_task: Callable[[TrainConf], object] | None = None,
+    schema: type[TrainConf] = TrainConf,
 ) -> None:
     """Compose the config from the command line, run `stage` for every job of the sweep, then `finish` once.
 
@@ -55,6 +54,7 @@ def main(
         stage: takes the run that a job's overrides name.
         finish: gets what the stages returned, see `launch`.
         without_task: takes the place of `stage` where no task is named, with the config; None: a task must be.
+        schema: see `launch`.
     """
 
     def job(raw: DictConfig, typed: set[str]) -> object:
@@ -62,11 +62,11 @@ def main(
             run = replace(resolve(raw, typed), overrides=tuple(HydraConfig.get().overrides.task))
             standing.begin(run.directory)
             return stage(run)
-        conf = read_conf(raw, TrainConf)
+        conf = read_conf(raw, schema)
         load_plugins(conf.plugins)
         return without_task(replace(conf, output_root=str(user_path(conf.output_root, "output_root"))))
 
-    launch(job, finish)
+    launch(job, finish, schema=schema)
 
 
 def launch(
@@ -105,11 +105,11 @@ def launch(
     def composed(raw: DictConfig) -> None:
         _set_process(quiet)  # a launcher's process has not been through `launch`
         # A failure is not raised: the other jobs of a sweep go on, and the exit status tells in the end.
-        with stoppable(), _kept(outcomes.add):
+        with stoppable(), kept(outcomes.add):
             outcomes.begin()
             outcomes.add(Outcome(job(raw, typed_keys(HydraConfig.get().overrides.task))))
 
-    with _ending(beside), tempfile.TemporaryDirectory() as scratch, _hydra_raises():
+    with ending(beside), tempfile.TemporaryDirectory() as scratch, _hydra_raises():
         sys.argv[1:] = respelled(sys.argv[1:], getattr(schema, "spelled", {}))
         check_keys(sys.argv[1:], known_keys(schema, configs), getattr(schema, "renamed", {}), configs)
         if gather:
@@ -124,10 +124,10 @@ def launch(
     failed = any(outcome.error is not None for outcome in came + beside)
     stopped = any(outcome.status > SIGNALLED for outcome in beside)
     if not stopped and not (gather and failed):
-        with _ending(beside):
+        with ending(beside):
             returned = finish([o.value for o in came if o.error is None and not o.passed_over])
     if outcomes.folder is not None and not gather and failed and came:
-        _list(came, stopped)
+        list_jobs(came, stopped)
     status = max((outcome.status for outcome in came + beside), default=0) or returned
     if status:
         sys.exit(status)
@@ -138,46 +138,6 @@ def _set_process(quiet: bool) -> None:
     keep_freed_memory()
     to_terminal(warnings_only=quiet)
     standing.begin()
-
-
-def _list(jobs: list[Outcome], stopped: bool) -> None:
-    """What the jobs of a sweep came to: after a signal each one, else those that failed."""
-    undone = [job for job in jobs if job.error is not None]
-    if stopped:
-        print(f"{len(jobs) - len(undone)} of {len(jobs)} jobs are done; the same command goes on", file=sys.stderr)
-    elif undone:
-        print(f"{len(undone)} of {len(jobs)} jobs failed; each runs again alone with its words:", file=sys.stderr)
-    for job in jobs if stopped else undone:
-        print(job.line(), file=sys.stderr)
-
-
-@contextmanager
-def _ending(beside: list[Outcome]) -> Iterator[None]:
-    """Keep what goes wrong inside as `_kept` does, signals too: what is left to be said is said, then all ends."""
-    with suppress(KeyboardInterrupt), stoppable(), _kept(beside.append):
-        yield
-
-
-@contextmanager
-def _kept(keep: Callable[[Outcome], object]) -> Iterator[None]:
-    """Say what goes wrong inside and hand it to `keep`; raised is only what ends the process."""
-    try:
-        with quiet_end():
-            yield
-    except Exception as error:
-        if isinstance(error, NotSearched) and in_a_sweep():
-            keep(Outcome(passed_over=True))
-        else:
-            text, status = report(error)
-            keep(Outcome(error=text, status=status))
-    except KeyboardInterrupt as error:
-        stop = error if isinstance(error, Stopped) else Stopped()
-        text = f"{stop}: {standing.current()}"
-        if not stop.said:  # not yet, in the job that it stopped
-            print(text, file=sys.stderr)
-            stop.said = True
-        keep(Outcome(error=text, status=stop.status))
-        raise stop from None
 
 
 @contextmanager

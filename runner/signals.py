@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a script with one line and status 128 + signal, never with a traceback.
+"""Ctrl-C, SIGTERM, SIGHUP and SIGUSR1, a cluster's warning, end a script with one line and status 128 + signal.
 
 Scripts import this first, and it imports nothing that takes time: a signal may come while the libraries load.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
 SIGNALLED = 128
 """Exit statuses above this are those of processes that a signal ended."""
 Handler = Callable[[int, FrameType | None], None]

@@ -34,9 +34,7 @@ from runner.report.render import to_rich, write_all
 from runner.report.result import Record, read_result
 from runner.report.tables import MISSING, Table, count, group_means, known, mean_of, mean_sd, percent, tasks_by_group
 from runner.rundir.files import write_json
-from runner.stages.evaluate import evaluate
-from runner.stages.search import search
-from runner.stages.train import train
+from runner.stages.whole import whole
 
 log = logging.getLogger(f"glora.{__name__}")
 
@@ -95,14 +93,6 @@ def named(form: str, task: str, seed: int, overrides: Sequence[str]) -> Run:
     return replace(resolve(compose("train", overrides=args), typed_keys(args)), overrides=tuple(args))
 
 
-def finish(run: Run) -> Record:
-    """The result of a run, with everything that comes before it."""
-    train(run)
-    if run.method.searched:
-        search(run)
-    return evaluate(run)
-
-
 def study(conf: StudyConf, overrides: Sequence[str]) -> Results:
     """The records of every form: those that are missing are made first, unless `conf.measure` is false.
 
@@ -123,7 +113,7 @@ def study(conf: StudyConf, overrides: Sequence[str]) -> Results:
                     found[form].append(read_result(path))
                 elif conf.measure:
                     try:
-                        found[form].append(finish(run))
+                        found[form].append(whole(run))
                     except (ConfigError, FloatingPointError) as error:
                         log.warning("%s on %s, seed %d is left out: %s", form, task, seed, error)
     return found

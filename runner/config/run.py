@@ -16,7 +16,7 @@ from runner.config.compute import Compute
 from runner.config.grid import Grid, Point
 from runner.config.protocol import Protocol
 
-PLACES = ("output_root", "data_root", "device", "logger", "hydra", "details")
+PLACES = ("output_root", "data_root", "device", "logger", "hydra", "details", "jobs", "dry_run")
 """Overrides that say where a run lies, what computes it and what is shown: none of its name."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from glora import SearchSpace, Soup
 from glora.search import Member, Space, State
+from runner.config.errors import ConfigError
 from runner.report.compact import compact_table, print_compact, searches_line
 from runner.report.cost_table import cost_table
 from runner.report.figure import attempt, is_drawn
@@ -19,6 +21,7 @@ from runner.report.plots_few_shot import plot_few_shot
 from runner.report.plots_soup import plot_gates
 from runner.report.predictions import confusion
 from runner.report.render import to_rich, write_all
+from runner.report.result import collect
 from runner.report.search_table import search_table
 from runner.report.tables import Table, build_tables, grouped, table_key
 from runner.report.transfer_tables import SUITE_TABLES, few_shot_curves, suite_tables
@@ -57,6 +60,31 @@ def show(records: list[dict[str, Any]], folder: Path, details: bool = False) -> 
             console.print(line, highlight=False, soft_wrap=True)
     curves = few_shot_curves([r for r in records if r["suite"] == "few_shot"])
     return write_all(made, folder) + (attempt(plot_few_shot, folder / "few_shot.png", curves) if curves else [])
+
+
+def show_results(places: Iterable[tuple[str, bool]]) -> None:
+    """Print and write the tables of every result under some roots, each once.
+
+    Args:
+        places: roots, and whether all tables are shown.
+
+    Raises:
+        ConfigError: if nothing is finished, or results cannot be read; the tables are without those then.
+    """
+    unread = []
+    for root, details in {root: details for root, details in places}.items():
+        records, problems = collect(Path(root))
+        unread += problems
+        if not records and not problems:
+            raise ConfigError(
+                f"no finished result under {root}; run train.py first, or point output_root at your results"
+            )
+        written = show(records, Path(root) / "tables", details)
+        print(f"written: {', '.join(map(str, written))}")
+        if not details:
+            print("seeds, cost and searches: the same command with details=true; a page of it all: python report.py")
+    if unread:
+        raise ConfigError("\n".join([*unread, "the tables are without these results"]))
 
 
 def draw_training(run: Path, redraw: bool = True) -> list[Path]:

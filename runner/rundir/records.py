@@ -139,6 +139,13 @@ class Best(Record):
     subnet: str = ""
 
 
+class Failure(Record):
+    """`failure.json`: what ended the last attempt at a run; gone when another one begins."""
+
+    error: str
+    status: Count
+
+
 def read(path: Path, kind: type[Kind], remedy: str = "") -> Kind:
     """What a file holds, as `kind` has it.
 

@@ -36,17 +36,20 @@ COMPARED_IMAGES = 1000
 """Test images that comparators see at most: 22 subnets on all of them would cost more than the search."""
 
 
+def result_path(run: Run) -> Path:
+    """Where the run's result is kept. Another way to count classes is another result of the same run."""
+    shots = run.data.shots
+    subset = shots is not None and shots.class_subset == "dataset"
+    return run.result_directory / "class_subset" / "result.json" if subset else run.result_directory / "result.json"
+
+
 def evaluate(run: Run) -> dict[str, Any]:
     """Measure test once and keep the record; a second call only reads it.
 
     Raises:
         ConfigError: if training, or the search of a supernet, is not finished.
     """
-    directory = run.result_directory
-    shots = run.data.shots
-    # Another way to count classes is another result of the same run.
-    subset = shots is not None and shots.class_subset == "dataset"
-    result = directory / "class_subset" / "result.json" if subset else directory / "result.json"
+    directory, result = run.result_directory, result_path(run)
     if result.exists():
         return _completed(run, directory, result)
     finished = directory / "retrained" / WEIGHTS if run.method.retrained else directory / "best.json"

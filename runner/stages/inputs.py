@@ -13,6 +13,7 @@ from data import (
     SUBSET_TARGETS,
     Augmented,
     Split,
+    list_info,
     load_images,
     load_own,
     load_shots,
@@ -61,6 +62,16 @@ def test_split(run: Run) -> Split:
 def selection_split(run: Run) -> Split:
     """What the protocol selects on: val200, or the test images under a protocol that says so."""
     return test_split(run) if run.protocol.selects_on_test else split(run, run.protocol.selection)
+
+
+def require_data(run: Run) -> None:
+    """Raise DataError saying how to obtain it where the data of the run is not prepared on this machine."""
+    d = run.data
+    if d.shots is not None:
+        list_info(run.task.id, d.root, d.shots.shots, d.shots.list_seed, d.image_size)
+    elif run.task.suite == "vtab" and d.own is None:
+        for name in (run.protocol.training, "test"):  # memory-mapped: nothing is read
+            _load(run, name)
 
 
 def _load(run: Run, name: str) -> Split:

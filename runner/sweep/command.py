@@ -1,0 +1,167 @@
+"""`run.py`: every job of the command line from data to result, then the tables; `status` looks on."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from data import DataError
+from runner.attempt import list_jobs
+from runner.cli import launch, main
+from runner.config.errors import ConfigError
+from runner.config.resolve import read_conf, resolve
+from runner.config.run import Run
+from runner.report.result import collect, read_result
+from runner.report.show import show_results
+from runner.report.tables import percent
+from runner.signals import SIGNALLED
+from runner.stages.evaluate import result_path
+from runner.stages.whole import whole
+from runner.sweep.conf import RunConf
+from runner.sweep.hours import Hours
+from runner.sweep.jobs import Job
+from runner.sweep.local import one_by_one, side_by_side
+from runner.sweep.plan import Plan
+from runner.sweep.status import Board, looking, watch
+from runner.tracking.outcomes import Outcome
+
+STATUS = "status"
+OWN = ("jobs", "dry_run")
+"""Keys that are the command's and not its jobs'."""
+LAUNCHER = ("hydra/launcher", "hydra.launcher")
+
+
+@dataclass
+class Command:
+    """What the command line asks for, gathered job by job."""
+
+    jobs: list[Job] = field(default_factory=list)
+    refused: list[Outcome] = field(default_factory=list)
+    at_once: int = 1
+    dry_run: bool = False
+
+    def add(self, raw: DictConfig, typed: set[str]) -> None:
+        """Take one job; one that cannot run is kept with its reason."""
+        words = tuple(w for w in HydraConfig.get().overrides.task if w.partition("=")[0].lstrip("+") not in OWN)
+        try:
+            conf = read_conf(raw, RunConf)
+            self.at_once, self.dry_run = conf.jobs, conf.dry_run
+            job = Job(replace(resolve(raw, typed), overrides=words), words)
+        except (ConfigError, DataError) as error:
+            number = len(self.jobs) + len(self.refused)
+            self.refused.append(Outcome(error=str(error), status=2, number=number, words=shlex.join(words)))
+            return
+        if all(result_path(job.run) != result_path(other.run) for other in self.jobs):
+            self.jobs.append(job)
+
+    def runnable(self) -> None:
+        """Raise ConfigError where nothing can run, with the reasons."""
+        if not self.jobs:
+            raise ConfigError("\n".join(dict.fromkeys(str(job.error) for job in self.refused)))
+
+    @property
+    def roots(self) -> list[Path]:
+        """Where the results go."""
+        return list(dict.fromkeys(job.run.output_root for job in self.jobs))
+
+    def plan(self) -> Plan:
+        """Say what there is to do."""
+        plan = Plan.of(self.jobs, Hours(record for root in self.roots for record in collect(root)[0]))
+        print(*plan.lines(self.at_once), sep="\n")
+        for job in self.refused:
+            print(f"cannot run: {job.words}: {(job.error or '').splitlines()[0]}")
+        if self.dry_run:
+            print(*plan.listed(), sep="\n")
+        return plan
+
+    def board(self) -> Board:
+        """The jobs to look at."""
+        return Board(self.jobs, [record for root in self.roots for record in collect(root)[0]])
+
+    def run(self) -> list[Outcome]:
+        """Every job on this machine; those that cannot run are among what comes of it."""
+        count = 0
+
+        def told(job: Job, outcome: Outcome) -> None:
+            nonlocal count
+            count += 1
+            print(f"[{count}/{len(self.jobs)}] {job.name}: {_said(job, outcome)}", flush=True)
+
+        if self.at_once == 1:
+            return one_by_one(self.jobs, told) + self.refused
+        look, end = looking(self.board())
+        try:
+            return side_by_side(self.jobs, self.at_once, told, look) + self.refused
+        finally:
+            end()
+
+
+def _said(job: Job, outcome: Outcome) -> str:
+    if outcome.error is not None:
+        return outcome.error.splitlines()[0]
+    found = read_result(result_path(job.run))
+    return f"{percent(found['test_accuracy'])} % on test with {found['params']:,} parameters"
+
+
+def command(args: list[str]) -> None:
+    """Do what the arguments of `run.py` say; ends the process with its status."""
+    if args[:1] == [STATUS]:
+        sys.argv[1:] = _without_launcher(args[1:])
+        _gathered(_look)
+        return
+    if not any(arg.startswith(LAUNCHER) for arg in args):
+        sys.argv[1:] = args
+        _gathered(_do)
+        return
+    sys.argv[1:] = _without_launcher(args)
+    asked = _gathered(_begin)
+    if not asked.dry_run:
+        sys.argv[1:] = args
+        main(_stage, show_results, schema=RunConf)
+
+
+def _gathered(finish: Callable[[Command], int | None]) -> Command:
+    asked = Command()
+    launch(asked.add, lambda _: finish(asked), schema=RunConf, gather=True)
+    return asked
+
+
+def _without_launcher(args: list[str]) -> list[str]:
+    return [arg for arg in args if not arg.startswith(LAUNCHER)]
+
+
+def _stage(run: Run) -> tuple[str, bool]:
+    whole(run)
+    return str(run.output_root), run.tracking.details
+
+
+def _look(asked: Command) -> None:
+    asked.runnable()
+    watch(asked.board())
+
+
+def _begin(asked: Command) -> None:
+    asked.runnable()
+    if asked.at_once > 1:
+        raise ConfigError(f"jobs={asked.at_once} is for this machine, and hydra/launcher= starts jobs itself; type one")
+    asked.plan()
+
+
+def _do(asked: Command) -> int | None:
+    asked.runnable()
+    asked.plan()
+    if asked.dry_run:
+        return None
+    came = asked.run()
+    stopped = any(outcome.status > SIGNALLED for outcome in came)
+    if not stopped and any(outcome.error is None for outcome in came):
+        show_results([(str(root), asked.jobs[0].run.tracking.details) for root in asked.roots])
+    if len(came) > 1:
+        list_jobs(came, stopped)
+    return max(outcome.status for outcome in came)
