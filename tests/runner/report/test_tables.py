@@ -173,6 +173,14 @@ def test_renderers_escape_and_carry_the_notes(tmp_path):
     assert all("published" in path.read_text(encoding="utf-8") for path in paths)
 
 
+def test_latex_reads_no_cell_as_a_command_or_its_argument():
+    rows = [["[8,4] <1 {x}", "-1.5 (-2.0 to +0.3)"], ["*", "GLoRA-8-4, 1-3 | ~^\\"]]
+    latex = to_latex(Table("a", ["Method", "b"], rows))
+    first, second = latex.splitlines()[9:11]
+    assert first == r"{}[8,4] \textless{}1 \{x\} & $-$1.5 ($-$2.0 to +0.3) \\"
+    assert second == r"{}* & GLoRA-8-4, 1-3 \textbar{} \textasciitilde{}\textasciicircum{}\textbackslash{} \\"
+
+
 def test_the_printed_table_loses_no_cell_on_a_narrow_console():
     from rich.console import Console
 
