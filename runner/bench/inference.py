@@ -105,7 +105,7 @@ def _params(model: nn.Module) -> int:
 
 
 def inference_table(found: dict[str, Any]) -> Table:
-    """The table of a measurement: medians, and the ratios to the untouched model with their range."""
+    """The table of a measurement: the ratios to the untouched model with their range, and what they come to."""
     batches, base = found["batches"], found["plain"]
     header = ["Method", "Model", "Tunable", "Extra params", "GFLOPs", "Extra GFLOPs"]
     header += [title for b in batches for title in (f"Images/s, batch {b}", f"times untouched, batch {b}")]
@@ -117,16 +117,18 @@ def inference_table(found: dict[str, Any]) -> Table:
     for row in found["methods"]:
         cells = []
         for b in batches:
-            both = row["images_per_second"][b]
-            cells += [f"{statistics.median(both['method']):,.1f}", spread(pairs(both, "method", "plain"))]
+            ratios = pairs(row["images_per_second"][b], "method", "plain")
+            cells += [f"{statistics.median(rates[b]) * statistics.median(ratios):,.1f}", spread(ratios)]
         name = f"{row['label']}, largest subnet" if row["searched"] else row["label"]
         flops_of = base["flops"] + row["extra_flops"]
         table.rows.append([name, "merged" if row["merged"] else "unmerged", count(row["tunable"]),
                            count(row["extra_params"]), _giga(flops_of), _giga(row["extra_flops"]), *cells])  # fmt: skip
     table.notes += [
         f"{found['command']}; {', '.join(f'{k} {v}' for k, v in found['versions'].items())}, "
-        f"{found['hardware']['threads']} threads",
-        "images/s: median; times untouched: their ratio, median (range) over neighbours in time, above 1 is faster",
+        f"threads {found['hardware']['threads']}",
+        "times untouched: ratio of images/s, median (range) over neighbours in time, above 1 is faster; images/s: of "
+        "the untouched model the median over the whole measurement, of a method that times the ratio: a machine "
+        "whose speed drifts does not order them then",
         "Tunable: without head; extra: of the model as it is used, beside the untouched one; FLOPs of products, "
         "convolutions and attention for one image, a multiply-add being two",
         "random weights, methods with their default options, the last block whole",

@@ -61,6 +61,8 @@ def test_the_table_has_a_row_for_every_method_beside_the_untouched_model(found: 
     assert cells["NOAH, largest subnet"]["Model"] == "unmerged"
     lora = next(row for row in found["methods"] if row["method"] == "lora")
     both = lora["images_per_second"][8]
+    rate = float(cells[PLAIN]["Images/s, batch 8"].replace(",", "")) * both["method"][0] / both["plain"][0]
+    assert float(cells["LoRA"]["Images/s, batch 8"].replace(",", "")) == pytest.approx(rate, rel=0.01)
     assert cells["LoRA"]["times untouched, batch 8"].startswith(f"{both['method'][0] / both['plain'][0]:.3f} (")
 
 
