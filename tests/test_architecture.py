@@ -51,7 +51,8 @@ def test_the_test_split_has_one_door_and_only_the_declared_stages_ask_for_it():
         if name == "load_own":  # of images that the benchmark made itself
             assert call.args[1].value == "train800"
     # `selection_split` opens it for a protocol that says so; its callers are the stages that select.
-    assert users("test_split") == {"stages/evaluate.py", "stages/inputs.py"}
+    # `features` draws what a finished evaluation has measured; nothing is chosen by it.
+    assert users("test_split") == {"stages/evaluate.py", "stages/features.py", "stages/inputs.py"}
     assert users("target_splits") == {"stages/evaluate.py"}
     assert users("selection_split") == {"stages/train.py", "stages/search.py", "stages/evaluate.py"}
     for path in (ROOT / "tools").glob("*.py"):

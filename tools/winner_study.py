@@ -20,7 +20,6 @@ from pathlib import Path
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from scipy.stats import bootstrap
 
 from data import SUITES, user_path
 from runner.cli import launch
@@ -29,6 +28,7 @@ from runner.config.fields import number, problems_of
 from runner.config.resolve import read_conf, resolve, typed_keys
 from runner.config.run import Run
 from runner.config.schema import TrainConf
+from runner.report.differences import difference
 from runner.report.figure import attempt, new_figure, save, tidy
 from runner.report.render import to_rich, write_all
 from runner.report.result import Record, read_result
@@ -67,8 +67,6 @@ FORMS: dict[str, tuple[str, ...]] = {
 """Overrides of every form; the methods of other papers are the baselines."""
 
 PLAIN = "glora"
-SEED = 0
-"""Of the bootstrap."""
 
 
 @dataclass
@@ -155,29 +153,6 @@ def average(records: Sequence[Record], reading: Reading = measured) -> float | N
     return group_means(means, tasks_by_group("mini"))[-1]
 
 
-def difference(ours: Sequence[Record], theirs: Sequence[Record]) -> str:
-    """Points by which the first is better, mean over the tasks both have, 95 % interval over resampled tasks.
-
-    Pairs are of one task and seed. "-" without any.
-    """
-    other = {(r["dataset"], r["seed"]): r["test_accuracy"] for r in theirs}
-    pairs: dict[str, list[float]] = {}
-    for r in ours:
-        if (r["dataset"], r["seed"]) in other:
-            gain = r["test_accuracy"] - other[r["dataset"], r["seed"]]
-            pairs.setdefault(r["dataset"], []).append(100 * gain)
-    gains = [statistics.fmean(values) for values in pairs.values()]
-    if not gains:
-        return MISSING
-    mean = f"{statistics.fmean(gains):+.1f}"
-    if len(set(gains)) < 2:
-        return mean
-    interval = bootstrap(
-        (gains,), statistics.fmean, method="percentile", vectorized=False, rng=SEED
-    ).confidence_interval
-    return f"{mean} ({interval.low:+.1f} to {interval.high:+.1f})"
-
-
 def study_table(results: Results) -> Table:
     """One row a form: accuracies, differences to plain GLoRA and to the best baseline, parameters and time."""
     tasks = [t for t in SUITES["mini"] if any(r["dataset"] == t for rs in results.values() for r in rs)]
@@ -191,7 +166,7 @@ def study_table(results: Results) -> Table:
         if not records:
             continue
         by_task = accuracies(records)
-        versus = [MISSING if records is other else difference(records, other) for other in against.values()]
+        versus = [(None if records is other else difference(records, other)) or MISSING for other in against.values()]
         times = [_mean(records, k) for k in ("params", "training_seconds", "search_seconds", "tuning_seconds")]
         read = [percent(average(records, reading)) for reading in READINGS.values()]
         rows.append([form, *(mean_sd(by_task.get(t, [])) for t in tasks), percent(average(records)), *versus, *read,

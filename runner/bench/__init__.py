@@ -1,1 +1,1 @@
-"""What benchmark.py measures: steps, candidates, the data path, growth and a profile, each against something."""
+"""What benchmark.py measures, each beside something: steps, candidates, inference, the data path, growth, profiles."""

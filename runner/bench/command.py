@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from timm.models.vision_transformer import VisionTransformer
 
 from data import user_path
 from glora import Supernet
+from glora.methods import ordered_methods
 from glora.options import check_ranks
 from runner.bench.data import data_lines, measure_data
 from runner.bench.growth import growth_lines, measure_growth, plot_growth
+from runner.bench.inference import inference_table, measure_inference, undefined
 from runner.bench.model import measure_search, measure_train
 from runner.bench.profile import measure_profile
 from runner.bench.setting import MODELS, Setting, lines
@@ -24,6 +26,7 @@ from runner.config.errors import ConfigError
 from runner.config.fields import choice, number, problems_of
 from runner.config.resolve import read_conf
 from runner.report.figure import attempt
+from runner.report.render import to_rich, write_all
 from runner.rundir.files import write_json
 
 CONFIGS = Path(__file__).resolve().parent
@@ -47,14 +50,29 @@ class DataBenchConf(BenchConf):
 
 
 @dataclass
-class ModelBenchConf(BenchConf):
-    """A model; `backbone` is a name of `MODELS` or one of timm's."""
+class BackboneBenchConf(BenchConf):
+    """A backbone, of `MODELS` or timm's, and what computes it."""
 
     backbone: str = "vit_micro"
-    ranks: list[int] = field(default_factory=lambda: [8, 4])
-    batch: int = number(64, low=1)
     device: str = "cpu"
     precision: str = choice("fp32", tuple(PRECISIONS))
+
+
+@dataclass
+class ModelBenchConf(BackboneBenchConf):
+    """A supernet on it."""
+
+    ranks: list[int] = field(default_factory=lambda: [8, 4])
+    batch: int = number(64, low=1)
+
+
+@dataclass
+class InferenceBenchConf(BackboneBenchConf):
+    """Methods on it, none standing for all; `tables` is a folder for the table as Markdown, CSV and LaTeX."""
+
+    methods: list[str] = field(default_factory=list)
+    batches: list[int] = field(default_factory=lambda: [1, 4, 16])
+    tables: str | None = None
 
 
 @dataclass
@@ -70,6 +88,7 @@ COMMANDS: dict[str, type[BenchConf]] = {
     "search": ModelBenchConf,
     "profile": ModelBenchConf,
     "growth": GrowthBenchConf,
+    "inference": InferenceBenchConf,
 }
 MEASURES: dict[str, Callable[[Setting, int], dict[str, Any]]] = {
     "train": measure_train,
@@ -90,13 +109,19 @@ def read_bench(raw: DictConfig, command: str) -> BenchConf:
     problems = list(problems_of(conf))
     if isinstance(conf, DataBenchConf) and not _sides(conf.size):
         problems.append(f"size={conf.size} must be HEIGHTxWIDTH, at least 32x32")
-    if isinstance(conf, ModelBenchConf):
+    if isinstance(conf, BackboneBenchConf):
+        problems += _backbone_problems(conf)
+    if not problems and isinstance(conf, ModelBenchConf):
         problems += _model_problems(conf)
+    if not problems and isinstance(conf, InferenceBenchConf):
+        problems += _inference_problems(conf)
     if problems:
         raise ConfigError("\n".join(problems))
     conf.json = None if conf.json is None else str(user_path(conf.json, "json"))
     if isinstance(conf, GrowthBenchConf) and conf.plot is not None:
         conf.plot = str(user_path(conf.plot, "plot"))
+    if isinstance(conf, InferenceBenchConf) and conf.tables is not None:
+        conf.tables = str(user_path(conf.tables, "tables"))
     return conf
 
 
@@ -107,17 +132,20 @@ def _sides(size: str) -> tuple[int, int] | None:
     return None
 
 
-def _model_problems(conf: ModelBenchConf) -> list[str]:
+def _backbone_problems(conf: BackboneBenchConf) -> list[str]:
     known = [name for name in devices() if name != "auto"]
     problems = [] if conf.device in known else [f"device={conf.device} is not one of {', '.join(known)}"]
     if conf.backbone not in MODELS and not timm.is_model(conf.backbone):
         problems.append(f"backbone={conf.backbone} is not one of {', '.join(MODELS)} or a name of timm's")
-    try:
-        check_ranks(conf.ranks)
-    except ValueError as error:
-        problems.append(f"ranks={conf.ranks}: {error}")
-    if problems:
-        return problems
+    if isinstance(conf, ModelBenchConf):
+        try:
+            check_ranks(conf.ranks)
+        except ValueError as error:
+            problems.append(f"ranks={conf.ranks}: {error}")
+    return problems
+
+
+def _model_problems(conf: ModelBenchConf) -> list[str]:
     model = _setting(conf).model()
     if isinstance(conf, GrowthBenchConf) and not isinstance(model, VisionTransformer):
         return [f"backbone={conf.backbone} is not a ViT, whose number of blocks growth varies"]
@@ -128,8 +156,17 @@ def _model_problems(conf: ModelBenchConf) -> list[str]:
     return []
 
 
-def _setting(conf: ModelBenchConf) -> Setting:
-    return Setting(conf.backbone, tuple(conf.ranks), conf.batch, conf.device, conf.precision)
+def _inference_problems(conf: InferenceBenchConf) -> list[str]:
+    allowed = [m.name for m in ordered_methods()]
+    problems = [f"methods: {name} is not one of {', '.join(allowed)}" for name in conf.methods if name not in allowed]
+    if not conf.batches or min(conf.batches) < 1:
+        problems.append(f"batches={conf.batches} must be numbers of images, at least 1")
+    return problems or list(undefined(conf.methods, _setting(conf)).values())
+
+
+def _setting(conf: BackboneBenchConf) -> Setting:
+    setting = Setting(conf.backbone, device=conf.device, precision=conf.precision)
+    return replace(setting, ranks=tuple(conf.ranks), batch=conf.batch) if isinstance(conf, ModelBenchConf) else setting
 
 
 def measure(command: str, conf: BenchConf) -> None:
@@ -141,8 +178,13 @@ def measure(command: str, conf: BenchConf) -> None:
     elif isinstance(conf, ModelBenchConf):
         found = MEASURES[command](_setting(conf), conf.repeats)
         table = growth_lines(found) if isinstance(conf, GrowthBenchConf) else lines(found)
+    elif isinstance(conf, InferenceBenchConf):
+        found = measure_inference(_setting(conf), conf.methods, conf.batches, conf.repeats)
+        shown = inference_table(found)
+        to_rich(shown)
+        table = [] if conf.tables is None else [f"written: {p}" for p in write_all([shown], Path(conf.tables))]
     if isinstance(conf, GrowthBenchConf) and conf.plot is not None:
         attempt(plot_growth, Path(conf.plot), found)
-    print(*table, sep="\n")
+    print(*table, sep="\n", end="\n" if table else "")
     if conf.json is not None:
         write_json(Path(conf.json), found)

@@ -140,17 +140,20 @@ def flops(work: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
-def record(what: str, setting: Setting, repeats: int, times: dict[str, list[float]], base: str) -> dict[str, Any]:
-    """What every measurement keeps: the command, hardware, versions, seconds, and ratios to `base`."""
+def machine(setting: Setting) -> dict[str, Any]:
+    """Hardware and versions, as every measurement keeps them."""
     name = torch.cuda.get_device_name(setting.device) if setting.cuda else processor()
-    ratios = {name: pairs(times, name, base) for name in times}
+    return {"hardware": {"device": name, "threads": torch.get_num_threads()}, "versions": versions("torch", "timm")}
+
+
+def record(what: str, setting: Setting, repeats: int, times: dict[str, list[float]], base: str) -> dict[str, Any]:
+    """What every measurement of times keeps: the command, hardware, versions, seconds, and ratios to `base`."""
     return {
         "command": f"python benchmark.py {what} {setting.overrides()} repeats={repeats}",
-        "hardware": {"device": name, "threads": torch.get_num_threads()},
-        "versions": versions("torch", "timm"),
+        **machine(setting),
         "seconds": times,
         "base": base,
-        "ratio_to_base": ratios,
+        "ratio_to_base": {name: pairs(times, name, base) for name in times},
     }
 
 

@@ -32,6 +32,10 @@ class PublishedRow(NamedTuple):
     average: float
 
 
+PRINTED_AS = {"FacT-TK": "FacT", "VPT-Deep": "VPT", "GLoRA-8-4": "GLoRA"}
+"""Labels of methods that the paper prints by another name, where it has no row of theirs."""
+
+
 class PublishedTable(NamedTuple):
     """A table of the paper: where it stands, the backbone it is about, and its rows."""
 
@@ -39,6 +43,11 @@ class PublishedTable(NamedTuple):
     backbone: str
     rows: tuple[PublishedRow, ...]
     group_means_printed: bool  # False: computed here from the printed tasks
+
+    def of(self, label: str) -> PublishedRow | None:
+        """The row of the method with this label, if there is one."""
+        rows = {row.method: row for row in self.rows}
+        return rows.get(label) or rows.get(PRINTED_AS.get(label, label))
 
 
 # fmt: off

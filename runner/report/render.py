@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,16 +64,24 @@ def to_csv(table: Table) -> str:
 
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
+_LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 _LATEX |= {character: "\\" + character for character in "&%$#_{}"}
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    escaped = "".join(_LATEX.get(character, character) for character in text)
+    return re.sub(r"(?<![\w-])-(?=\d)", "$-$", escaped)  # a minus, where a hyphen stands before a number
+
+
+def _latex_row(row: Sequence[str]) -> str:
+    """The cells; what begins with a bracket or a star would be an argument of the line break before it."""
+    text = " & ".join(map(_latex, row)) + r" \\"
+    return "{}" + text if text[0] in "[*" else text
 
 
 def to_latex(table: Table) -> str:
     """A booktabs table; needs `\\usepackage{booktabs,graphicx}` (graphicx: shrunk to the text width)."""
-    lines = [" & ".join(map(_latex, row)) + r" \\" for row in [table.header, *table.rows]]
+    lines = [_latex_row(row) for row in [table.header, *table.rows]]
     notes = [rf"\par\footnotesize {_latex(note)}." for note in table.notes]
     return "\n".join([
         r"% needs \usepackage{booktabs,graphicx}",

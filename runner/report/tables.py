@@ -16,7 +16,8 @@ from typing import Any
 from data import SUITES, TASKS
 from glora.methods import METHODS
 from runner.config.protocol import FOUNDING
-from runner.report.published import PAPER_TABLES, VTAB_ORDER
+from runner.report.differences import comparisons
+from runner.report.published import PAPER_TABLES, VTAB_ORDER, PublishedTable
 from runner.report.result import PATH, Record, completed
 
 MISSING = "-"
@@ -199,6 +200,12 @@ def _by_task(records: list[Record]) -> dict[str, list[Record]]:
     return grouped(records, lambda r: r["dataset"])
 
 
+def _tested(records: list[Record]) -> dict[str, float]:
+    """The mean over seeds of each task that has one."""
+    tests = {task: known(r["test_accuracy"] for r in rs) for task, rs in _by_task(records).items()}
+    return {task: statistics.fmean(values) for task, values in tests.items() if values}
+
+
 def table_key(record: Record) -> tuple[str, str, str]:
     """What the records of one table share: suite, backbone and protocol."""
     return record["suite"], record["backbone"], record["protocol"]
@@ -222,46 +229,53 @@ def build_table(records: list[Record]) -> Table:
     notes: list[str] = []
     records = without_repeats(records, notes)
     columns, groups = _layout(suite, records)
+    names, rows, first = row_names(records), grouped(records, row_key), completed(records[0])
+    paper = PAPER_TABLES.get(first["family"] or "") if suite == "vtab" else None
+    versus = comparisons(
+        rows, names, paper if first["comparable"] else None, lambda part: group_means(_tested(part), groups)[-1]
+    )
     table = Table(
         f"{suite}, {backbone}, protocol {protocol}: top-1 test accuracy (%)",
-        ["Method", *(title for _, title in columns), *GROUPS.values(), "Average", "Params", *last_columns()],
+        ["Method", *(title for _, title in columns), *GROUPS.values(), "Average", *versus, "Params", *last_columns()],
         [],
         notes,
     )  # fmt: skip
-    if suite == "vtab":
-        first = completed(records[0])
-        _add_published(table, columns, backbone, first["family"], first["comparable"])
-    names = row_names(records)
-    for key, part in grouped(records, row_key).items():
-        by_task = _by_task(part)
+    if paper is not None:
+        _add_published(table, columns, paper, first["comparable"], len(versus))
+    elif suite == "vtab":
+        notes.append(f"the paper has no VTAB-1K table for backbone {backbone}")
+    for key, part in rows.items():
+        by_task, tested = _by_task(part), _tested(part)
         tests = {task: known(r["test_accuracy"] for r in rs) for task, rs in by_task.items()}
-        tested = {task: statistics.fmean(values) for task, values in tests.items() if values}
         for index, (task, _) in enumerate(columns, 1):
             table.sources[len(table.rows), index] = by_task.get(task, [])
         table.add([
             names[key], *(mean_sd(tests.get(task, [])) for task, _ in columns),
-            *(percent(mean) for mean in group_means(tested, groups)), count(mean_params(by_task, groups)),
+            *(percent(mean) for mean in group_means(tested, groups)),
+            *(compared(part) or MISSING for compared in versus.values()), count(mean_params(by_task, groups)),
             *(COLUMNS[title](part) for title in last_columns()),
         ], part)  # fmt: skip
     notes += mixing_notes(records)
+    if versus:
+        notes.append(
+            "vs: points, mean over tasks (not over groups) of paired differences, of the same task and seed, or of the "
+            "mean over seeds to the published value; 95 % percentile bootstrap interval over resampled tasks"
+        )
     if any(" ± " in cell for row in table.rows for cell in row):
         notes.append("mean ± sample sd over the seeds; group means and Average are of the means over seeds")
     return table
 
 
 def _add_published(
-    table: Table, columns: list[tuple[str, str]], backbone: str, family: str | None, comparable: bool
+    table: Table, columns: list[tuple[str, str]], paper: PublishedTable, comparable: bool, compared: int
 ) -> None:
-    paper = PAPER_TABLES.get(family or "")
-    if paper is None:
-        table.notes.append(f"the paper has no VTAB-1K table for backbone {backbone}")
-        return
+    """The paper's rows and what is to be known of them; `compared` columns compare rows of ours alone."""
     remark = "published" if comparable else "published, not directly comparable"
     for row in paper.rows:
         means = (row.natural, row.specialized, row.structured, row.average)
         cells = [f"{row.tasks[task]:.1f}" if task in row.tasks else MISSING for task, _ in columns]
         params = MISSING if row.params_m is None else f"{row.params_m}M"
-        table.rows.append([row.method, *cells, *(f"{mean:.1f}" for mean in means), params,
+        table.rows.append([row.method, *cells, *(f"{mean:.1f}" for mean in means), *[MISSING] * compared, params,
                            *[MISSING] * (len(COLUMNS) - 1), remark])  # fmt: skip
     origin = "" if paper.group_means_printed else "; its group means are computed from the printed task columns"
     table.notes.append(f"published: {paper.source} ({paper.backbone}){origin}")

@@ -105,7 +105,7 @@ def _on_test(model: nn.Module, test: Split, prep: Preprocess) -> tuple[float, Pr
 
 def _measure(run: Run, directory: Path, kept: Path) -> dict[str, Any]:
     """The record; the predictions behind its accuracy go to `kept` where those weights still exist."""
-    method, summary = _final(run, directory)
+    method, summary = final_method(run, directory)
     prep, test, protocol = Preprocess(run), test_split(run), run.protocol
     record = _description(run, method, summary, test)
     if run.method.searched and not run.method.retrained:
@@ -198,7 +198,7 @@ def _description(run: Run, method: Method, summary: Summary, test: Split) -> dic
     return record | _lists_record(run)
 
 
-def _final(run: Run, directory: Path) -> tuple[Method, Summary]:
+def final_method(run: Run, directory: Path) -> tuple[Method, Summary]:
     """The method with the weights that are measured, and the summary of their training (seconds: all trainings)."""
     final, protocol = f"train_{run.protocol.final}.json", run.protocol
     if not run.method.retrained:

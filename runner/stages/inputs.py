@@ -51,7 +51,8 @@ def split(run: Run, name: str) -> Split:
 
 
 def test_split(run: Run) -> Split:
-    """The test split: for `evaluate`, and for `selection_split` under a protocol that selects on test.
+    """The test split: for `evaluate`, for `features` of what is evaluated, and for `selection_split` under a protocol
+    that selects on test.
 
     Its images stay on the CPU, memory-mapped where they were prepared, and go to the device batch by batch.
     """

@@ -13,6 +13,11 @@ def record(dataset="digits", test=0.84, **changes):
             "comparators": {}} | changes  # fmt: skip
 
 
+def rows(values, seed=0, **changes):
+    """A record of each task of the mini suite."""
+    return [record(d, a, seed=seed, **changes) for d, a in zip(MINI, values, strict=True)]
+
+
 def row(table, label="GLoRA-8-4", number=0):
     """{column: cell} of the row with this label."""
     matches = [dict(zip(table.header, cells, strict=True)) for cells in table.rows if cells[0].startswith(label)]

@@ -1,4 +1,4 @@
-"""The study of GLoRA's forms: its differences and averages by hand, and the whole command line."""
+"""The study of GLoRA's forms: its averages by hand, and the whole command line."""
 
 import json
 
@@ -7,32 +7,11 @@ import pytest
 from runner.report.tables import MISSING
 from tests.helpers.commands import forked
 from tests.helpers.composing import resolved
-from tests.helpers.records import MINI, record
+from tests.helpers.records import record, rows
 from tests.helpers.small_runs import command, only
-from tools.winner_study import BASELINES, FORMS, average, difference, study_table
+from tools.winner_study import BASELINES, FORMS, average, study_table
 
 TOOL = "tools/winner_study.py"
-
-
-def rows(values, seed=0, **more):
-    """A record of each task of the mini suite."""
-    return [record(d, a, seed=seed, **more) for d, a in zip(MINI, values, strict=True)]
-
-
-def test_differences_are_of_pairs_and_their_intervals_of_resampled_tasks():
-    theirs = rows([0.5] * 6)
-    ours = rows([0.51, 0.52, 0.53, 0.54, 0.55, 0.56])
-    mean, interval = difference(ours, theirs).split(" ", 1)
-    low, high = (float(x) for x in interval.strip("()").split(" to "))
-    # The mean of six draws of 1 to 6 has mean 3.5 and sd sqrt(35/12/6) = 0.70.
-    assert (
-        mean == "+3.5" and low == pytest.approx(3.5 - 1.96 * 0.70, abs=0.2) and high == pytest.approx(7 - low, abs=0.2)
-    )
-    # A seed that only one of them has is no pair, a task weighs the same however many seeds it has.
-    assert difference([*ours, record("digits", 0.99, seed=1)], theirs) == difference(ours, theirs)
-    more = difference([*ours, record("digits", 0.53, seed=1)], [*theirs, record("digits", 0.5, seed=1)])
-    assert more.startswith("+3.7")  # digits: (1 + 3) / 2 = 2
-    assert difference(rows([0.6] * 6), theirs) == "+10.0" and difference(ours, rows([0.5] * 6, seed=3)) == MISSING
 
 
 def test_a_row_is_complete_or_has_no_average_and_is_compared_with_the_best_baseline():

@@ -150,12 +150,15 @@ def test_a_step_of_the_baseline_has_the_gradients_of_ours():
 
 
 WRONG = [
-    ("", "data, train, search, profile, growth"), ("dat", "data, train, search, profile, growth"),
+    ("", "data, train, search, profile, growth, inference"), ("dat", "data, train, search, profile, growth"),
     ("data image=3", "did you mean images="), ("data images=ten", "images=ten"), ("data size=9", "at least 32x32"),
     ("train backbone=vit", "backbone=vit is not one of"), ("train ranks=[4,8]", "descending"),
     ("search precision=fp8", "fp32, bf16"), ("train repeats=0", "repeats=0 must be at least 1"),
     ("growth backbone=swin_b", "is not a ViT"), ("train backbone=resnet18", "nothing to adapt"),
     ("train device=cuda:9", "device=cuda:9 is not one of cpu"),
+    ("inference methods=[lora,dora]", "methods: dora is not one of full, linear"),
+    ("inference batches=[0]", "batches=[0] must be numbers of images"),
+    ("inference backbone=swin_b methods=[noah]", "method=noah is defined on ViTs"),
 ]  # fmt: skip
 
 

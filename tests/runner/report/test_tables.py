@@ -173,6 +173,14 @@ def test_renderers_escape_and_carry_the_notes(tmp_path):
     assert all("published" in path.read_text(encoding="utf-8") for path in paths)
 
 
+def test_latex_reads_no_cell_as_a_command_or_its_argument():
+    rows = [["[8,4] <1 {x}", "-1.5 (-2.0 to +0.3)"], ["*", "GLoRA-8-4, 1-3 | ~^\\"]]
+    latex = to_latex(Table("a", ["Method", "b"], rows))
+    first, second = latex.splitlines()[9:11]
+    assert first == r"{}[8,4] \textless{}1 \{x\} & $-$1.5 ($-$2.0 to +0.3) \\"
+    assert second == r"{}* & GLoRA-8-4, 1-3 \textbar{} \textasciitilde{}\textasciicircum{}\textbackslash{} \\"
+
+
 def test_the_printed_table_loses_no_cell_on_a_narrow_console():
     from rich.console import Console
 
@@ -236,6 +244,23 @@ def test_costs_are_means_of_what_was_recorded_and_kept_apart_by_machine():
     assert (first["Training (s)"], first["Search (s)"], first["Peak memory (MB)"]) == ("200 (max 300)", "40", "512")
     assert (first["Runs"], first["Machine"]) == ("2", "A, 1 thread")
     assert (second["Training (s)"], second["Search (s)"], second["Machine"]) == ("100", "-", "B, 2 threads")
+
+
+def test_costs_say_what_was_chosen_per_task_and_what_selecting_took():
+    def point(lr, seconds):
+        return {"point": {"lr": lr, "weight_decay": 0.0}, "val_accuracy": 0.8, "seconds": seconds}
+
+    diverged = {"point": {"lr": 1.0, "weight_decay": 0.0}, "val_accuracy": None, "diverged": "NaN"}
+    grid = {"chosen": {"lr": 0.1, "weight_decay": 0.0}, "points": [point(0.1, 50.0), point(0.2, 30.0), diverged]}
+    vpt = record(method="vpt_deep", label="VPT-Deep", hparams="val_grid", grid=grid)
+    found = row(cost_table([vpt]), "VPT-Deep")
+    assert (found["Selection (s)"], found["Chosen per task"]) == ("30", "lr, weight_decay of 3 points")
+    assert found["Knobs"] == "lr 10, weight_decay 4"
+    ssf = row(cost_table([record(method="ssf", label="SSF", hparams="published")]), "SSF")
+    assert (ssf["Selection (s)"], ssf["Chosen per task"]) == ("-", "lr, weight_decay, drop_path as published")
+    assert row(cost_table([record(search="evolution-a")]))["Chosen per task"] == "subnet"
+    other = row(cost_table([record(method="plugin", label="Plugin")]), "Plugin")
+    assert (other["Chosen per task"], other["Knobs"]) == ("nothing", "-")
 
 
 def test_tables_say_that_hyper_parameters_were_chosen_on_val200():
