@@ -8,15 +8,13 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import inspect
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-import yaml
 from griffe import Docstring, DocstringSectionAttributes
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -25,7 +23,7 @@ from omegaconf import MISSING
 import glora
 from data import ALIASES
 from glora.methods import ordered_methods
-from glora.search import SEARCHES
+from glora.search import SEARCHES, Search
 from runner.config.fields import in_words
 from runner.config.overrides import CONFIGS
 from runner.config.preparation import PrepareConf
@@ -34,11 +32,12 @@ from runner.config.schema import TrainConf
 from runner.config.search import StageSettings
 
 ROOT = Path(__file__).resolve().parent.parent
+ESCAPED = re.compile(r"`[^`\n]*\\\|[^`\n]*`")  # a bar in code in a table: GitHub needs the backslash, the site shows it
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 CODE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 MADE = {"configs": "config.md", "glora": "api/index.md"}
 MADE |= {f"configs/{path.name}": f"config.md#{path.name}" for path in CONFIGS.iterdir() if path.is_dir()}
-"""Folders that have pages on the site which the repository has not."""
+"""Folders that the site has pages of which are made."""
 
 BROUGHT = (".md", ".png", ".svg")
 SCRIPTS = "`train.py`, `search.py`, `evaluate.py`, `export.py` and `report.py`"
@@ -108,11 +107,14 @@ def as_on_site(text: str, source: str, pages: dict[str, str]) -> tuple[str, list
         address = posixpath.relpath(pages[path], posixpath.dirname(pages[source]) or ".")
         return f"{picture}[{label}]({address}{anchor or ''})"
 
+    def prose(text: str) -> str:
+        return ESCAPED.sub(lambda code: code.group().replace("\\|", "|"), LINK.sub(moved, text))
+
     parts, at = [], 0
     for block in CODE.finditer(text):
-        parts += [LINK.sub(moved, text[at : block.start()]), block.group()]
+        parts += [prose(text[at : block.start()]), block.group()]
         at = block.end()
-    return "".join([*parts, LINK.sub(moved, text[at:])]), linked
+    return "".join([*parts, prose(text[at:])]), linked
 
 
 def config_page() -> str:
@@ -152,19 +154,24 @@ def _free(group: str) -> Iterator[str]:
     if group == "protocol":
         yield from _table(_rows(Protocol, "protocol."))
         return
-    yield from _table(_rows(StageSettings, "search."))
+    shared = {f.name for f in dataclasses.fields(Search.settings())}
+    yield from _table([*_rows(StageSettings, "search."), *_settings(Search, shared)])
     for name, kind in SEARCHES.items():
-        settings = kind.settings()
-        told = {f.metadata.get("key", f.name): _told(kind).get(f.name, "") for f in dataclasses.fields(kind)}
-        yield from ["", f"`search={name}` has beside them:", "", *_table(_rows(settings, "search.", told=told))]
+        own = {f.name for f in dataclasses.fields(kind.settings())} - shared
+        if own:
+            yield from ["", f"`search={name}` has beside them:", "", *_table(_settings(kind, own))]
+
+
+def _settings(kind: type[Search[Any]], only: set[str]) -> Iterator[Row]:
+    """The rows of a search's settings, some of which have another name among the attributes of its class."""
+    told = {f.metadata.get("key", f.name): _told(kind).get(f.name, "") for f in dataclasses.fields(kind)}
+    return _rows(kind.settings(), "search.", only, told)
 
 
 Row = tuple[str, str, str, str, str]
 
 
-def _rows(
-    kind: Any, prefix: str, only: set[str] | None = None, told: Mapping[str, str] | None = None
-) -> Iterator[Row]:
+def _rows(kind: Any, prefix: str, only: set[str] | None = None, told: Mapping[str, str] | None = None) -> Iterator[Row]:
     """Key, type, default, bounds and meaning of the fields of a dataclass, and of those inside it."""
     hints, told = get_type_hints(kind), _told(kind) if told is None else told
     for f in dataclasses.fields(kind):
@@ -176,6 +183,7 @@ def _rows(
             yield from _rows(inner, f"{prefix}{f.name}.{many}")
         else:
             shown = f.type if isinstance(f.type, str) else getattr(f.type, "__name__", str(f.type))
+            shown = shown.replace("None", "null")
             yield f"{prefix}{f.name}", shown, _default(f), in_words(f.metadata), told.get(f.name, "")
 
 
@@ -196,13 +204,11 @@ def _told(kind: type) -> dict[str, str]:
     return found
 
 
-def _table(rows: Iterator[Row]) -> list[str]:
-    def cell(text: str, code: bool) -> str:
-        return f"`{text}`".replace("|", "\\|") if text and code else text.replace("|", "\\|")
-
+def _table(rows: Iterable[Row]) -> list[str]:
     lines = ["| key | type | default | allowed | meaning |", "| --- | --- | --- | --- | --- |"]
-    for row in rows:
-        lines.append("| " + " | ".join(cell(text, i < 3) for i, text in enumerate(row)) + " |")
+    for *row, meaning in rows:
+        row.append(re.sub(r"docs/(\w+)\.md", r"[\1](\1.md)", meaning))
+        lines.append("| " + " | ".join(f"`{text}`" if text and i < 3 else text for i, text in enumerate(row)) + " |")
     return lines
 
 
