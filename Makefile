@@ -30,7 +30,7 @@ torture: $(STAMP) ## kills, hostile inputs, full disks, everything twice at once
 	$(PY) -m tools.torture
 
 docs: $(STAMP) ## the documentation as a site, in site/index.html (no network)
-	$(PY) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet  # silences an advertisement
 
 test-browser: $(STAMP) ## the HTML report in a real browser (chromium and chromedriver; pip install selenium first)
 	$(PY) -m pytest -m browser tests/runner/report

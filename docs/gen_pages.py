@@ -1,6 +1,7 @@
 """The pages of the site that are made rather than written; a hook of mkdocs (mkdocs.yml), called at every build.
 
 - index.md is the README; what the pages link to outside docs/ comes along below repository/.
+- gallery.md shows what `evaluate.py` prints of records in results/.
 - config.md has every key of the schema and every option of every group in configs/.
 - api/ has what the docstrings of `glora` say, which mkdocstrings reads.
 """
@@ -9,9 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import io
 import posixpath
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -30,10 +34,13 @@ from runner.config.preparation import PrepareConf
 from runner.config.protocol import Protocol
 from runner.config.schema import TrainConf
 from runner.config.search import StageSettings
+from runner.report.result import collect
+from runner.report.show import show
 
 ROOT = Path(__file__).resolve().parent.parent
 ESCAPED = re.compile(r"`[^`\n]*\\\|[^`\n]*`")  # a bar in code in a table: GitHub needs the backslash, the site shows it
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
+RECORDS = re.compile(r"^<!-- evaluate.py: (\S+) -->$", re.MULTILINE)
 CODE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 MADE = {"configs": "config.md", "glora": "api/index.md"}
 MADE |= {f"configs/{path.name}": f"config.md#{path.name}" for path in CONFIGS.iterdir() if path.is_dir()}
@@ -63,6 +70,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             _put(files, config, pages[source], abs_src_path=str(ROOT / source))
             continue
         text, linked = as_on_site((ROOT / source).read_text(), source, pages)
+        text = RECORDS.sub(lambda match: printed(ROOT / match.group(1)), text)
         _put(files, config, pages[source], content=text)
         waiting += linked
     made = {"config.md": config_page(), "api/index.md": api_index()}
@@ -115,6 +123,14 @@ def as_on_site(text: str, source: str, pages: dict[str, str]) -> tuple[str, list
         parts += [prose(text[at : block.start()]), block.group()]
         at = block.end()
     return "".join([*parts, prose(text[at:])]), linked
+
+
+def printed(root: Path) -> str:
+    """What `evaluate.py` shows of the results below a folder, as a block of Markdown."""
+    text = io.StringIO()
+    with tempfile.TemporaryDirectory() as tables, redirect_stdout(text):
+        show(collect(root)[0], Path(tables))
+    return f"```text\n{text.getvalue()}```"
 
 
 def config_page() -> str:
@@ -196,7 +212,7 @@ def _default(f: dataclasses.Field[Any]) -> str:
 
 def _told(kind: type) -> dict[str, str]:
     """What the docstrings of a class and of its bases say of each attribute."""
-    found = {}
+    found: dict[str, str] = {}
     for of in reversed(kind.__mro__):
         for part in Docstring(inspect.cleandoc(of.__doc__ or "")).parse("google"):
             if isinstance(part, DocstringSectionAttributes):
