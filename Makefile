@@ -3,7 +3,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup quickstart test test-all test-tensorflow test-browser torture gpu-check gpu-pack lint format clean
+.PHONY: help setup quickstart test test-all test-tensorflow test-browser torture docs gpu-check gpu-pack lint format clean
 help: ## show this list
 	@grep -hE "^[a-z-]+:.*##" $(MAKEFILE_LIST) | sed "s/:.*## /\t/"
 
@@ -30,6 +30,9 @@ test-tensorflow: $(STAMP) ## the tests that need TensorFlow (pip install -e ".[d
 
 torture: $(STAMP) ## kills, hostile inputs, full disks, everything twice at once (an hour; docs/reliability.md)
 	$(PY) -m tools.torture
+
+docs: $(STAMP) ## the documentation as a site, in site/index.html (no network)
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet  # silences an advertisement
 
 test-browser: $(STAMP) ## the HTML report in a real browser (chromium and chromedriver; pip install selenium first)
 	$(PY) -m pytest -m browser tests/runner/report

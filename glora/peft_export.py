@@ -1,7 +1,9 @@
 """Taking an adapter home as HF PEFT stores it: `PeftModel.from_pretrained(plain model, folder)` gives the same logits.
 
-model = timm.create_model(...)  # the untouched backbone with the same pre-trained weights and number of classes
-model = peft.PeftModel.from_pretrained(model, folder)
+    model = timm.create_model(...)  # the untouched backbone with the same pre-trained weights and number of classes
+    model = peft.PeftModel.from_pretrained(model, folder)
+
+`merge_and_unload` of PEFT's then gives the plain model.
 """
 
 from __future__ import annotations

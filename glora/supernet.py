@@ -1,9 +1,11 @@
 """The supernet: a model whose linear layers hold all options; sample, set, merge, save and load.
 
-supernet = Supernet(model, ranks=[8, 4])      # every nn.Linear but the classifier
-supernet.set(supernet.space.sample(rng))
-loss = criterion(model(images), labels)
-plain = supernet.merge(subnet)                # a plain copy, no adapter left
+    supernet = Supernet(model, ranks=[8, 4])      # every nn.Linear but the classifier
+    supernet.set(supernet.space.sample(rng))
+    loss = criterion(model(images), labels)
+    plain = supernet.merge(subnet)                # a plain copy, no adapter left
+
+Its layers are in `glora.linear`, its subnets in `glora.space`.
 """
 
 from __future__ import annotations

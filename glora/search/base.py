@@ -56,6 +56,11 @@ class Search(Generic[Member]):
     Subclasses implement `propose`. `step` runs one generation; `state` and `load_state` carry plain JSON values.
 
     Attributes:
+        seed: of its generators.
+        generations: steps, the first one random.
+        population: distinct subnets of a generation.
+        min_params: the smallest subnet allowed.
+        max_params: the largest subnet allowed; None: any.
         objective: what is made best, "accuracy" or "loss"; the setting is called "fitness".
         ties: whether ties of accuracy go to fewer "params" at once, or to the lower "loss" before. Those of loss go to
             the higher accuracy.

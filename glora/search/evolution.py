@@ -16,6 +16,11 @@ class BreedingSearch(Search[Member]):
 
     Subclasses say by `selector` who breeds. Each generation is evaluated before the next is bred, so all
     `generations` x `population` evaluations count; the published code evaluates one more population that can never win.
+
+    Attributes:
+        mutants: children of one parent in a generation.
+        crossovers: children of two.
+        mutation_probability: with which a mutant redraws each gene.
     """
 
     mutants: int = at_least(25, 0, MOST)
@@ -49,7 +54,11 @@ class BreedingSearch(Search[Member]):
 
 @dataclass
 class EvolutionSearch(BreedingSearch[Member]):
-    """Population 50, 20 generations, the best 10 of everything evaluated breed 25 mutants and 25 crossovers."""
+    """Population 50, 20 generations, the best 10 of everything evaluated breed 25 mutants and 25 crossovers.
+
+    Attributes:
+        parents: how many of the best of everything evaluated breed.
+    """
 
     name = "evolution"
 

@@ -68,7 +68,7 @@ def _problems_in(found: Any, name: str, rule: Mapping[str, Any]) -> Iterator[str
 
 def _field_problems(name: str, value: Any, rule: Mapping[str, Any]) -> Iterator[str]:
     if "allowed" in rule and value not in rule["allowed"]:
-        yield f"{name}={value} is not one of {', '.join(rule['allowed'])}"
+        yield f"{name}={value} is not {in_words(rule)}"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return
     low, above, high, below = (rule.get(key) for key in ("low", "above", "high", "below"))
@@ -79,10 +79,17 @@ def _field_problems(name: str, value: Any, rule: Mapping[str, Any]) -> Iterator[
             return
     elif value > largest and high is None and below in (None, math.inf):
         high = largest
-    bounds = [("at least", low), ("above", above), ("at most", high), ("below", below)]
-    listed = [f"{text} {bound:.10g}" for text, bound in bounds if bound is not None and math.isfinite(bound)]
-    positive = above == 0 and len(listed) == 1
-    yield f"{name}={value} must be {'positive' if positive else ' and '.join(listed) or 'a finite number'}"
+    yield f"{name}={value} must be {in_words({**rule, 'high': high}) or 'a finite number'}"
+
+
+def in_words(rule: Mapping[str, Any]) -> str:
+    """A field's metadata as messages and the documentation say it: "at least 1 and below 2"; "" where it has none."""
+    if "allowed" in rule:
+        return f"one of {', '.join(rule['allowed'])}"
+    bounds = [("at least", "low"), ("above", "above"), ("at most", "high"), ("below", "below")]
+    values = [(text, rule.get(key)) for text, key in bounds]
+    listed = " and ".join(f"{text} {v:.10g}" for text, v in values if v is not None and math.isfinite(v))
+    return "positive" if listed == "above 0" else listed
 
 
 def build(kind: type[T], values: Mapping[str, Any], prefix: str) -> T:

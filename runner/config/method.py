@@ -13,8 +13,9 @@ from glora.sampling import SAMPLERS
 from glora.train import Recipe
 from runner.config.grid import RECIPE_AXES, Grid, axes_of, checked
 from runner.config.identity import SHORTHANDS
+from runner.config.method_schema import RecipeConf, TrainerRecipeConf
 from runner.config.run import MethodChoice, alone
-from runner.config.schema import RecipeConf, SupernetConf, TrainConf, TrainerRecipeConf
+from runner.config.schema import SupernetConf, TrainConf
 
 
 def read_method(conf: TrainConf, typed: Collection[str]) -> tuple[MethodChoice | None, list[str]]:

@@ -29,6 +29,7 @@ class PrepareConf:
     Attributes:
         dataset: `id` is empty where none is named. `root` is where the source lies, as `source_root` is; `shots` and
             `list_seed` choose among the lists of few-shot sets, which without them are all made.
+        source_root: where the source lies; null: in its folder under the data root.
         suite: all its tasks; typed as `sweep=`, as in training.
         download: whether missing archives are fetched: "auto" up to 10 GB.
         build: whether a missing copy of source=tfds is built, which needs TensorFlow.

@@ -1,4 +1,4 @@
-"""The typed schema of the config: every key a user can set, its type, default and bounds.
+"""The typed schema of the config: every key a user can set, its type, default, bounds and meaning.
 
 `runner.config.resolve` gives it meaning; nothing behind it sees these classes.
 """
@@ -18,15 +18,30 @@ from glora.schedule import SCHEDULES
 from glora.train import OPTIMIZERS, UNUSED_GRADS
 from runner.config.compute import COMPILES, GRAPHS, LAST_BLOCKS, PRECISIONS
 from runner.config.fields import choice, number
+from runner.config.method_schema import MOST_EPOCHS, MethodConf
 
 EXPORTS = ("merged", "peft")
-MOST_EPOCHS = 1_000_000
 HPARAMS = ("global", "val_grid", "published")
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 
 
 @dataclass
 class DatasetConf:
+    """The task. `train`, `val`, `test` are of one's own images, `shots` and what follows of few-shot lists.
+
+    Attributes:
+        id: its name; other names of the same task are read as this one.
+        lr: GLoRA's learning rate on it, and that of methods whose recipe leaves it open.
+        root: the folder of `dataset=folder`.
+        train: images to draw for training; null: what the others leave.
+        val: images to draw for selection; null: a fifth of what test leaves.
+        test: images to draw for test; null: a fifth.
+        shots: images per class.
+        list_seed: which of NOAH's lists.
+        augmentation: of the training images; "none" for the evaluation transform.
+        class_subset: "dataset" restricts the logits on ImageNet-A and -R to their classes.
+    """
+
     id: str = MISSING
     lr: float = number(5e-4, above=0)
     root: str | None = None
@@ -44,7 +59,19 @@ class DatasetConf:
 
 @dataclass
 class BackboneConf:
-    """`family` names the published backbone that this one is: whose rows, limits and counts are its own."""
+    """A timm model and where its weights come from.
+
+    Attributes:
+        name: of the backbone in tables.
+        timm_name: architecture, and weights after a dot.
+        family: the published backbone that this one is: whose rows, limits and counts are its own.
+        kwargs: of timm's constructor.
+        pretrained: false starts from random weights.
+        weights: a .safetensors or .npz file in place of timm's.
+        image_size: in pixels, of both sides.
+        normalization: "imagenet", "inception", "none", "timm", or {mean: [r, g, b], std: [r, g, b]}.
+        drop_path_rate: of stochastic depth; null: as the recipe says.
+    """
 
     name: str = MISSING
     timm_name: str = MISSING
@@ -58,56 +85,20 @@ class BackboneConf:
 
 
 @dataclass
-class RecipeConf:
-    """A method's own recipe; what is left open is GLoRA's."""
-
-    lr: float | None = number(None, above=0)
-    epochs: int = number(500, low=1, high=MOST_EPOCHS)
-    warmup_epochs: int = number(10, low=0, high=MOST_EPOCHS)
-    schedule: str = choice("glora", tuple(SCHEDULES))
-    warmup_lr: float = number(1e-6, low=0)
-    min_lr: float = number(1e-5, low=0)
-    weight_decay: float = number(1e-4, low=0, high=1000)
-    decay_1d: bool = True
-    drop_path: float = number(0.1, low=0, below=1)
-    optimizer: str = choice("adamw", OPTIMIZERS)
-    sampling: str = choice("uniform", tuple(SAMPLERS))
-    draws: int = number(1, low=1, high=1000)
-    distill: bool = False
-    ema: float | None = number(None, above=0, below=1)
-
-
-@dataclass
-class TrainerRecipeConf:
-    """What a method takes under trainers that list this entry's key in `recipes`; None: the method's own recipe."""
-
-    lr: float | None = number(None, above=0)
-    epochs: int | None = number(None, low=1, high=MOST_EPOCHS)
-    retrain_lr: float | None = number(None, above=0)
-    retrain_epochs: int | None = number(None, low=1, high=MOST_EPOCHS)
-    search: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class MethodConf:
-    """`search` is what its search takes in place of what the `search` group says, unless it is typed."""
-
-    name: str = MISSING
-    options: dict[str, Any] = field(default_factory=dict)
-    recipe: RecipeConf = field(default_factory=RecipeConf)
-    retrain: RecipeConf = field(default_factory=RecipeConf)
-    trainers: dict[str, TrainerRecipeConf] = field(default_factory=dict)
-    search: dict[str, Any] = field(default_factory=dict)
-    published: dict[str, dict[str, Any]] = field(default_factory=dict)
-    published_with: dict[str, Any] = field(default_factory=dict)
-    grid: dict[str, list[Any]] = field(default_factory=dict)
-
-
-@dataclass
 class TrainerConf:
-    """`recipes` lists the entries of a method's `trainers` that count here, a later one before an earlier one.
+    """How long and in which batches; null: as the method's recipe says.
 
-    `default_epochs` is for methods without one.
+    Attributes:
+        name: of the trainer.
+        recipes: the entries of a method's `trainers` that count here, a later one before an earlier one.
+        epochs: passes over the training images.
+        default_epochs: the same for methods without such an entry.
+        warmup_epochs: of a linear warm-up.
+        schedule: the curve of the rate (docs/methods.md).
+        batch_size: images of a step.
+        eval_every: epochs between two evaluations on the selection split.
+        max_steps: the end of a training, whatever its epochs.
+        lr_factors: times the recipe's rate, the grid of `hparams=val_grid`.
     """
 
     name: str = MISSING
@@ -124,6 +115,18 @@ class TrainerConf:
 
 @dataclass
 class OptimizerConf:
+    """null: as the method's recipe says.
+
+    Attributes:
+        lr: the peak learning rate.
+        weight_decay: of AdamW (decoupled), or of SGD.
+        unused_grad: what AdamW does with tensors that a step leaves out (docs/protocols.md).
+        name: the optimiser.
+        decay_1d: whether biases and other 1-D tensors decay too.
+        warmup_lr: where the warm-up starts.
+        min_lr: where the cosine ends.
+    """
+
     lr: float | None = number(None, above=0)
     weight_decay: float | None = number(None, low=0, high=1000)
     unused_grad: str = choice("zero", UNUSED_GRADS)
@@ -135,7 +138,14 @@ class OptimizerConf:
 
 @dataclass
 class SupernetConf:
-    """How the subnets of a supernet train; None: as the method's recipe says."""
+    """How the subnets of a supernet train; null: as the method's recipe says.
+
+    Attributes:
+        sampling: which subnets a step trains.
+        draws: random subnets of a step.
+        distill: the random ones learn from the largest.
+        ema: decay of a moving average of the weights.
+    """
 
     sampling: str | None = choice(None, tuple(SAMPLERS))
     draws: int | None = number(None, low=1, high=1000)
@@ -145,6 +155,14 @@ class SupernetConf:
 
 @dataclass
 class RuntimeConf:
+    """How the same numbers are computed; "auto" goes by device and backbone (docs/performance.md).
+
+    Attributes:
+        graph: operations of each choice, or one graph for all subnets.
+        compile: the mode of `torch.compile`.
+        last_block: whether a ViT's last block computes every token.
+    """
+
     graph: str = choice("auto", GRAPHS)
     compile: str = choice("auto", COMPILES)
     last_block: str = choice("auto", LAST_BLOCKS)
@@ -152,13 +170,38 @@ class RuntimeConf:
 
 @dataclass
 class LoggerConf:
+    """Weights & Biases.
+
+    Attributes:
+        wandb: "auto" is online with a key, else offline.
+        project: the name of the project there.
+    """
+
     wandb: str = choice("auto", WANDB_MODES)
     project: str = "glora-vtab"
 
 
 @dataclass
 class TrainConf:
-    """The whole config. `ranks`, `tensors` and `convs` are short for `method.options.ranks` and so on."""
+    """The whole config.
+
+    Attributes:
+        ranks: short for `method.options.ranks`.
+        tensors: short for `method.options.tensors`.
+        convs: short for `method.options.convs`.
+        hparams: one recipe per method, a grid on val200, or published values (docs/protocols.md).
+        seed: of initialization, order and draws.
+        source: where the images of VTAB-1K come from (docs/data.md).
+        codec: what the images pass through first.
+        resize: the interpolation.
+        export: the form that `export.py` writes.
+        data_root: where data and caches lie; null: `$GLORA_DATA`, else ~/.cache/glora.
+        output_root: where runs and tables lie.
+        details: whether `evaluate.py` prints all tables.
+        device: "auto", "cpu", "cuda", "cuda:1".
+        precision: of the matrix products in training and search.
+        plugins: Python files to import first (docs/extending.md).
+    """
 
     dataset: DatasetConf | None = None
     backbone: BackboneConf = field(default_factory=BackboneConf)

@@ -12,9 +12,9 @@ from glora.train import Recipe
 from runner.config.errors import ConfigError
 from runner.config.fields import build, choice, number
 from runner.config.identity import search_directory
+from runner.config.method_schema import MOST_EPOCHS
 from runner.config.protocol import Protocol
 from runner.config.run import MethodChoice, SearchChoice
-from runner.config.schema import MOST_EPOCHS
 
 WINNERS = ("subnet", "soup", "greedy_soup", "mean")
 
@@ -24,7 +24,10 @@ class StageSettings:
     """What the search stage takes whichever the search.
 
     Attributes:
+        name: of the search.
         val_limit: selection images at most.
+        retrain_epochs: how long NOAH's winner trains anew; None: as its recipe says.
+        retrain_lr: its learning rate; None: the recipe's.
         max_share: the largest subnet allowed, as a share of the parameters of the largest there is.
         winner: the form in which candidates are handed over (`runner.stages.winner`).
         soup_size: candidates that a soup averages, or that a greedy one tries.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from runner.config import schema
@@ -14,12 +16,22 @@ from tests.helpers import ROOT
 CONFIGS = ROOT / "configs"
 
 
-def composed(*overrides: str, config: str = "train", keys: type = schema.TrainConf) -> DictConfig:
+def jobs(*overrides: str, config: str = "train", keys: type = schema.TrainConf) -> list[list[str]]:
+    """The overrides of every job that Hydra's own sweeper makes of a command line."""
+    parser = OverridesParser.create()
+    plain = [o for o in overrides if not parser.parse_override(o).is_sweep_override()]
+    params = composed(*plain, config=config, keys=keys, hydra=True).hydra.sweeper.params or {}
+    words = [f"{key}={value}" for key, value in params.items()] + list(overrides)
+    made: list[list[str]] = BasicSweeper.split_arguments(parser.parse_overrides(words), None)[0]
+    return made
+
+
+def composed(*overrides: str, config: str = "train", keys: type = schema.TrainConf, hydra: bool = False) -> DictConfig:
     """What Hydra composes of the overrides."""
     schema.register(keys, config)
     register_resolvers()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose(config, overrides=list(overrides))
+        return compose(config, overrides=list(overrides), return_hydra_config=hydra)
 
 
 def resolved(*overrides: str) -> Run:

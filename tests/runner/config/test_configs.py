@@ -1,16 +1,11 @@
 """Every YAML composes with the schema, recursively, and the published recipe gives its numbers."""
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from data import SUITES
 from glora.methods import METHODS
-from runner.config import schema
 from runner.config.errors import ConfigError
-from runner.config.sweeps import register_resolvers
-from tests.helpers.composing import CONFIGS, composed, resolved
+from tests.helpers.composing import CONFIGS, composed, jobs, resolved
 
 GROUPS = sorted(p.relative_to(CONFIGS).with_suffix("") for p in CONFIGS.rglob("*.yaml") if p.parent != CONFIGS)
 
@@ -234,26 +229,16 @@ TABLE1 = ["full", "linear", "bitfit", "vpt_shallow", "vpt_deep", "adapter", "ada
 TABLE5 = ["full", "linear", "bitfit", "vpt_deep", "fact_tk", "repadapter", "glora"]
 
 
-def jobs(sweep, *typed):
-    """The overrides of every job that Hydra's own sweeper makes of a sweep and of what is typed after it."""
-    schema.register()
-    register_resolvers()
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        raw = compose("train", overrides=[f"sweep={sweep}"], return_hydra_config=True)
-    overrides = [f"{k}={v}" for k, v in raw.hydra.sweeper.params.items()] + list(typed)
-    return BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(overrides), None)[0]
-
-
 @pytest.mark.parametrize(
     ("sweep", "methods", "suite"),
     [("table1", TABLE1, "vtab"), ("table5", TABLE5, "vtab"), ("mini", list(METHODS), "mini")],
 )
 def test_sweeps_over_methods_make_one_job_for_each_method_and_task(sweep, methods, suite):
-    made = jobs(sweep)
+    made = jobs(f"sweep={sweep}")
     pairs = {(override("method", job), override("dataset", job)) for job in made}
     assert pairs == {(m, t) for m in methods for t in SUITES[suite]} and len(made) == len(pairs)
     for job in made[:: len(SUITES[suite]) // 2]:
-        config = resolved(f"sweep={sweep}", *job)
+        config = resolved(*job)
         assert config.protocol.name == ("clean" if suite == "mini" else "clean_1000")
         assert config.hparams == ("val_grid" if sweep == "table5" else "global")
         assert config.backbone.name == {"table1": "vit_b16_in21k", "table5": "swin_b_in22k"}.get(sweep, "vit_micro")
@@ -265,8 +250,8 @@ def override(key, job):
 
 
 def test_a_typed_method_wins_over_the_sweeps_list():
-    assert {override("method", job) for job in jobs("mini", "method=linear")} == {"linear"}
-    assert len(jobs("mini", "method=linear")) == len(SUITES["mini"])
+    assert {override("method", job) for job in jobs("sweep=mini", "method=linear")} == {"linear"}
+    assert len(jobs("sweep=mini", "method=linear")) == len(SUITES["mini"])
 
 
 def test_stochastic_depth_is_left_out_of_what_has_none():
