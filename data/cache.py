@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -234,17 +234,40 @@ def read_info_as(path: Path, kind: type[Kind]) -> Kind | None:
     return info if path.is_file() else None
 
 
-def read_tensors(path: Path, names: tuple[str, ...], remedy: str) -> tuple[Info, list[torch.Tensor]]:
-    """The JSON and the tensors of a cache file, memory-mapped; DataError with `remedy` when it cannot be read."""
+Layout = Mapping[str, tuple[torch.dtype, tuple[int | None, ...]]]
+"""The dtype and the shape of each tensor; None: as long as it is."""
+
+
+def typed_tensors(file: safe_open, layout: Layout) -> list[torch.Tensor]:
+    """The tensors of `layout` in an open file. Raises ValueError for one of another dtype or shape.
+
+    A content hash is of numbers: 1.0 has that of 1, and (2, 6) that of (12,).
+    """
+    found = [file.get_tensor(name) for name in layout]
+    for tensor, (name, (dtype, shape)) in zip(found, layout.items(), strict=True):
+        alike = len(shape) == tensor.ndim and all(n in (None, m) for n, m in zip(shape, tensor.shape, strict=True))
+        if tensor.dtype != dtype or not alike:
+            raise ValueError(f"its {name} are {str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}")
+    return found
+
+
+def read_tensors(path: Path, layout: Callable[[int], Layout], remedy: str) -> tuple[Info, list[torch.Tensor]]:
+    """The JSON and the tensors of a cache file, memory-mapped; `layout` is told how many examples the JSON says.
+
+    Raises:
+        DataError: with `remedy`, if it is missing, cannot be read or holds other tensors.
+    """
     info = read_info(path)
     if info is None:
         raise DataError(f"{path} is not prepared; {remedy}")
     try:
         open(path, "rb", opener=regular).close()
         with safe_open(path, framework="pt") as file:
-            return info, [file.get_tensor(name) for name in names]
+            return info, typed_tensors(file, layout(info.count))
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} cannot be read ({error}); {remedy}") from error
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}); {remedy}") from error
 
 
 def check_hash(path: Path, found: str, info: Info, remedy: str) -> None:
@@ -253,9 +276,15 @@ def check_hash(path: Path, found: str, info: Info, remedy: str) -> None:
         raise DataError(f"{path} is damaged (its content hash is not the one recorded); {remedy}")
 
 
+def _of_split(count: int) -> Layout:
+    return {"images": (torch.uint8, (count, 3, None, None)), "labels": (torch.int64, (count,))}
+
+
 def read_split(path: Path, remedy: str) -> Split:
     """A split, memory-mapped, checked against its hash; DataError with `remedy` when it is damaged."""
-    info, (images, labels) = read_tensors(path, ("images", "labels"), remedy)
+    info, (images, labels) = read_tensors(path, _of_split, remedy)
+    if images.shape[2] != images.shape[3]:
+        raise DataError(f"{path} is damaged (its images are {tuple(images.shape)}); {remedy}")
     found = hash_content(images, labels)
     check_hash(path, found, info, remedy)
     return Split(images, labels, found, info.source, info.codec, info.resize)

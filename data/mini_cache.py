@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from data.base import STORED_SPLITS, Split, TaskInfo, hash_content, joined, parts_of
+from data.cache import typed_tensors
 from data.files import regular, write_bytes
 from data.mini import build_task, salt
 
@@ -25,14 +27,18 @@ def mini_path(task_id: str, data_root: Path) -> Path:
 
 def _read_mini(task: TaskInfo, split: str, path: Path) -> Split | None:
     """One stored split from the cache; None when there is none, it is from another version, or it is damaged."""
+    count = task.split_sizes[split]
     try:
         open(path, "rb", opener=regular).close()
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            images, labels = file.get_tensor(f"{split}.images"), file.get_tensor(f"{split}.labels")
+            images, labels = typed_tensors(file, {
+                f"{split}.images": (torch.uint8, (count, 3, task.image_size, task.image_size)),
+                f"{split}.labels": (torch.int64, (count,)),
+            })  # fmt: skip
     except FileNotFoundError:
         return None
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         log.warning("%s is damaged (%s); it is made anew", path, error)
         return None
     if metadata.get("generator") != salt(task.id):

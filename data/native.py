@@ -17,7 +17,19 @@ from PIL import Image
 from torch import Tensor
 
 from data.base import DataError, hash_content, usable_cpus
-from data.cache import BATCH, Info, alone, check_hash, describe, finish, is_flat, read_tensors, reserve, warn_flat
+from data.cache import (
+    BATCH,
+    Info,
+    Layout,
+    alone,
+    check_hash,
+    describe,
+    finish,
+    is_flat,
+    read_tensors,
+    reserve,
+    warn_flat,
+)
 from data.decode import open_image, reading, to_rgb
 from data.files import writing
 from data.sources.reading import read_bytes
@@ -102,9 +114,15 @@ def _fill(
     warn_flat(path, flat, count, lambda i: str(rows[i][0]))
 
 
+def _layout(count: int) -> Layout:
+    return {"pixels": (torch.uint8, (None,)), "shapes": (torch.int64, (count, 2)), "labels": (torch.int64, (count,))}
+
+
 def read_images(path: Path, remedy: str) -> NativeImages:
     """The images, memory-mapped, checked against their hash; DataError with `remedy` when missing or damaged."""
-    info, (pixels, offsets, shapes, labels) = read_tensors(path, ("pixels", "offsets", "shapes", "labels"), remedy)
+    info, (pixels, shapes, labels) = read_tensors(path, _layout, remedy)
     found = _hash(pixels, labels, shapes)
     check_hash(path, found, info, remedy)
+    # Those in the file are for other readers: the hash is not of them.
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), (3 * shapes.prod(1)).cumsum(0)])
     return NativeImages(pixels, offsets, shapes, labels, found, info)

@@ -6,7 +6,7 @@ from glora.search.interface import Member, Space
 from glora.search.nsga2 import NSGA2Search
 from glora.search.pareto import hypervolume, pareto_front
 from glora.search.selection import Candidate, Fitness, Measured, SelectionNoise, best_first, selection_noise
-from glora.search.state import State
+from glora.search.state import State, sealed
 
 __all__ = [
     "SEARCHES",
@@ -24,5 +24,6 @@ __all__ = [
     "best_first",
     "hypervolume",
     "pareto_front",
+    "sealed",
     "selection_noise",
 ]

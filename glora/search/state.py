@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import model_validator
@@ -34,11 +37,22 @@ class Row(Typed, extra="allow"):
         return math.nan if isinstance(self.loss, str) else self.loss
 
 
+def sealed(state: Mapping[str, Any]) -> dict[str, Any]:
+    """`state` for a file, with the digest of its JSON as `sha256`: a candidate less would change what is bred."""
+    return {**state, "sha256": _digest(state)}
+
+
+def _digest(state: Mapping[str, Any]) -> str:
+    held = json.dumps({key: value for key, value in state.items() if key != "sha256"}, sort_keys=True)
+    return hashlib.sha256(held.encode()).hexdigest()
+
+
 class State(Typed):
-    """What `Search.state` gives.
+    """What `Search.state` gives, sealed or not, as those of early versions are.
 
     Raises:
-        ValueError: if a candidate is of a generation that is not done, or they are out of order.
+        ValueError: if its seal is not its own, if a candidate is of a generation that is not done or they are out of
+            order, or if a generation is done and the first has none.
     """
 
     generation: Count
@@ -49,6 +63,13 @@ class State(Typed):
         """Candidates of the generation that has most."""
         return max(Counter(row.generation for row in self.candidates).values(), default=0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _whole(cls, raw: object) -> object:
+        if isinstance(raw, dict) and raw.get("sha256") not in (None, _digest(raw)):
+            raise ValueError("it is damaged, its digest is not the one recorded")
+        return raw
+
     @model_validator(mode="after")
     def _in_order(self) -> State:
         generations = [row.generation for row in self.candidates]
@@ -56,4 +77,6 @@ class State(Typed):
             raise ValueError("its candidates are not in the order of their generations")
         if generations and generations[-1] >= self.generation:
             raise ValueError(f"candidates are of generation {generations[-1]}, and {self.generation} are done")
+        if self.generation and generations[:1] != [0]:
+            raise ValueError(f"{self.generation} generations are done, and no candidate is of the first")
         return self

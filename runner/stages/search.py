@@ -13,7 +13,7 @@ from data.files import write_text
 from glora.evaluation import Batches, measure
 from glora.methods import METHODS
 from glora.methods.base import Evaluator
-from glora.search import SEARCHES, Candidate, Measured, Search, Space, State, selection_noise
+from glora.search import SEARCHES, Candidate, Measured, Search, Space, State, sealed, selection_noise
 from runner.config.errors import ConfigError, NotSearched
 from runner.config.protocol import WEIGHTS
 from runner.config.run import Run, SearchChoice
@@ -188,7 +188,7 @@ def _run_search(s: Search[Hashable], path: Path, name: str) -> Candidate[Hashabl
             began = time.perf_counter()
             s.step()
             spent += time.perf_counter() - began
-            write_json(path, s.state())
+            write_json(path, sealed(s.state()))
             write_json(clock, {"seconds": round(spent, 3)})
             best = s.best()
             loss = f", loss {best.loss:.3f}" if s.needs_loss else ""

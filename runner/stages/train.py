@@ -242,7 +242,7 @@ def train_phase(
         open_tracker(owner or run, tracked, job_type) as tracker,
         Progress(f"{run.task.id} {run.method.name}", epochs, trainer.epoch) as progress,
     ):
-        tracker.truncate_after(trainer.epoch)
+        tracker.restore([{"step": row["epoch"] + 1, **row} for row in rows])  # logged after its epoch
         while not trainer.done:
             began = time.perf_counter()
             row: dict[str, Any] = {"epoch": trainer.epoch, **trainer.train_epoch(job.inputs, job.labels)}

@@ -39,6 +39,12 @@ def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
+def _as_read(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a JSON file with `values` gives."""
+    found: dict[str, Any] = json.loads(json.dumps(dict(values), default=_plain))
+    return found
+
+
 def _without_step(record: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key != "step"}
 
@@ -96,7 +102,7 @@ class Tracker:
         self._rewrite(self._unsent)
         if self.mode != "disabled" and not (self.mode == "online" and Tracker.given_up):
             options = {"project": project, "name": name, "group": group, "job_type": job_type or None,
-                       "config": json.loads(json.dumps(dict(config or {}), default=_plain))}  # fmt: skip
+                       "config": _as_read(config or {})}  # fmt: skip
             self._start(options, start_seconds, echo)
 
     def __enter__(self) -> Tracker:
@@ -181,7 +187,7 @@ class Tracker:
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
         """Append one record, {"step": step, **metrics}, to the files and send it to W&B at that step."""
-        record = json.loads(json.dumps({"step": step, **metrics}, default=_plain))
+        record = _as_read({"step": step, **metrics})
         with naming(self.jsonl), appending(self.jsonl) as file:
             file.write(json.dumps(record) + "\n")
         new = [key for key in record if key not in self._columns]
@@ -194,14 +200,15 @@ class Tracker:
         self._send("log", lambda: self._run.log(_without_step(record), step=step))
         self._step = step
 
-    def truncate_after(self, epoch: int, key: str = "epoch") -> None:
-        """Drop the records whose `key` is `epoch` or later, which a run resumed at `epoch` logs again.
+    def restore(self, records: Sequence[Mapping[str, Any]], key: str = "epoch") -> None:
+        """Let `records` be all that was logged with `key` so far, whatever the files say: those of a resume file.
 
-        Records without `key` stay. W&B itself ignores a step it already has. To be called before anything is logged.
+        A resume file proves what it holds, a line of `metrics.jsonl` does not. Records without `key` stay. W&B itself
+        ignores a step that it already has. To be called before anything is logged.
         """
-        kept = [record for record in read_metrics(self.jsonl) if key not in record or record[key] < epoch]
-        self._rewrite(kept)
-        self._unsent = [record for record in self._unsent if record in kept]
+        others = [record for record in read_metrics(self.jsonl) if key not in record]
+        self._unsent = [*map(_as_read, records), *others]
+        self._rewrite(self._unsent)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Write `tables/<name>.csv` ("/" in the name becomes "_") and send it to W&B as a table."""
@@ -220,7 +227,7 @@ class Tracker:
     def summary(self, values: Mapping[str, Any]) -> None:
         """Merge `values` into `summary.json` and into the summary of the W&B run."""
         path = self.folder / "summary.json"
-        merged = json.loads(json.dumps({**read_summary(path), **values}, default=_plain))
+        merged = _as_read({**read_summary(path), **values})
         _write_atomically(path, lambda file: json.dump(merged, file, indent=2))
         self._send("summary", lambda: self._run.summary.update({key: merged[key] for key in values}))
 

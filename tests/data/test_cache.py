@@ -5,18 +5,24 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from data import DataError
 from data.base import usable_cpus
 from data.cache import read_split, write_split
+from data.native import read_images, write_images
 from tests.helpers import ROOT
 from tests.helpers.vtab_raw import write_noah
 
@@ -100,6 +106,46 @@ def test_without_the_calls_of_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.undo()
     monkeypatch.delattr(os, "posix_fallocate")
     assert make() and not make()
+
+
+OTHERS: dict[str, tuple[str, Callable[[torch.Tensor], torch.Tensor]]] = {
+    "labels float64": ("labels", lambda t: t.double()),
+    "labels int32": ("labels", lambda t: t.int()),
+    "labels (1, 3)": ("labels", lambda t: t[None]),
+    "images (3, 3, 16, 4)": ("images", lambda t: t.view(3, 3, 16, 4)),
+    "images (9, 1, 8, 8)": ("images", lambda t: t.view(9, 1, 8, 8)),
+    "images int8": ("images", lambda t: t.view(torch.int8)),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_tensors_of_another_kind_with_the_same_hash_are_damage(other: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    image = np.arange(192, dtype=np.uint8).reshape(3, 8, 8)
+    info = {"source": "raw", "codec": "raw", "resize": "bicubic"}
+    write_split(path, 3, 8, lambda i: (image, i), info, 3)
+    tensors = load_file(path)
+    name, change = OTHERS[other]
+    save_file({**tensors, name: change(tensors[name]).contiguous()}, path)
+    said = other.split(maxsplit=1)[1]
+    with pytest.raises(DataError, match=rf"a\.safetensors is damaged \(its {name} are .*{re.escape(said)}.*\); again"):
+        read_split(path, "again")
+
+
+@pytest.mark.parametrize("name", ["offsets", "shapes", "labels"])
+def test_images_of_any_size_lie_where_their_shapes_say(name: str, tmp_path: Path) -> None:
+    files = [tmp_path / f"{i}.png" for i in range(2)]
+    for i, file in enumerate(files):
+        Image.fromarray(np.full((4 + i, 6, 3), 50 * i, np.uint8)).save(file)
+    path = tmp_path / "a.safetensors"
+    write_images(path, [(file, i) for i, file in enumerate(files)], {"source": "x", "codec": "raw", "resize": "native"})
+    tensors = load_file(path)
+    save_file({**tensors, name: tensors[name] + 0.0 if name == "labels" else tensors[name].flip(0)}, path)
+    if name == "offsets":
+        assert np.asarray(read_images(path, "").image(1)).tolist() == np.full((5, 6, 3), 50).tolist()
+    else:
+        with pytest.raises(DataError, match="is damaged"):
+            read_images(path, "")
 
 
 def test_a_file_that_may_not_grow_is_one_clear_error_and_leaves_nothing(tmp_path: Path) -> None:

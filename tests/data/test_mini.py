@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from data import SUITES, TASKS, Split, load_split
 from data import mini_cache as cache_module
@@ -77,7 +79,7 @@ def test_cached_load_renders_nothing(root: Path, monkeypatch: pytest.MonkeyPatch
     assert len(load_split("textures", "train800val200", data_root=root).labels) == 1000
 
 
-@pytest.mark.parametrize("damage", ["flipped byte", "cut", "empty", "other version"])
+@pytest.mark.parametrize("damage", ["flipped byte", "cut", "empty", "other version", "other dtype"])
 def test_damaged_cache_is_rebuilt(
     damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -92,6 +94,10 @@ def test_damaged_cache_is_rebuilt(
             path.write_bytes(content)
     elif damage == "other version":
         path.write_bytes(content.replace(b"glora-mini/digits/v", b"glora-mini/digits/w"))
+    elif damage == "other dtype":
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        save_file({n: t.double() if n.endswith("labels") else t for n, t in load_file(path).items()}, path, metadata)
     else:
         path.write_bytes(content[:5000] if damage == "cut" else b"")
     assert not mini_ready(task, tmp_path)

@@ -74,6 +74,15 @@ def test_a_change_outside_is_refused_and_told(tmp_path):
         assert not victim.exists()
 
 
+@pytest.mark.parametrize("path", ["../file/a/b", "../file", "../loop/b", "../victim/b"])
+def test_a_folder_below_a_file_is_the_systems_to_refuse(tmp_path, path):
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "child").mkdir()
+    ended = run(partial(os.makedirs, path), tmp_path / "child")
+    assert ended.kind()[0] == ("outside" if "victim" in path else "traceback") and ended.changes == 0
+
+
 def test_what_ends_how_is_told_apart(tmp_path):
     def fails():
         raise ValueError("x")

@@ -65,8 +65,11 @@ def main(args: list[str]) -> int:
             started, before = time.monotonic(), len(found)
             for verdict in spread(part, [only] if only else names[part](), partial(work[part], boxes), asked.jobs):
                 found.append(verdict)
+                if not verdict.good:  # at once: a run of an hour may be cut short
+                    print(f"{verdict.kind}: {verdict.detail[:200]}\n    {verdict.rerun}", flush=True)
                 if not (len(found) - before) % 500:
                     print(f"{part}: {len(found) - before}, {len(verdicts.failures(found))} failures", flush=True)
+                    verdicts.write(asked.out, ["python", "-m", "tools.torture", *args], time.monotonic() - began, found)
             print(f"{part}: {len(found) - before} in {time.monotonic() - started:.0f} s", flush=True)
     if only:
         print(*(f"{v.group}: {v.name}\n{v.kind}: {v.detail}" for v in found), sep="\n")

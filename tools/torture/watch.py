@@ -40,15 +40,23 @@ def changed(event: str, args: tuple[Any, ...]) -> list[str]:
     elif event in _ONE:
         at = _ONE[event]
         found = [_path(args[0], None if at is None else args[at])]
-        if event == "os.mkdir" and found[0] is not None and os.path.isdir(found[0]):
-            return []  # it is there already
+        if event == "os.mkdir" and found[0] is not None and os.path.lexists(found[0]):
+            return []  # something is there already
     elif event in _TWO:
         source, target = _TWO[event]
         found = [_path(args[0], args[source])] if source is not None and event == "os.rename" else []
         found.append(_path(args[1], args[target]))
     else:
         return []
-    return [path for path in found if path is not None and not path.startswith(HARMLESS)]
+    return [path for path in found if path is not None and not path.startswith(HARMLESS) and not _below_a_file(path)]
+
+
+def _below_a_file(path: str) -> bool:
+    """Whether the system itself refuses any change of `path`, since a file lies where a folder of it would."""
+    folder = os.path.dirname(path)
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    return not os.path.isdir(folder)
 
 
 def real(path: str) -> str:

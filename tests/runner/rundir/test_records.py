@@ -19,7 +19,7 @@ from data.shots import ListInfo
 from glora import LayerSpec, SearchSpace
 from glora.methods.glora_subnet import GLoRASubnet
 from glora.methods.noah_space import NOAHSpace
-from glora.search import EvolutionSearch, Measured, State
+from glora.search import EvolutionSearch, Measured, State, sealed
 from glora.winner import soup
 from runner.config.errors import ConfigError
 from runner.report.result import collect, read_result
@@ -60,7 +60,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "soup": (SPACE.to_json(MIXED), lambda p: read_subnet(SPACE, p.parent, p.stem.removeprefix("subnet_"))),
     "noah": (NOAH.to_json(NOAH.largest), lambda p: read_subnet(NOAH, p.parent, p.stem.removeprefix("subnet_"))),
     "glora_subnet": (SPACE.to_json(SPACE.largest), lambda p: GLoRASubnet.check_options({"subnet": str(p)})),
-    "state": (json.dumps(state()), lambda p: searched().load_state(read(p, State, "delete it"))),
+    "state": (json.dumps(sealed(state())), lambda p: searched().load_state(read(p, State, "delete it"))),
     "best": (json.dumps(BEST), lambda p: read(p, Best)),
     "clock": (json.dumps({"seconds": 1.5}), lambda p: read(p, Clock)),
     "summary": (json.dumps({"data_hash": "ab", "images": 8, "seconds": 2.5, "rows": [EPOCH]}),
@@ -199,6 +199,21 @@ def test_a_state_of_another_budget_is_refused(key: str, value: int) -> None:
     small = EvolutionSearch(SPACE, lambda s: 0.5, generations=3, population=3)
     with pytest.raises(ValueError, match="this search has 3 of 3"):
         small.load_state(state())
+
+
+@pytest.mark.parametrize("left", [[], state()["candidates"][4:]])
+def test_a_state_without_its_first_generation_is_refused(left: list[Any]) -> None:
+    with pytest.raises(ValueError, match="2 generations are done, and no candidate is of the first"):
+        searched().load_state(state() | {"candidates": left})
+
+
+def test_a_state_on_the_disk_proves_itself(tmp_path: Path) -> None:
+    path, other = tmp_path / "evolution.json", sealed(state())
+    other["candidates"].pop()  # what is left is a state as well
+    searched().load_state({key: value for key, value in other.items() if key != "sha256"})  # of an early version
+    path.write_text(json.dumps(other))
+    with pytest.raises(ConfigError, match=r"evolution\.json is wrong: it is damaged, its digest .*; delete it"):
+        read(path, State, "delete it")
 
 
 def test_a_loss_that_is_not_finite_survives_in_json() -> None:

@@ -66,7 +66,7 @@ def test_resuming_leaves_no_duplicates_and_mends_a_torn_line(tmp_path):
     (tmp_path / "metrics.jsonl").write_text(whole + '{"step": 5, "epo')
     with Tracker(tmp_path, mode="disabled") as tracker:
         assert (tmp_path / "metrics.jsonl").read_text() == whole
-        tracker.truncate_after(3)
+        tracker.restore([{"step": epoch, "epoch": epoch, "loss": 1.0} for epoch in range(3)])
         for epoch in range(3, 6):
             tracker.log({"epoch": epoch, "loss": 2.0}, step=epoch)
     records = read_metrics(tmp_path / "metrics.jsonl")
@@ -83,13 +83,30 @@ def test_a_last_line_that_only_lacks_its_newline_is_kept(tmp_path):
     assert [r["epoch"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1]
 
 
-def test_truncating_by_generation(tmp_path):
+def test_restoring_by_generation(tmp_path):
     with Tracker(tmp_path, mode="disabled") as tracker:
-        tracker.truncate_after(0)
+        tracker.restore([], key="generation")
+        assert not list(tmp_path.iterdir())
         for generation in range(3):
             tracker.log({"generation": generation}, step=generation)
-        tracker.truncate_after(1, key="generation")
+        tracker.restore([{"step": 0, "generation": np.int64(0)}], key="generation")
     assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 0, "generation": 0}]
+
+
+@pytest.mark.parametrize("line", ['{"step": 1, "epoch": 1, "loss": NaN}', '{"step": 1, "epoch": 1, "loss": 0.5}', "[",
+                                  '{"step": 1, "epoch": true, "loss": ""}', '{"step": 1, "epoch": 9}', ""])  # fmt: skip
+def test_what_a_resume_file_proves_does_not_depend_on_the_lines_of_a_log(tmp_path, line):
+    proven = [{"step": epoch, "epoch": epoch, "loss": 1.0} for epoch in range(3)]
+    with Tracker(tmp_path, mode="disabled") as tracker:
+        for row in proven:
+            tracker.log({k: v for k, v in row.items() if k != "step"}, row["step"])
+    files = [tmp_path / "metrics.jsonl", tmp_path / "metrics.csv"]
+    whole = [file.read_bytes() for file in files]
+    lines = files[0].read_text().splitlines()
+    files[0].write_text("\n".join([lines[0], line, *lines[2:]]))
+    with Tracker(tmp_path, mode="disabled") as tracker:
+        tracker.restore(proven)
+    assert [file.read_bytes() for file in files] == whole
 
 
 def test_summary_and_tables_are_files_too(tmp_path):
@@ -142,7 +159,7 @@ STAGE = """
 import os, signal, sys, time
 from runner.tracking.tracker import Tracker
 with Tracker(sys.argv[1], mode="offline") as tracker:
-    tracker.truncate_after(int(sys.argv[2]))
+    tracker.restore([{"step": epoch, "epoch": epoch, "loss": epoch / 2} for epoch in range(int(sys.argv[2]))])
     for epoch in range(int(sys.argv[2]), int(sys.argv[3])):
         tracker.log({"epoch": epoch, "loss": epoch / 2}, step=epoch)
     if sys.argv[4:] == ["killed"]:
@@ -187,7 +204,7 @@ def test_a_resumed_run_is_sent_the_steps_that_it_lacks(tmp_path, fake_wandb):
             tracker.log({"epoch": epoch, "loss": 1.0}, step=epoch)
     fake_wandb(lambda **options: Run())
     with Tracker(tmp_path, mode="online") as tracker:
-        tracker.truncate_after(4)
+        tracker.restore([{"step": epoch, "epoch": epoch, "loss": 1.0} for epoch in range(4)])
         tracker.log({"epoch": 4, "loss": 2.0}, step=4)
     assert sent == [(2, {"epoch": 2, "loss": 1.0}), (3, {"epoch": 3, "loss": 1.0}), (4, {"epoch": 4, "loss": 2.0})]
     sent.clear()
