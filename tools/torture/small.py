@@ -66,6 +66,7 @@ STAGES = {
         Stage("noah_train", "train.py", NOAH),
         Stage("noah", "search.py", NOAH, "noah_train"),
         Stage("sweep", "train.py", SWEEP),
+        Stage("run", "run.py", (*SEARCH, "method=linear,glora")),
     )
 }
 
