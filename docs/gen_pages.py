@@ -36,6 +36,7 @@ from runner.config.schema import TrainConf
 from runner.config.search import StageSettings
 from runner.report.result import collect
 from runner.report.show import show
+from runner.sweep.conf import RunConf
 
 ROOT = Path(__file__).resolve().parent.parent
 ESCAPED = re.compile(r"`[^`\n]*\\\|[^`\n]*`")  # a bar in code in a table: GitHub needs the backslash, the site shows it
@@ -47,7 +48,7 @@ MADE |= {f"configs/{path.name}": f"config.md#{path.name}" for path in CONFIGS.it
 """Folders that the site has pages of which are made."""
 
 BROUGHT = (".md", ".png", ".svg")
-SCRIPTS = "`train.py`, `search.py`, `evaluate.py`, `export.py` and `report.py`"
+SCRIPTS = "`run.py`, `train.py`, `search.py`, `evaluate.py`, `export.py` and `report.py`"
 API = {
     "supernet": ("Supernet", ("supernet", "space", "options", "linear", "conv", "soup", "gates")),
     "search": ("Search", ("search.base", "search.evolution", "search.nsga2", "search.selection", "search.pareto",
@@ -154,9 +155,14 @@ def config_page() -> str:
         lines += _options(f.name) if f.name in groups else []
     for group in sorted(groups - {f.name for f in inner}):
         lines += ["", f"## {group}", "", *_options(group)]
-    own = {f.name for f in dataclasses.fields(PrepareConf)} - {f.name for f in dataclasses.fields(TrainConf)}
-    lines += ["", "## prepare.py", "", "`dataset`, `backbone`, `source`, `codec`, `resize`, `data_root` and `plugins` "
-              "as above; `suite` is typed as `sweep=`.", "", *_table(_rows(PrepareConf, "", own))]  # fmt: skip
+    shared = {f.name for f in dataclasses.fields(TrainConf)}
+    for script, keys, beside in (
+        ("run.py", RunConf, "All of the above."),
+        ("prepare.py", PrepareConf, "`dataset`, `backbone`, `source`, `codec`, `resize`, `data_root` and `plugins` as "
+         "above; `suite` is typed as `sweep=`."),
+    ):  # fmt: skip
+        own = {f.name for f in dataclasses.fields(keys)} - shared
+        lines += ["", f"## {script}", "", beside, "", *_table(_rows(keys, "", own))]
     return "\n".join(lines) + "\n"
 
 

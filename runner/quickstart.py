@@ -1,8 +1,8 @@
 """The first run of a newcomer: probe, searched GLoRA and its largest subnet on a real and a structured task.
 
-    python -m runner.quickstart [overrides of train.py, for example output_root=/tmp/quick]
+    python -m runner.quickstart [overrides of run.py, for example output_root=/tmp/quick]
 
-The same scripts a user types, with fewer epochs and candidates; prints the table and where the plots are.
+The same script a user types, with fewer epochs and candidates; prints the table and where the plots are.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from pathlib import Path
 
 from data import DataError, user_path
 from runner.config.overrides import quoted, values_of
+from runner.sweep.local import fitting_jobs
 from runner.tracking.progress import print_anything
 
 TASKS = ("digits", "shapes_location")
-METHODS = "method=linear,glora,glora_subnet"
+METHODS = "method=glora,glora_subnet,linear"
+JOBS = 6
+"""Tasks times methods."""
 OVERRIDES = ("backbone=vit_micro", "trainer=mini", "trainer.epochs=15", "search=mini", "search.generations=2")
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,9 +39,8 @@ def main(more: list[str]) -> int:
     overrides = [*OVERRIDES, *more, f"output_root={output}"]
     data_root = [arg for arg in more if arg.startswith("data_root=")]
     tasks = f"dataset={','.join(TASKS)}"
-    sweep = ["--multirun", tasks, METHODS, *overrides]
-    commands = [["prepare.py", tasks, *data_root]]
-    commands += [[script, *sweep] for script in ("train.py", "search.py", "evaluate.py")]
+    at_once = [] if any(arg.startswith("jobs=") for arg in more) else [f"jobs={fitting_jobs(JOBS)}"]
+    commands = [["prepare.py", tasks, *data_root], ["run.py", tasks, METHODS, *overrides, *at_once]]
     for command in commands:
         print(f"\n$ python {' '.join(command)}", flush=True)
         done = subprocess.run([sys.executable, *command], cwd=ROOT)

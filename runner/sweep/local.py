@@ -195,5 +195,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def fitting_jobs(most: int) -> int:
+    """Jobs at once that this machine has something for: a GPU each, or else a core each."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return max(1, min(most, gpus or cores()))
+
+
 def _path() -> str:
     return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])

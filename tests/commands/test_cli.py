@@ -159,7 +159,7 @@ def quickstart_overrides(root, data_root):
 
 
 def check_quickstart(printed, root):
-    last = printed[printed.rindex("$ python evaluate.py") :]
+    last = printed[printed.rindex("$ python run.py") :]
     for text in ("Linear", "GLoRA-8-4", "GLoRA largest", "Digits", "Loc", "candidates.png", "options.png"):
         assert text in last
     assert len(list(root.rglob("result.json"))) == 6
@@ -176,7 +176,7 @@ def test_quickstart_in_small_ends_in_a_table_with_all_methods_on_both_tasks(tmp_
     check_quickstart(capsys.readouterr().out, tmp_path)
 
 
-@pytest.mark.slow  # four fresh interpreters
+@pytest.mark.slow  # fresh interpreters
 def test_quickstart_in_small_as_the_makefile_runs_it(tmp_path, data_root):
     done = fresh(["-m", "runner.quickstart", *quickstart_overrides(tmp_path, data_root)])
     assert done.returncode == 0, done.stderr

@@ -18,13 +18,15 @@ from runner.config.resolve import resolve, typed_keys
 from runner.config.schema import TrainConf
 from runner.stages.export import export
 from runner.stages.train import train
+from runner.sweep.command import STATUS
+from runner.sweep.conf import RunConf
 from tests.helpers.composing import composed, jobs, resolved
 from tests.helpers.documented import GUIDES, PAGES, Command, blocks, commands, titled
 from tests.helpers.own_images import class_folders
 from tests.helpers.small_runs import SMALL
 from tests.helpers.vtab_raw import save
 
-FLAGS = {"-m", "--multirun", "--help", "|", "head"}
+FLAGS = {STATUS, "-m", "--multirun", "--help", "|", "head"}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,8 @@ def my(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def check(script: str, words: tuple[str, ...]) -> int:
     """Read a command as its script does, up to the run; returns the number of its jobs."""
     preparing = script == "prepare"
-    keys, config = (PrepareConf, "prepare") if preparing else (TrainConf, "train")
+    keys: type = {"prepare": PrepareConf, "run": RunConf}.get(script, TrainConf)
+    config = "prepare" if preparing else "train"
     typed = respelled([w for w in words if w not in FLAGS], getattr(keys, "spelled", {}))
     check_keys(typed, known_keys(keys, CONFIGS), getattr(keys, "renamed", {}))
     made = jobs(*typed, config=config, keys=keys)
@@ -67,7 +70,8 @@ def checked(command: Command, my: Path) -> int:
     words = tuple(word.replace("/my", str(my)) for word in command.words)
     bare = not any(word.startswith(("dataset=", "sweep=")) for word in words)
     results = command.script in ("evaluate", "report") and bare  # of all that is finished
-    return check("prepare" if command.script == "prepare" else "results" if results else "train", words)
+    own = command.script in ("prepare", "run")
+    return check(command.script if own else "results" if results else "train", words)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import glora
 from runner.config.preparation import PrepareConf
-from runner.config.schema import TrainConf
+from runner.sweep.conf import RunConf
 from tests.helpers import ROOT
 from tests.helpers.composing import CONFIGS, composed
 
@@ -98,7 +98,7 @@ def keys(conf: DictConfig, prefix: str = "") -> Iterator[str]:
 
 def test_every_key_is_on_the_config_page(site: dict[Path, Page]) -> None:
     found = page(site, "config.html")
-    schemas = [OmegaConf.structured(kind) for kind in (TrainConf, PrepareConf)]
+    schemas = [OmegaConf.structured(kind) for kind in (RunConf, PrepareConf)]
     wanted = {key for conf in schemas for key in keys(conf)} - {"dataset", "protocol", "search", "method.trainers"}
     wanted |= {f"method.trainers.<trainer>.{key}" for key in ("lr", "epochs", "retrain_lr", "retrain_epochs", "search")}
     for search in ("evolution", "nsga2", "random"):

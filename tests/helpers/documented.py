@@ -12,7 +12,7 @@ from tests.helpers import ROOT
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
-SCRIPTS = ("train", "search", "evaluate", "export", "report", "prepare")
+SCRIPTS = ("run", "train", "search", "evaluate", "export", "report", "prepare")
 COMMAND = re.compile(rf"(?:^(?: {{4}})?|`)(python (?:{'|'.join(SCRIPTS)})\.py\b[^`<\n]*)(?:$|`)", re.MULTILINE)
 
 
