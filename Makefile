@@ -3,7 +3,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup quickstart test test-all test-tensorflow test-browser torture docs gpu-check gpu-pack lint format clean
+.PHONY: help setup quickstart test test-all test-tensorflow test-browser test-cluster torture docs gpu-check gpu-pack lint format clean
 help: ## show this list
 	@grep -hE "^[a-z-]+:.*##" $(MAKEFILE_LIST) | sed "s/:.*## /\t/"
 
@@ -20,10 +20,10 @@ quickstart: $(STAMP) ## set up, then train, search and evaluate on two embedded 
 # A file's tests stay in one process, which keeps what they share.
 PARALLEL = -n logical --maxprocesses 8 --dist loadfile
 test: $(STAMP) ## set up, then every test but the slow and GPU ones
-	$(PY) -m pytest $(PARALLEL) -m "not slow and not gpu and not tensorflow and not browser"
+	$(PY) -m pytest $(PARALLEL) -m "not slow and not gpu and not tensorflow and not browser and not cluster"
 
 test-all: $(STAMP) ## the slow tests too
-	$(PY) -m pytest $(PARALLEL) -m "not gpu and not tensorflow and not browser"
+	$(PY) -m pytest $(PARALLEL) -m "not gpu and not tensorflow and not browser and not cluster"
 
 test-tensorflow: $(STAMP) ## the tests that need TensorFlow (pip install -e ".[data,tfds-build]" first)
 	$(PY) -m pytest -m tensorflow tests/data/sources/test_tfds_build.py
@@ -33,6 +33,9 @@ torture: $(STAMP) ## kills, hostile inputs, full disks, everything twice at once
 
 docs: $(STAMP) ## the documentation as a site, in site/index.html (no network)
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet  # silences an advertisement
+
+test-cluster: $(STAMP) ## sweeps under Ray and submitit (pip install -e ".[ray,slurm]" first)
+	$(PY) -m pytest -m cluster tests/commands
 
 test-browser: $(STAMP) ## the HTML report in a real browser (chromium and chromedriver; pip install selenium first)
 	$(PY) -m pytest -m browser tests/runner/report

@@ -87,6 +87,8 @@ def explained(error: BaseException) -> str | None:
             return _system(below.errno, below.filename, below.strerror)
         return f"{_place()}: a checkpoint cannot be written ({_short(text)}); see that its disk is there and not " \
                f"full, then {AGAIN}"  # fmt: skip
+    if type(error).__name__ == "UncompletedJobError":  # of submitit, which need not be installed
+        return f"{_short(text)} Raise hydra.launcher.max_num_timeout for the cluster to go on by itself; or {AGAIN}"
     if isinstance(error, BrokenProcessPool):
         return f"a process that ran jobs was killed, for its memory perhaps ({_short(text)}); {LOWER}; then {AGAIN}"
     return None

@@ -32,6 +32,7 @@ from runner.sweep.status import Board, looking, watch
 from runner.tracking.outcomes import Outcome
 
 STATUS = "status"
+MULTIRUN = ("--multirun", "-m")
 OWN = ("jobs", "dry_run")
 """Keys that are the command's and not its jobs'."""
 LAUNCHER = ("hydra/launcher", "hydra.launcher")
@@ -122,7 +123,7 @@ def command(args: list[str]) -> None:
     sys.argv[1:] = _without_launcher(args)
     asked = _gathered(_begin)
     if not asked.dry_run:
-        sys.argv[1:] = args
+        sys.argv[1:] = args if {*MULTIRUN} & {*args} else [MULTIRUN[0], *args]  # a launcher is of sweeps alone
         main(_stage, show_results, schema=RunConf)
 
 

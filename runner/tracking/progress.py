@@ -158,7 +158,10 @@ def log_file(path: Path) -> Iterator[None]:
 
 
 def _last_word(error: BaseException) -> logging.LogRecord:
-    text = f"{error}: {standing.current()}" if isinstance(error, KeyboardInterrupt) else explained(error)
+    if isinstance(error, KeyboardInterrupt | SystemExit):  # the latter is how a launcher leaves a job to be requeued
+        text: str | None = f"{str(error) or type(error).__name__}: {standing.current()}"
+    else:
+        text = explained(error)
     bug = (type(error), error, error.__traceback__) if text is None else None
     shown = f"ended by {type(error).__name__}" if text is None else text
     return logging.LogRecord(LOGGER.name, logging.ERROR, __file__, 0, shown, None, bug)

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.helpers.commands import start
+from tests.helpers.commands import forked, start
+from tests.helpers.results import results
 from tests.helpers.small_runs import command, run
 
-TIMES = {"training_seconds", "search_seconds", "tuning_seconds", "peak_memory_mb", "environment", "overrides"}
 SWEEP = ["method=linear,lora", "seed=0,1"]
-
-
-def results(root: Path) -> dict[str, dict[str, Any]]:
-    """Every result under a root by its folder, without times and what was typed."""
-    found = {}
-    for path in sorted(root.rglob("result.json")):
-        record = json.loads(path.read_text())
-        found[path.parent.relative_to(root).as_posix()] = {k: v for k, v in record.items() if k not in TIMES}
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +99,6 @@ def test_status_looks_on_and_changes_nothing(tmp_path, data_root):
     words = command("run.py", tmp_path, data_root, "method=lora")
     looked = run("run.py", tmp_path, data_root, "dry_run=true")
     assert looked.returncode == 0 and not list(tmp_path.iterdir())
-    from tests.helpers.commands import forked
-
     status = forked([words[0], "status", *words[1:]])
     assert status.returncode == 0 and "1 job: 1 waiting" in status.stdout and not list(tmp_path.iterdir())
 

@@ -1,0 +1,49 @@
+"""`run.py` under launchers of other processes: a worker that is killed, and what the same words then do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from runner.rundir.lease import owner_of
+from tests.helpers import ROOT
+from tests.helpers.results import results
+from tests.helpers.small_runs import command, run
+
+SWEEP = ["method=lora", "seed=0,1", "trainer.epochs=30"]
+LAUNCHERS = {
+    "ray": ["hydra/launcher=ray"],
+    "submitit_local": ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10"],
+}  # fmt: skip
+AGAIN = ("ray",)
+"""Those that start a lost worker again by themselves."""
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_killed_worker_costs_no_result(tmp_path: Path, data_root: Path, launcher: str) -> None:
+    words = ["-m", *command("run.py", tmp_path / "out", data_root, *SWEEP, *LAUNCHERS[launcher])[1:]]
+    whole = run("run.py", tmp_path / "whole", data_root, *SWEEP)
+    assert whole.returncode == 0, whole.stderr
+    # A fresh interpreter: the workers load what the typed process has loaded.
+    process = subprocess.Popen([sys.executable, "run.py", *words], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)  # fmt: skip
+    deadline = time.time() + 240
+    while not (begun := list(tmp_path.glob("out/digits/*/resume_*.pt"))) and time.time() < deadline:
+        time.sleep(0.05)
+    owner = owner_of(begun[0].parent)
+    assert owner is not None and owner.process != process.pid
+    os.kill(owner.process, signal.SIGKILL)
+    output, errors = process.communicate()
+    assert process.returncode == (0 if launcher in AGAIN else 2), output + errors
+    if launcher not in AGAIN:
+        assert "1 of 2 jobs failed" in errors
+    again = subprocess.run([sys.executable, "run.py", *words], cwd=ROOT, text=True, capture_output=True)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert results(tmp_path / "out") == results(tmp_path / "whole")
