@@ -115,7 +115,7 @@ def test_a_place_that_cannot_be_is_asked_for_and_no_space(tmp_path: Path) -> Non
     (tmp_path / "file").touch()
     info = {"source": "raw", "codec": "raw", "resize": "bicubic"}
     with pytest.raises(DataError, match=r"a\.safetensors \(Not a directory\); set data_root=$"):
-        write_split(tmp_path / "file" / "x" / "a.safetensors", 1, 8, lambda i: (np.zeros((3, 8, 8), np.uint8), 0), info, 1)
+        write_split(tmp_path / "file" / "x" / "a.safetensors", 1, 8, lambda i: (np.zeros((3, 8, 8)), 0), info, 1)
 
 
 OTHERS: dict[str, tuple[str, Callable[[torch.Tensor], torch.Tensor]]] = {
