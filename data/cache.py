@@ -128,8 +128,9 @@ def write_split(
                 return False
             warn_flat(path, _write(path, count, size, get, info, classes, progress), count, name)
     except OSError as error:
-        needed = count * 3 * size * size / 1e9
-        raise DataError(f"cannot write {path} ({error.strerror or error}); {needed:.2f} GB are needed") from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        needed = f"{count * 3 * size * size / 1e9:.2f} GB are needed" if full else "set data_root="
+        raise DataError(f"cannot write {path} ({error.strerror or error}); {needed}") from error
     return True
 
 

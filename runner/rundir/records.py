@@ -6,6 +6,7 @@ does not name are of later versions or of a user, and are passed over; those tha
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeVar, cast
 
@@ -71,7 +72,7 @@ class Clock(Record):
 
 
 class Tried(Record, extra="allow"):
-    """One point of a grid; no accuracy where it diverged."""
+    """One point of a grid: what it came to, `val_accuracy` being the mean of `val`, or how it diverged."""
 
     remedy = AGAIN.format("train.py")
     point: dict[str, float]
@@ -79,6 +80,17 @@ class Tried(Record, extra="allow"):
     val: dict[str, Share] = Field(default_factory=dict)
     seconds: Amount | None = None
     diverged: str | None = None
+
+    @model_validator(mode="after")
+    def _trained_or_diverged(self) -> Tried:
+        if self.val_accuracy is None:
+            if self.diverged is None:
+                raise ValueError("val_accuracy is null, and diverged does not say why")
+        elif self.seconds is None or not self.val or self.diverged is not None:
+            raise ValueError("a point with val_accuracy has val and seconds, and did not diverge")
+        elif not math.isclose(self.val_accuracy, sum(self.val.values()) / len(self.val), abs_tol=1e-9):
+            raise ValueError(f"val_accuracy={self.val_accuracy} is not the mean of val")
+        return self
 
 
 class Grid(Record, extra="allow"):

@@ -62,11 +62,14 @@ def _try(run: Run, point: Point, directory: Path, train_point: Callable[[Run, Pa
     file = directory / "point.json"
     if file.exists():
         log.info("%s is finished, nothing to do", directory)
-        return read(file, Tried).model_dump(exclude_unset=True)
+        found = read(file, Tried)
+        if found.point != point:
+            raise ConfigError(f"{file} has point={found.point}, not {point}; {Tried.remedy}")
+        return found.model_dump(exclude_unset=True)
     log.info("grid point %s", point_name(point))
     try:
-        found = train_point(run.at_point(point), directory)
-        record = {"point": point, "val_accuracy": sum(found["val"].values()) / len(found["val"]), **found}
+        made = train_point(run.at_point(point), directory)
+        record = {"point": point, "val_accuracy": sum(made["val"].values()) / len(made["val"]), **made}
     except FloatingPointError as error:
         # A learning rate that is too high for this task is an answer, not the end of the grid.
         log.warning("%s diverged and is not chosen: %s", point_name(point), error)

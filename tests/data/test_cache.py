@@ -108,6 +108,13 @@ def test_without_the_calls_of_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert make() and not make()
 
 
+def test_a_place_that_cannot_be_is_asked_for_and_no_space(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    info = {"source": "raw", "codec": "raw", "resize": "bicubic"}
+    with pytest.raises(DataError, match=r"a\.safetensors \(Not a directory\); set data_root=$"):
+        write_split(tmp_path / "file" / "x" / "a.safetensors", 1, 8, lambda i: (np.zeros((3, 8, 8)), 0), info, 1)
+
+
 OTHERS: dict[str, tuple[str, Callable[[torch.Tensor], torch.Tensor]]] = {
     "labels float64": ("labels", lambda t: t.double()),
     "labels int32": ("labels", lambda t: t.int()),

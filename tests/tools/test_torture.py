@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import random
 import time
 from functools import partial
 from pathlib import Path
@@ -139,6 +140,12 @@ def test_a_record_that_might_be_true_is_told_from_one_that_cannot():
     for old, new in ((b"0.84", b"null"), (b"0.84", b"NaN "), (b"[1, 2]", b"[1]"), (b"0.84", b"-1.0"), (b"}", b"]"),
                      (b'"GLoRA"', b"12345"), (b"accuracy", b"accurazy")):  # fmt: skip
         assert not hostile_files.alike(true, true.replace(old, new)), new
+
+
+def test_what_was_done_can_be_printed():
+    said = [hostile_files.damage_document(b'{"a": 1}', random.Random(seed))[1] for seed in range(200)]
+    assert any(r"becomes '\ud800'" in line for line in said)
+    assert all(line.encode() for line in said)  # half a character has no UTF-8
 
 
 def verdict(name):

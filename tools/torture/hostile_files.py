@@ -63,7 +63,7 @@ def damage_document(content: bytes, rng: random.Random) -> tuple[bytes, str]:
         place[last] = "@"
     else:
         place[last], old = rng.choice(STRANGE), place[last]
-        done = f"{last!r} {str(old)[:30]} becomes {str(place[last])[:30]}"
+        done = f"{last!r} {old!r:.30} becomes {place[last]!r:.30}"
     changed = json.dumps(value, indent=2).replace('"@"', "[" * 100_000 + "]" * 100_000).encode(errors="replace")
     lines[at : at + 1] = [changed.replace(b"\n", b"") + b"\n"]
     return (changed + b"\n" if whole else b"".join(lines)), done
