@@ -63,7 +63,7 @@ class Command:
 
     def runnable(self) -> None:
         """Raise ConfigError where nothing can run, with the reasons."""
-        if not self.jobs:
+        if not self.jobs and self.refused:
             raise ConfigError("\n".join(dict.fromkeys(str(job.error) for job in self.refused)))
 
     @property
@@ -106,7 +106,10 @@ class Command:
 def _said(job: Job, outcome: Outcome) -> str:
     if outcome.error is not None:
         return outcome.error.splitlines()[0]
-    found = read_result(result_path(job.run))
+    try:
+        found = read_result(result_path(job.run))
+    except ConfigError as error:  # the tables name it too
+        return str(error)
     return f"{percent(found['test_accuracy'])} % on test with {found['params']:,} parameters"
 
 
@@ -156,6 +159,8 @@ def _begin(asked: Command) -> None:
 
 def _do(asked: Command) -> int | None:
     asked.runnable()
+    if not asked.jobs:  # Hydra was asked for something else, as by --cfg
+        return None
     asked.plan()
     if asked.dry_run:
         return None

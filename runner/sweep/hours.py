@@ -34,7 +34,7 @@ class Hours:
 
     def __init__(self, records: Iterable[Record], measures: bool = True) -> None:
         self._measures, self._rates = measures, dict[str, tuple[float, float] | None]()
-        self._spent: dict[str, list[float]] = {}
+        self._spent: dict[str, list[tuple[float, float]]] = {}
         for record in records:
             device = (record.get("environment") or {}).get("device")
             key = (device, record["backbone"], record["method"], record.get("recipe"))
@@ -47,7 +47,8 @@ class Hours:
         run = job.run
         key = str((environment(run)["device"], run.backbone.name, run.method.name, run.recipe_digest))
         if key in self._spent:
-            return statistics.median(self._spent[key]) * (1 - progress.share)
+            training, rest = (statistics.median(part) for part in zip(*self._spent[key], strict=True))
+            return float(training * (1 - progress.share) + rest)
         rates = self._measured(run)
         return None if rates is None else _seconds(run, *rates, done=progress.share)
 
@@ -63,9 +64,10 @@ class Hours:
         return self._rates[key]
 
 
-def _spent(record: Mapping[str, Any]) -> float:
-    parts = (record.get(k) for k in ("training_seconds", "search_seconds", "tuning_seconds"))
-    return float(sum(seconds for seconds in parts if seconds))
+def _spent(record: Mapping[str, Any]) -> tuple[float, float]:
+    """Seconds of the training, and of what comes after it."""
+    training, *rest = (record.get(k) or 0.0 for k in ("training_seconds", "search_seconds", "tuning_seconds"))
+    return training, sum(rest)
 
 
 def _rates(run: Run) -> tuple[float, float]:

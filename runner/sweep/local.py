@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -18,7 +19,7 @@ import torch
 
 from runner.attempt import kept
 from runner.rundir.lease import Held
-from runner.signals import SIGNALLED, stoppable
+from runner.signals import SIGNALLED, Stopped, stoppable
 from runner.stages.whole import whole
 from runner.sweep.jobs import Job
 from runner.tracking import standing
@@ -52,8 +53,8 @@ def one_by_one(jobs: Sequence[Job], told: Told) -> list[Outcome]:
             if len(held) == len(waiting):
                 time.sleep(RETRY)
             waiting = held
-    except KeyboardInterrupt:
-        pass
+    except KeyboardInterrupt as stop:
+        return _in_order(jobs, found, stop)
     return _in_order(jobs, found)
 
 
@@ -75,16 +76,17 @@ def _attempt(job: Job, number: int, found: dict[int, Outcome], told: Told) -> bo
 
 
 def _named(outcome: Outcome, job: Job, number: int) -> Outcome:
-    return Outcome(**{**vars(outcome), "number": number, "words": _shown(job)})
+    return replace(outcome, number=number, words=shlex.join(job.words))
 
 
-def _shown(job: Job) -> str:
-    return shlex.join(job.words)
-
-
-def _in_order(jobs: Sequence[Job], found: dict[int, Outcome]) -> list[Outcome]:
-    lost = Outcome(error=NOT_STARTED, status=2)
-    return [found.get(n) or _named(lost, job, n) for n, job in enumerate(jobs)]
+def _in_order(
+    jobs: Sequence[Job], found: Mapping[int, Outcome], stop: KeyboardInterrupt | None = None
+) -> list[Outcome]:
+    """An outcome for every job; with the status of the signal where that stopped it or its start."""
+    status = stop.status if isinstance(stop, Stopped) else 2
+    lost = Outcome(error=NOT_STARTED, status=status)
+    came = [found.get(n) or _named(lost, job, n) for n, job in enumerate(jobs)]
+    return [replace(o, status=status) if stop is not None and o.status > SIGNALLED else o for o in came]
 
 
 def side_by_side(jobs: Sequence[Job], at_once: int, told: Told, look: Callable[[], None]) -> list[Outcome]:
@@ -126,6 +128,7 @@ def side_by_side(jobs: Sequence[Job], at_once: int, told: Told, look: Callable[[
                 process.wait()
                 found[number] = _named(process.outcome(), jobs[number], number)
             print(f"{stop}: the jobs that ran keep their last epoch", file=sys.stderr)
+            return _in_order(jobs, found, stop)
     return _in_order(jobs, found)
 
 
