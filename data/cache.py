@@ -239,12 +239,12 @@ Layout = Mapping[str, tuple[torch.dtype, tuple[int | None, ...]]]
 """The dtype and the shape of each tensor; None: as long as it is."""
 
 
-def typed_tensors(file: safe_open, layout: Layout) -> list[torch.Tensor]:
-    """The tensors of `layout` in an open file. Raises ValueError for one of another dtype or shape.
+def typed_tensors(get: Callable[[str], torch.Tensor], layout: Layout) -> list[torch.Tensor]:
+    """The tensors of `layout`, by `get_tensor` of an open file. Raises ValueError for one of another dtype or shape.
 
     A content hash is of numbers: 1.0 has that of 1, and (2, 6) that of (12,).
     """
-    found = [file.get_tensor(name) for name in layout]
+    found = [get(name) for name in layout]
     for tensor, (name, (dtype, shape)) in zip(found, layout.items(), strict=True):
         alike = len(shape) == tensor.ndim and all(n in (None, m) for n, m in zip(shape, tensor.shape, strict=True))
         if tensor.dtype != dtype or not alike:
@@ -264,7 +264,7 @@ def read_tensors(path: Path, layout: Callable[[int], Layout], remedy: str) -> tu
     try:
         open(path, "rb", opener=regular).close()
         with safe_open(path, framework="pt") as file:
-            return info, typed_tensors(file, layout(info.count))
+            return info, typed_tensors(file.get_tensor, layout(info.count))
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} cannot be read ({error}); {remedy}") from error
     except ValueError as error:

@@ -32,7 +32,7 @@ def _read_mini(task: TaskInfo, split: str, path: Path) -> Split | None:
         open(path, "rb", opener=regular).close()
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            images, labels = typed_tensors(file, {
+            images, labels = typed_tensors(file.get_tensor, {
                 f"{split}.images": (torch.uint8, (count, 3, task.image_size, task.image_size)),
                 f"{split}.labels": (torch.int64, (count,)),
             })  # fmt: skip

@@ -25,6 +25,10 @@ Record = dict[str, Any]
 SUITE_NEEDS = {"few_shot": ("shots",), "domain_generalization": ("targets", "list_seed", "class_subset")}
 """What the tables of a suite read besides."""
 
+SCHEMA_2 = ("group", "family", "mark", "comparable", "resize", "trainer", "recipe", "environment", "training_seconds",
+            "peak_memory_mb")  # fmt: skip
+"""What every result of schema 2 says, and earlier ones may not."""
+
 
 class Compared(Typed, extra="allow"):
     """A comparator: its accuracies and parameters, as far as they were measured."""
@@ -56,8 +60,8 @@ class Comparators(Typed, extra="allow"):
 class Machine(Typed, extra="allow"):
     """What a result was made on."""
 
-    device: str | None = None
-    threads: Count | None = None
+    device: str
+    threads: Count
 
 
 class Result(records.Record, extra="allow"):
@@ -115,6 +119,9 @@ class Result(records.Record, extra="allow"):
 
     @model_validator(mode="after")
     def _complete(self) -> Result:
+        missing = [key for key in SCHEMA_2 if self.schema_ >= 2 and key not in self.model_fields_set]
+        if missing:
+            raise ValueError(f"a result of schema {self.schema_} has {', '.join(missing)}")
         lacking = [key for key in SUITE_NEEDS.get(self.suite, ()) if getattr(self, key) is None]
         if lacking or (self.suite == "domain_generalization" and "targets" not in self.model_fields_set):
             raise ValueError(f"a result of suite={self.suite} has {', '.join(SUITE_NEEDS[self.suite])}")
