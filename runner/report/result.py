@@ -120,6 +120,11 @@ class Result(records.Record, extra="allow"):
     @model_validator(mode="after")
     def _complete(self) -> Result:
         missing = [key for key in SCHEMA_2 if self.schema_ >= 2 and key not in self.model_fields_set]
+        if self.schema_ >= 2:
+            for needs, sign in (("search", "random_search"), ("search_seconds", "random_search"),
+                                ("tuning_seconds", "untuned")):  # fmt: skip
+                if (needs in self.model_fields_set) != (getattr(self.comparators, sign) is not None):
+                    missing.append(f"{needs} where it has comparators.{sign}, and only there")
         if missing:
             raise ValueError(f"a result of schema {self.schema_} has {', '.join(missing)}")
         lacking = [key for key in SUITE_NEEDS.get(self.suite, ()) if getattr(self, key) is None]

@@ -233,7 +233,8 @@ def test_results_that_do_not_fit_leave_the_others(tmp_path: Path) -> None:
         "a": {"test_accuracy": 12.5}, "b": {"val_accuracy": "high"}, "c": {"params": -3}, "d": {"seed": None},
         "e": {"comparators": {"random20": {"test_mean": 0.5}}}, "f": {"suite": "few_shot"}, "g": {"schema": 3},
         "h": {"environment": {"threads": "two"}}, "i": {"suite": "domain_generalization"},
-        "j": {"environment": {"threads": 2}}, "k": {"schema": 2, "family": "vit", "mark": ""}, "l": {},
+        "j": {"environment": {"threads": 2}}, "k": {"schema": 2, "family": "vit", "mark": ""},
+        "l": {"schema": 2, "comparators": {"random_search": {"val": 0.5, "test": 0.5}}}, "m": {},
     }  # fmt: skip
     for name, change in wrong.items():
         (tmp_path / name).mkdir()
@@ -244,6 +245,7 @@ def test_results_that_do_not_fit_leave_the_others(tmp_path: Path) -> None:
     assert all(p.endswith("run evaluate.py with the same overrides again") for p in problems)
     assert "schema 3, this version reads 1 to 2; update the code" in problems[6]
     assert "lacks environment.device" in problems[9] and "a result of schema 2 has comparable, resize" in problems[10]
+    assert "search_seconds where it has comparators.random_search" in problems[11]
 
 
 def test_a_chosen_point_is_one_that_was_tried(tmp_path: Path) -> None:
