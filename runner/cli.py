@@ -13,7 +13,6 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
 from data import user_path
@@ -117,8 +116,13 @@ def launch(
         with composing(composed, sys.argv[1:]):
             try:
                 composed()
-            except CompactHydraException:  # of the words, all of which Hydra composes before the first job
-                outcomes.planned = []
+            except OSError:  # of the sweep's folder
+                raise
+            except Exception:
+                if (
+                    not outcomes.started()
+                ):  # words that do not compose, or a launcher that is not there: nothing to list
+                    outcomes.planned = []
                 raise
     came, returned = outcomes.gather(), None
     failed = any(outcome.error is not None for outcome in came + beside)

@@ -141,6 +141,10 @@ class Outcomes(Callback):
         else:
             write_json(self._file("json"), asdict(outcome))
 
+    def started(self) -> bool:
+        """Whether any job has begun, in whichever process."""
+        return bool(self.begun) or (self.folder is not None and any(self.folder.glob("*.begun")))
+
     def gather(self) -> list[Outcome]:
         """The outcomes of all jobs in their order; the files of other processes are removed.
 

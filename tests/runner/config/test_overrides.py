@@ -58,13 +58,18 @@ def test_what_hydra_stumbles_over_is_one_line(train, override, message):
         ("seed=range(0,3,0)", "a sweep of inf jobs"),
         ("seed=range(0,nan)", "the config cannot be composed"),
         ("search=50,mini", "the config cannot be composed"),
-        ("hydra.sweep.dir=/dev/null/x", "/dev/null/x: Not a directory"),
     ],
 )
 def test_a_sweep_that_cannot_be_listed_is_one_line(train, override, message):
     status, errors, runs = train("-m", "dataset=digits", override)
     assert status == 2 and not runs
     assert len(errors) == 1 and message in errors[0]
+
+
+def test_a_sweep_without_a_folder_is_one_line_and_the_list_of_its_jobs(train):
+    status, errors, runs = train("-m", "dataset=digits,textures", "hydra.sweep.dir=/dev/null/x")
+    assert status == 2 and not runs and "/dev/null/x: Not a directory" in errors[0]
+    assert [line.partition(":")[0] for line in errors[2:]] == ["not started", "not started"]
 
 
 @pytest.mark.parametrize("override", ["backbone.kwargs={img_size:32}", "+backbone.kwargs.img_size=32"])
