@@ -11,7 +11,6 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -23,7 +22,6 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 log = logging.getLogger(f"glora.{__name__}")
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass
@@ -64,14 +62,14 @@ class RayLauncher(Launcher):
             ConfigError: if Ray is not installed or its cluster cannot be reached.
         """
         from runner.config.errors import ConfigError
+        from runner.sweep.local import python_path
 
         try:
             import ray
         except ImportError as error:
             raise ConfigError("hydra/launcher=ray needs Ray: pip install -e '.[ray]'") from error
         conf = self._conf
-        paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        variables = {"PYTHONPATH": paths, "OMP_NUM_THREADS": str(conf.num_cpus)}
+        variables = {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": str(conf.num_cpus)}
         try:
             ray.init(address=conf.address, runtime_env={"env_vars": variables}, include_dashboard=False,
                      log_to_driver=False, configure_logging=False)  # fmt: skip

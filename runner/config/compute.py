@@ -69,9 +69,14 @@ def use_tf32(on: bool) -> None:
     torch.backends.cudnn.allow_tf32 = on
 
 
+def gpu_count() -> int:
+    """CUDA devices of this machine."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def devices() -> list[str]:
     """What `device` can be on this machine."""
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = gpu_count()
     return ["auto", "cpu", *(["cuda"] if found else []), *(f"cuda:{i}" for i in range(found))]
 
 

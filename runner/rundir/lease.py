@@ -41,15 +41,10 @@ _NAME = re.compile(r"\.lease-(\d+)$")
 
 
 class Held(ConfigError):
-    """Another process that lives has the folder.
-
-    Attributes:
-        folder: which one.
-    """
+    """Another process that lives has the folder."""
 
     def __init__(self, folder: Path, owner: str) -> None:
         super().__init__(f"{folder} is in use by {owner}; wait for it or change a word such as seed=1")
-        self.folder = folder
 
 
 class Owner(Typed):

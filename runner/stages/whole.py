@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.run import Run
-from runner.failures import explained
+from runner.failures import BUG, MISTAKE, explained
 from runner.rundir.files import locked, write_json
 from runner.stages.evaluate import evaluate
 from runner.stages.search import search
@@ -42,6 +42,6 @@ def whole(run: Run) -> dict[str, Any]:
 
 def _leave(path: Path, error: Exception) -> None:
     words = explained(error)
-    kept = {"error": words or f"{type(error).__name__}: {error}", "status": 2 if words else 3}
+    kept = {"error": words or f"{type(error).__name__}: {error}", "status": MISTAKE if words else BUG}
     with suppress(OSError):  # a full disk keeps no words; the terminal has them
         write_json(path, kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from runner.cli import launch, main
 from runner.config.errors import ConfigError
 from runner.config.resolve import read_conf, resolve
 from runner.config.run import Run
-from runner.report.result import collect, read_result
+from runner.report.result import Record, collect, read_result
 from runner.report.show import show_results
 from runner.report.tables import percent
 from runner.signals import SIGNALLED
@@ -42,7 +43,7 @@ LAUNCHER = ("hydra/launcher", "hydra.launcher")
 class Command:
     """What the command line asks for, gathered job by job."""
 
-    jobs: list[Job] = field(default_factory=list)
+    by_result: dict[Path, Job] = field(default_factory=dict)
     refused: list[Outcome] = field(default_factory=list)
     at_once: int = 1
     dry_run: bool = False
@@ -55,11 +56,15 @@ class Command:
             self.at_once, self.dry_run = conf.jobs, conf.dry_run
             job = Job(replace(resolve(raw, typed), overrides=words), words)
         except (ConfigError, DataError) as error:
-            number = len(self.jobs) + len(self.refused)
+            number = len(self.by_result) + len(self.refused)
             self.refused.append(Outcome(error=str(error), status=2, number=number, words=shlex.join(words)))
             return
-        if all(result_path(job.run) != result_path(other.run) for other in self.jobs):
-            self.jobs.append(job)
+        self.by_result.setdefault(result_path(job.run), job)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """One for each result, as typed first."""
+        return list(self.by_result.values())
 
     def runnable(self) -> None:
         """Raise ConfigError where nothing can run, with the reasons."""
@@ -71,9 +76,14 @@ class Command:
         """Where the results go."""
         return list(dict.fromkeys(job.run.output_root for job in self.jobs))
 
+    @functools.cached_property
+    def records(self) -> list[Record]:
+        """The results that are finished as the command begins."""
+        return [record for root in self.roots for record in collect(root)[0]]
+
     def plan(self) -> Plan:
         """Say what there is to do."""
-        plan = Plan.of(self.jobs, Hours(record for root in self.roots for record in collect(root)[0]))
+        plan = Plan.of(self.jobs, Hours(self.records))
         print(*plan.lines(self.at_once), sep="\n")
         for job in self.refused:
             print(f"cannot run: {job.words}: {(job.error or '').splitlines()[0]}")
@@ -83,7 +93,7 @@ class Command:
 
     def board(self) -> Board:
         """The jobs to look at."""
-        return Board(self.jobs, [record for root in self.roots for record in collect(root)[0]])
+        return Board(self.jobs, self.records)
 
     def run(self) -> list[Outcome]:
         """Every job on this machine; those that cannot run are among what comes of it."""

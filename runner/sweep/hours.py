@@ -13,15 +13,16 @@ import torch
 from glora.evaluation import Batches, predict
 from runner.config.run import Run
 from runner.report.result import Record
+from runner.stages.evaluate import COMPARED_IMAGES
 from runner.stages.inputs import Preprocess, TrainingSet
 from runner.stages.train import Job as Training
 from runner.sweep.jobs import DONE, Job, Progress
-from runner.tracking.of_run import environment
+from runner.tracking.of_run import device_name
 
 BATCH = 16
 """Images of a measured step, at most."""
 COMPARED = 22
-"""Subnets that the evaluation of a search sees beside the winner."""
+"""Subnets that the evaluation of a search sees beside the winner, on `COMPARED_IMAGES`."""
 
 
 class Hours:
@@ -45,7 +46,7 @@ class Hours:
         if progress.state == DONE:
             return 0.0
         run = job.run
-        key = str((environment(run)["device"], run.backbone.name, run.method.name, run.recipe_digest))
+        key = str((device_name(run.compute.device), run.backbone.name, run.method.name, run.recipe_digest))
         if key in self._spent:
             training, rest = (statistics.median(part) for part in zip(*self._spent[key], strict=True))
             return float(training * (1 - progress.share) + rest)
@@ -107,7 +108,7 @@ def _seconds(run: Run, train: float, evaluate: float, done: float) -> float:
         tried = 2 * search.settings.get("generations", 1) * search.settings.get("population", 1)  # beside random search
         chosen = min(search.selection_images, _size(sizes, protocol.selection))
         tuned = search.finetune_epochs * (1 + search.scratch) + (search.retrain.epochs if search.retrain else 0)
-        seconds += evaluate * (tried * chosen + COMPARED * min(1000, test)) + train * tuned * final
+        seconds += evaluate * (tried * chosen + COMPARED * min(COMPARED_IMAGES, test)) + train * tuned * final
     return seconds
 
 

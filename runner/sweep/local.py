@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-import torch
-
+from data.base import usable_cpus
 from runner.attempt import kept
+from runner.config.compute import gpu_count
 from runner.rundir.lease import Held
 from runner.signals import SIGNALLED, Stopped, stoppable
 from runner.stages.whole import whole
@@ -137,7 +137,7 @@ class _Process:
 
     def __init__(self, job: Job, slot: int, at_once: int, log: Path) -> None:
         self.slot, self._log = slot, log
-        environment = {**os.environ, **shares(slot, at_once), "PYTHONPATH": _path()}
+        environment = {**os.environ, **shares(slot, at_once), "PYTHONPATH": python_path()}
         self._file: IO[bytes] = log.open("wb")
         command = [sys.executable, "-m", "runner.sweep.one", *job.words]
         # A group of its own: Ctrl-C reaches the parent alone, which tells the others.
@@ -183,26 +183,21 @@ class _Process:
 def shares(slot: int, at_once: int) -> dict[str, str]:
     """What the process of a slot has in its environment: its GPU, and its threads unless the user has set them."""
     found = {}
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = gpu_count()
     if gpus:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         names = visible.split(",") if visible else [str(i) for i in range(gpus)]
         found["CUDA_VISIBLE_DEVICES"] = names[slot % len(names)]
     if "OMP_NUM_THREADS" not in os.environ:
-        found["OMP_NUM_THREADS"] = str(max(1, cores() // at_once))
+        found["OMP_NUM_THREADS"] = str(max(1, usable_cpus() // at_once))
     return found
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def fitting_jobs(most: int) -> int:
     """Jobs at once that this machine has something for: a GPU each, or else a core each."""
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return max(1, min(most, gpus or cores()))
+    return max(1, min(most, gpu_count() or usable_cpus()))
 
 
-def _path() -> str:
+def python_path() -> str:
+    """PYTHONPATH for processes that import this project, wherever they begin."""
     return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -18,15 +18,13 @@ class Plan:
     jobs: Sequence[Job]
     states: Sequence[Progress]
     seconds: Sequence[float | None]
-    needs: Sequence[str]
 
     @classmethod
     def of(cls, jobs: Sequence[Job], hours: Hours) -> Plan:
         """Look at every job's run directory; what no finished run tells is measured."""
         states = [progress(job.run) for job in jobs]
         seconds = [hours.left(job, state) for job, state in zip(jobs, states, strict=True)]
-        undone = [job for job, state in zip(jobs, states, strict=True) if state.share < 1]
-        return cls(jobs, states, seconds, lacking(undone))
+        return cls(jobs, states, seconds)
 
     def counts(self) -> str:
         """As in "12 jobs: 3 done, 9 waiting"."""
@@ -45,7 +43,8 @@ class Plan:
 
     def lines(self, at_once: int) -> list[str]:
         """The plan in a few lines."""
-        return [f"{self.counts()}; {self.duration(at_once)}", *(f"needs: {line}" for line in self.needs)]
+        undone = [job for job, state in zip(self.jobs, self.states, strict=True) if state.share < 1]
+        return [f"{self.counts()}; {self.duration(at_once)}", *(f"needs: {line}" for line in lacking(undone))]
 
     def listed(self) -> list[str]:
         """A line for each job: its state, its words, and the time that it still takes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,13 @@ def open_tracker(run: Run, directory: Path, job_type: str) -> Tracker:
     )
 
 
+@functools.cache
+def device_name(device: torch.device) -> str:
+    """The name of the GPU, or of the processor."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+
+
 def environment(run: Run) -> dict[str, Any]:
     """Hardware and versions, for the record: what a figure was made with."""
-    device = run.compute.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     found = versions("torch", "torchvision", "timm", "numpy", "hydra-core")
-    return {"device": name, "threads": torch.get_num_threads(), **found}
+    return {"device": device_name(run.compute.device), "threads": torch.get_num_threads(), **found}
