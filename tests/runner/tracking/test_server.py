@@ -1,0 +1,128 @@
+"""A W&B that refuses, hangs or breaks stops nothing and is asked once."""
+
+import logging
+import os
+import pwd
+import subprocess
+import sys
+import time
+import types
+
+import pytest
+
+from runner.tracking.metrics import read_metrics
+from runner.tracking.server import reach, resolve_mode
+from runner.tracking.tracker import Tracker
+from tests.helpers import ROOT
+
+
+def test_a_server_that_refuses_is_asked_once_and_never_waited_for(tmp_path, caplog, fake_wandb, refusing):
+    def init(**options):
+        raise AssertionError("W&B itself would wait for a minute")
+
+    fake_wandb(init, refusing)
+    for job in ("first", "second"):
+        with Tracker(tmp_path / job, mode="online") as tracker:
+            tracker.log({"loss": 1.0}, step=0)
+        assert len(read_metrics(tmp_path / job / "metrics.jsonl")) == 1
+    (record,) = caplog.records
+    said = record.getMessage()
+    assert "refused" in said and refusing.removeprefix("http://") in said and "later ones" in said
+    with Tracker(tmp_path / "third", mode="offline", echo=lambda line: None):  # which needs no server
+        assert "AssertionError" in caplog.text
+
+
+@pytest.mark.parametrize("way", ["setting", "environment"])
+def test_a_proxy_is_asked_in_place_of_the_server_behind_it(way, monkeypatch, listening, refusing):
+    address = listening.removeprefix("http://")  # without a scheme, as some write it
+    settings = types.SimpleNamespace(base_url="http://wandb.invalid", http_proxy=address if way == "setting" else None)
+    if way == "environment":
+        monkeypatch.setenv("http_proxy", listening)
+    reach(settings)
+    monkeypatch.setenv("no_proxy", "wandb.invalid")
+    if way == "environment":
+        with pytest.raises(ConnectionError, match="wandb.invalid:80"):
+            reach(settings)
+
+
+REFUSED = """
+import sys
+from runner.tracking.tracker import Tracker
+for job in ("a", "b"):
+    with Tracker(f"{sys.argv[1]}/{job}", mode="online") as tracker:
+        tracker.log({"loss": 1.0}, step=0)
+"""
+
+
+def test_the_real_wandb_tells_where_its_server_is(tmp_path, refusing):
+    environment = os.environ | {"WANDB_BASE_URL": refusing, "WANDB_API_KEY": "0" * 40, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSED, str(tmp_path)], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stderr.count("W&B start failed") == 1, done.stderr
+    assert f"{refusing.removeprefix('http://')}: Connection refused" in done.stderr
+
+
+def test_wandb_that_fails_to_start_costs_one_warning(tmp_path, fake_wandb, caplog):
+    def init(**options):
+        raise RuntimeError("no server")
+
+    fake_wandb(init)
+    with caplog.at_level(logging.WARNING), Tracker(tmp_path, mode="online") as tracker:
+        for step in range(3):
+            tracker.log({"loss": 1.0}, step=step)
+    assert len(caplog.records) == 1 and "no server" in caplog.text
+    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 3
+
+
+def test_wandb_that_hangs_is_left_behind(tmp_path, fake_wandb, caplog):
+    fake_wandb(lambda **options: time.sleep(30))
+    start = time.monotonic()
+    with Tracker(tmp_path, mode="online", start_seconds=0.2) as tracker:
+        tracker.log({"loss": 1.0}, step=0)
+    assert time.monotonic() - start < 10
+    assert "no answer within 0.2 s" in caplog.text
+
+
+def test_wandb_that_breaks_later_is_dropped(tmp_path, fake_wandb, caplog):
+    class Run:
+        calls = 0
+
+        def log(self, *args, **kwargs):
+            Run.calls += 1
+            raise OSError("disk full")
+
+    fake_wandb(lambda **options: Run())
+    with Tracker(tmp_path, mode="online") as tracker:
+        for step in range(3):
+            tracker.log({"loss": 1.0}, step=step)
+        tracker.summary({"test": 1.0})
+    assert Run.calls == 1 and len(caplog.records) == 1
+    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 3
+
+
+def test_auto_goes_online_only_where_a_key_is_configured(no_account, monkeypatch):
+    assert resolve_mode("auto") == "offline"
+    (no_account / ".netrc").write_text("machine example.org login a password b\n")
+    assert resolve_mode("auto") == "offline"
+    (no_account / ".netrc").write_text("machine api.wandb.ai login user password not-a-key\n")
+    (no_account / ".netrc").chmod(0o600)
+    assert resolve_mode("auto") == "online"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert resolve_mode("auto") == "disabled"
+    monkeypatch.delenv("WANDB_MODE")
+    (no_account / ".netrc").unlink()
+    monkeypatch.setenv("WANDB_API_KEY", "not-a-key")
+    assert resolve_mode("auto") == "online"
+    assert resolve_mode("offline") == "offline"
+    with pytest.raises(ValueError, match="'on' is not one of"):
+        resolve_mode("on")
+
+
+def test_a_user_without_a_home_has_no_key(monkeypatch):
+    def nobody(uid):
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    assert resolve_mode("auto") == "offline"
