@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from glora.train import Recipe
+    from glora.recipe import Recipe
 
 SCHEDULED = ("lr", "initial_lr")
 """What every epoch sets anew."""

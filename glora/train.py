@@ -1,7 +1,7 @@
 """Training of frozen-backbone methods on a fixed set of images; the GLoRA supernet recipe of the paper.
 
-Every random choice is a function of (seed, epoch) or (seed, step), so a run that resumes at an epoch boundary draws
-what the unbroken run draws.
+Every random choice is a function of (seed, epoch) or (seed, step), but for drop path, whose generator is part of the
+state inside an epoch; so a run that resumes after any step draws what the unbroken run draws.
 """
 
 from __future__ import annotations
@@ -20,70 +20,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from glora.average import WeightAverage
+from glora.epoch import Begun
 from glora.optimizers import check_optimizer_state, make_optimizer
 from glora.product import Forward, in_precision
+from glora.recipe import Recipe
 from glora.sampling import SAMPLERS, Drawn, step_rng
-from glora.schedule import SCHEDULES, cosine_lr
+from glora.schedule import cosine_lr
 from glora.state import check_trained, load_trained
 
-OPTIMIZERS = ("adamw", "sgd")
-UNUSED_GRADS = ("zero", "first_draw", "none")
 Channels = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Optimisation settings; the defaults are the paper's (500 epochs, AdamW, cosine per epoch, no augmentation).
-
-    `unused_grad`: what the optimiser does with parameters outside the drawn subnet. "zero": their gradient is zero, so
-    momentum and decay go on, from the first step. "first_draw": the same from the step that first draws a tensor;
-    before, it has neither decay nor a step count. That is what the published code does under its torch 1.10, where
-    `zero_grad` fills zeros. "none": they are skipped, as torch 2 does by itself. `optimizer` is "adamw" or "sgd"
-    (momentum 0.9); without `decay_1d`, biases and other one-dimensional tensors get no weight decay. `schedule` is a
-    key of `glora.schedule.SCHEDULES`.
-
-    A supernet trains by `sampling`, a key of `glora.sampling.SAMPLERS`, with `draws` random subnets a step. With
-    `distill` those behind the largest learn its class probabilities, detached, instead of the labels (in-place
-    distillation: arXiv 1903.05134 and 2003.11142). `ema`: decay of an average of the weights, which is evaluated in
-    their place (`Trainer.evaluated`); None: no average.
-    """
-
-    lr: float = 5e-4
-    epochs: int = 500
-    warmup_epochs: int = 10
-    batch_size: int = 64
-    weight_decay: float = 1e-4
-    unused_grad: str = "zero"
-    max_steps: int | None = None
-    warmup_lr: float = 1e-6
-    min_lr: float = 1e-5
-    optimizer: str = "adamw"
-    decay_1d: bool = True
-    schedule: str = "glora"
-    sampling: str = "uniform"
-    draws: int = 1
-    distill: bool = False
-    ema: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.unused_grad not in UNUSED_GRADS:
-            raise ValueError(f"unused_grad is {self.unused_grad!r}; allowed: {', '.join(UNUSED_GRADS)}")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer is {self.optimizer!r}; allowed: {', '.join(OPTIMIZERS)}")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule is {self.schedule!r}; allowed: {', '.join(SCHEDULES)}")
-        if self.sampling not in SAMPLERS:
-            raise ValueError(f"sampling is {self.sampling!r}; allowed: {', '.join(SAMPLERS)}")
-        if self.distill and not SAMPLERS[self.sampling].from_largest:
-            teachers = ", ".join(name for name, kind in SAMPLERS.items() if kind.from_largest)
-            raise ValueError(
-                f"distill needs the largest subnet in every step: sampling={teachers}, not {self.sampling}"
-            )
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise ValueError(f"ema must lie between 0 and 1, got {self.ema}")
-        for name in ("lr", "epochs", "batch_size", "draws"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -164,6 +109,7 @@ class Trainer:
         self.optimizer = make_optimizer(parameters, recipe, no_decay)
         self._average = None if recipe.ema is None else WeightAverage(parameters, recipe.ema)
         self.epoch = self.step = 0
+        self._begun = Begun()
         if recipe.unused_grad == "zero":
             for parameter in parameters.values():
                 parameter.grad = torch.zeros_like(parameter)
@@ -178,22 +124,31 @@ class Trainer:
     def done(self) -> bool:
         """All epochs, or `max_steps`, are behind us."""
         limit = self.recipe.max_steps
-        return self.epoch >= self.recipe.epochs or (limit is not None and self.step >= limit)
+        cut = limit is not None and self.step >= limit and not self.steps_begun
+        return self.epoch >= self.recipe.epochs or cut
 
-    def train_epoch(self, images: Tensor | Augmented, labels: Tensor) -> dict[str, float]:
-        """One epoch over uint8 images (N, 3, H, W) or augmented ones, drop_last; loss, accuracy and learning rate.
+    def train_epoch(
+        self, images: Tensor | Augmented, labels: Tensor, after_step: Callable[[], object] = lambda: None
+    ) -> dict[str, float]:
+        """One epoch, or what is left of it, over uint8 images (N, 3, H, W) or augmented ones, drop_last.
 
-        Loss and accuracy are means over the subnets that were drawn.
+        Args:
+            images: what is trained on.
+            labels: (N,) int64, on the device.
+            after_step: called after each step; `state` may be taken there, and what it raises ends the epoch.
+
+        Returns:
+            Loss and accuracy, means over the subnets that were drawn, and the learning rate.
 
         Raises:
             ValueError: if fewer images than one batch are given.
             FloatingPointError: after an epoch in which the loss was not finite, or behind which the weights are not.
-                What is in memory is lost then; what was saved after the epoch before is not.
+                What is in memory is lost then; what was saved before is not.
         """
         r = self.recipe
         if len(labels) < r.batch_size:
             raise ValueError(f"{len(labels)} training images are fewer than one batch of {r.batch_size}")
-        torch.manual_seed(self.seed * 1_000_003 + self.epoch)  # drop path draws from the global generator
+        self._begun.seed(self.seed * 1_000_003 + self.epoch, labels.device)  # drop path's generator
         lr = self.lr(self.epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -202,9 +157,6 @@ class Trainer:
             # Running statistics are no parameters: what training made of them would not be saved with what it trained.
             if isinstance(module, _NormBase):
                 module.eval()
-        # Read once at the end: a look at every step would make the host wait for the device.
-        losses: list[tuple[int, Tensor]] = []  # the step beside each
-        hits: list[Tensor] = []
         for index in self._batches(len(labels), labels.device):
             if self.before_step is not None:
                 self.before_step(step_rng(self.seed, self.step))
@@ -227,28 +179,36 @@ class Trainer:
                 loss.backward()
                 if r.distill and teacher is None:
                     teacher = wide.detach().log_softmax(1)
-                losses.append((self.step, loss.detach()))
-                hits.append((logits.detach().argmax(1) == y).sum())
+                self._begun.add(loss.detach(), (logits.detach().argmax(1) == y).sum())
             self.optimizer.step()
             if self._average is not None:
                 self._average.update()
             self.step += 1
-        values = torch.stack([loss for _, loss in losses]).tolist()
-        for (step, _), value in zip(losses, values, strict=True):
-            if not math.isfinite(value):
-                raise FloatingPointError(
-                    f"the loss is {value} at step {step}: lower optimizer.lr (now {lr:.3g}) "
-                    "or check the backbone's weights"
-                )
-        if not torch.stack([p.isfinite().all() for p in self.parameters.values()]).all():
-            raise FloatingPointError(f"the weights are not finite after step {self.step}: lower optimizer.lr")
-        seen = len(values) * r.batch_size
+            self._begun.steps += 1
+            after_step()
+        self.check_finite()
+        loss_mean, accuracy = self._begun.means(r.batch_size)
         self.epoch += 1
-        return {
-            "loss": sum(value * r.batch_size for value in values) / seen,
-            "train_accuracy": int(torch.stack(hits).sum()) / seen,
-            "lr": lr,
-        }
+        self._begun = Begun()
+        return {"loss": loss_mean, "train_accuracy": accuracy, "lr": lr}
+
+    @property
+    def steps_begun(self) -> int:
+        """Steps of the epoch that has begun; 0 between epochs."""
+        return self._begun.steps
+
+    def check_finite(self) -> None:
+        """Raise FloatingPointError, naming the step, unless the losses of this epoch and the weights are finite.
+
+        The host waits for the device here, which it does nowhere else in an epoch.
+        """
+        lr = f"lower optimizer.lr (now {self.lr(self.epoch):.3g})"
+        odd = self._begun.first_infinite()
+        if odd is not None:
+            step, value = self.step - self.steps_begun + odd[0], odd[1]
+            raise FloatingPointError(f"the loss is {value} at step {step}: {lr} or check the backbone's weights")
+        if not torch.stack([p.isfinite().all() for p in self.parameters.values()]).all():
+            raise FloatingPointError(f"the weights are not finite after step {self.step}: {lr}")
 
     def _subnets(self) -> list[Any]:
         """What this step trains; one None, which nobody sets, without a supernet."""
@@ -261,7 +221,7 @@ class Trainer:
     def _batches(self, count: int, device: torch.device) -> Iterator[Tensor]:
         size, limit = self.recipe.batch_size, self.recipe.max_steps
         order = epoch_order(count, self.seed, self.epoch).to(device)
-        for i in range(count // size):
+        for i in range(self.steps_begun, count // size):
             if limit is not None and self.step >= limit:
                 return
             yield order[i * size : (i + 1) * size]
@@ -273,6 +233,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
+            **({"begun": self._begun.state()} if self.steps_begun else {}),
             **({} if self._average is None else {"average": self._average.state()}),
         }
 
@@ -286,6 +247,7 @@ class Trainer:
         epoch, step, r = int(state["epoch"]), int(state["step"]), self.recipe
         if not 0 <= epoch <= r.epochs or not epoch <= step <= (math.inf if r.max_steps is None else r.max_steps):
             raise ValueError(f"epoch {epoch} and step {step} lie outside of this training")
+        begun = Begun.of(state["begun"], r.batch_size) if "begun" in state else Begun()
         check_optimizer_state(self.optimizer, state["optimizer"], step, step > 0 and r.unused_grad == "zero")
         if self._average is not None:
             self._average.load_state(state["average"])
@@ -294,4 +256,4 @@ class Trainer:
         if self.recipe.unused_grad == "first_draw":
             for parameter in self.parameters.values():  # what was drawn before has a state, and so a gradient
                 parameter.grad = torch.zeros_like(parameter) if parameter in self.optimizer.state else None
-        self.epoch, self.step = epoch, step
+        self.epoch, self.step, self._begun = epoch, step, begun

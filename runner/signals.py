@@ -16,6 +16,8 @@ from types import FrameType
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
 SIGNALLED = 128
 """Exit statuses above this are those of processes that a signal ended."""
+GRACE_SECONDS = 10.0
+"""How long a signal waits at most; clusters kill 30 s after theirs."""
 Handler = Callable[[int, FrameType | None], None]
 
 
@@ -49,6 +51,35 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     raise Stopped(number)
+
+
+@contextmanager
+def deferred() -> Iterator[Callable[[], Stopped | None]]:
+    """Let the first signal wait inside, for work that is worth keeping; a second one, or `GRACE_SECONDS`, ends it.
+
+    Gives a function that tells what waits; whoever keeps the work raises it then, and the end of the context does.
+    """
+    waiting: list[Stopped] = []
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        if waiting:
+            raise waiting[0]
+        waiting.append(Stopped(number))
+        if hasattr(signal, "setitimer"):  # not on Windows
+            signal.signal(signal.SIGALRM, wait)
+            signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
+
+    replaced = _install(wait)
+    try:
+        yield lambda: waiting[0] if waiting else None
+    finally:
+        if waiting and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        for number, handler in replaced.items():
+            signal.signal(number, handler)
+    if waiting:
+        raise waiting[0]
 
 
 def _install(handler: Handler) -> dict[int, Handler | int | None]:

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from glora.train import Recipe
+from glora.recipe import Recipe
 from runner.config.errors import ConfigError
 from runner.config.grid import Grid, locate
 from runner.config.protocol import FOUNDING, Protocol

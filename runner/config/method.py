@@ -9,8 +9,8 @@ from typing import Any
 from data import SHOT_ROWS
 from glora.backbones import takes_drop_path
 from glora.methods import METHODS, Method
+from glora.recipe import Recipe
 from glora.sampling import SAMPLERS
-from glora.train import Recipe
 from runner.config.grid import RECIPE_AXES, Grid, axes_of, checked
 from runner.config.identity import SHORTHANDS
 from runner.config.method_schema import RecipeConf, TrainerRecipeConf

@@ -7,9 +7,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from glora.recipe import OPTIMIZERS
 from glora.sampling import SAMPLERS
 from glora.schedule import SCHEDULES
-from glora.train import OPTIMIZERS
 from runner.config.fields import choice, number
 
 MOST_EPOCHS = 1_000_000

@@ -10,8 +10,8 @@ from typing import Any
 from data import OwnImages, TaskInfo
 from glora.backbones import Backbone
 from glora.methods import Method
+from glora.recipe import Recipe
 from glora.search import Search
-from glora.train import Recipe
 from runner.config.compute import Compute
 from runner.config.grid import Grid, Point
 from runner.config.protocol import Protocol

@@ -13,9 +13,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from data import ALIASES, CODECS, RESIZES
+from glora.recipe import OPTIMIZERS, UNUSED_GRADS
 from glora.sampling import SAMPLERS
 from glora.schedule import SCHEDULES
-from glora.train import OPTIMIZERS, UNUSED_GRADS
 from runner.config.compute import COMPILES, GRAPHS, LAST_BLOCKS, PRECISIONS
 from runner.config.fields import choice, number
 from runner.config.method_schema import MOST_EPOCHS, MethodConf

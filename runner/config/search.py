@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from glora.recipe import Recipe
 from glora.search import SEARCHES
-from glora.train import Recipe
 from runner.config.errors import ConfigError
 from runner.config.fields import build, choice, number
 from runner.config.identity import search_directory

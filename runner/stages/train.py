@@ -1,11 +1,10 @@
-"""The training stage: the phases of the protocol, resumable after every epoch."""
+"""The training stage: the phases of the protocol, resumable after every epoch and inside long ones."""
 
 from __future__ import annotations
 
 import logging
 import random
 import sys
-import time
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
@@ -226,14 +225,11 @@ def train_phase(
     if job.supernet is not None:
         log.info(job.supernet.space.describe())
     log.info(run.compute.describe(job.method.model))
-    memory = PeakMemory(run.compute.device)
-    kept = Resumable(run, directory, phase, trainer, data.content_hash, len(data.labels))
+    kept = Resumable(
+        run, directory, phase, trainer, data.content_hash, len(data.labels), PeakMemory(run.compute.device).megabytes
+    )
     kept.load()
-    rows, earlier_peak = kept.rows, kept.peak_memory_mb
-
-    def peak() -> float:
-        return round(max(earlier_peak, memory.megabytes()), 1)
-
+    rows = kept.rows
     every, epochs = run.protocol.selection_every or run.eval_every, run.recipe.epochs
     # Phase two has its own metrics: its epochs would collide with those of the first.
     tracked = directory if phase.validate else directory / phase.split
@@ -244,9 +240,7 @@ def train_phase(
     ):
         tracker.restore([{"step": row["epoch"] + 1, **row} for row in rows])  # logged after its epoch
         while not trainer.done:
-            began = time.perf_counter()
-            row: dict[str, Any] = {"epoch": trainer.epoch, **trainer.train_epoch(job.inputs, job.labels)}
-            row["seconds"] = round(time.perf_counter() - began, 3)
+            row = kept.train_epoch(job.inputs, job.labels)
             # A run cut short by max_steps ends without the costly evaluation.
             last = trainer.epoch == epochs
             if evaluate is not None and (trainer.epoch % every == 0 or last):
@@ -254,7 +248,7 @@ def train_phase(
                     row |= {f"val/{k}": v for k, v in evaluate().items()}
             rows.append(row)
             tracker.log(row, trainer.epoch)
-            kept.save(peak())
+            kept.save()
             figures = f"loss {row['loss']:.3f} lr {row['lr']:.2e}"
             found = " ".join(f"{k} {100 * v:.1f}%" for k, v in row.items() if k.startswith("val/"))
             progress.step(f"{figures} {found}")
@@ -266,7 +260,7 @@ def train_phase(
         "images": len(data.labels),
         "steps": trainer.step,
         "seconds": round(sum(row["seconds"] for row in rows), 1),
-        "peak_memory_mb": peak(),
+        "peak_memory_mb": kept.peak_memory_mb,
         "rows": rows,
     }
     with trainer.evaluated():

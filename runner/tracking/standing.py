@@ -33,9 +33,12 @@ def begin(directory: Path | None = None) -> None:
     _current.directory, _current.kept = directory, ""
 
 
-def keep(unit: str, done: int, total: int) -> None:
-    """So many epochs or generations are on the disk."""
-    _current.kept = f"{unit} {done} of {total} is kept" if done else f"no {unit} of {total} is kept yet"
+def keep(unit: str, done: int, total: int, steps: int = 0) -> None:
+    """So many epochs or generations are on the disk, and so many steps of the next one."""
+    if steps:
+        _current.kept = f"{unit} {done} of {total} and {steps} steps of the next are kept"
+    else:
+        _current.kept = f"{unit} {done} of {total} is kept" if done else f"no {unit} of {total} is kept yet"
 
 
 def pause() -> None:

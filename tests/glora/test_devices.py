@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from glora import Supernet
 from glora.evaluation import Batches, score
 from glora.product import in_precision
-from glora.train import Normalizer, Recipe, Trainer
+from glora.recipe import Recipe
+from glora.train import Normalizer, Trainer
 from runner.config.compute import compiled, use_tf32
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from glora import Supernet
-from glora.train import Recipe, Trainer
+from glora.recipe import Recipe
+from glora.train import Trainer
 
 
 def vit(seed=0):

@@ -12,9 +12,10 @@ from torch import nn
 from glora import SearchSpace, Supernet
 from glora.methods.glora import GLoRA
 from glora.methods.noah import NOAH
+from glora.recipe import Recipe
 from glora.sampling import SAMPLERS, Sampler, step_rng
 from glora.space import LayerSpec
-from glora.train import Recipe, Trainer, epoch_order
+from glora.train import Trainer, epoch_order
 
 SPACE = SearchSpace((LayerSpec("a", 4, 6), LayerSpec("b", 6, 4, bias=False), LayerSpec("c", 4, 4)), (8, 4))
 RECIPE = Recipe(lr=5e-3, epochs=4, warmup_epochs=1, batch_size=8)

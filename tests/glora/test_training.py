@@ -10,8 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from glora import Supernet
 from glora.optimizers import make_optimizer
+from glora.recipe import Recipe
 from glora.schedule import cosine_lr
-from glora.train import Normalizer, Recipe, Trainer, epoch_order, step_rng
+from glora.train import Normalizer, Trainer, epoch_order, step_rng
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "drop_path_rate": 0.1}
 

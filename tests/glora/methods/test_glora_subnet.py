@@ -17,7 +17,8 @@ from glora.methods.glora_subnet import GLoRASubnet
 from glora.methods.noah import NOAH
 from glora.options import config_params
 from glora.peft_export import export_peft
-from glora.train import Recipe, Trainer
+from glora.recipe import Recipe
+from glora.train import Trainer
 
 MODELS = {
     "vit": ("vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}),

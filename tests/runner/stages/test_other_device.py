@@ -7,7 +7,8 @@ import timm
 import torch
 
 from glora import Supernet
-from glora.train import Normalizer, Recipe, Trainer
+from glora.recipe import Recipe
+from glora.train import Normalizer, Trainer
 from runner.config.compute import use_tf32
 from runner.rundir.checkpoints import load_checkpoint, save_checkpoint
 
