@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 from pathlib import Path
@@ -63,8 +64,8 @@ def test_a_signal_inside_an_epoch_keeps_its_steps(data, tmp_path, monkeypatch, c
     with pytest.raises(Stopped), stoppable():
         train(cut)
     assert "epoch 1 of 2 and 6 steps of the next are kept" in str(standing.current())
-    caplog.clear()
-    train(cut)
+    with caplog.at_level(logging.INFO, "glora"):
+        train(cut)
     assert "resuming after epoch 1 and 6 steps of the next" in caplog.text
     assert ends(cut.directory) == ends(whole.directory)
 
