@@ -1,0 +1,161 @@
+"""One sweep by every engine, killed twice and with a job that fails, held against the sweep undisturbed.
+
+    python -m tools.torture_sweep [engines=local,ray,submitit] [out=outputs/torture_sweep] [epochs=2]
+
+Four methods by the mini suite's six tasks and two seeds, from data to tables. First in one process and undisturbed.
+Then by `run.py` under each engine: at a third of the results the process of the sweep and one that is at a job are
+killed (SIGKILL), at two thirds the sweep is stopped (SIGTERM), and a file that stands where the last job's run
+directory belongs makes that one fail. The third call must end with status 2 and name that job, the fourth, without the
+file, with 0. Counted are files that differ from the undisturbed ones, and finished runs that were touched again.
+Writes record.json and what the engines print to `out`. `pip install -e '.[ray,slurm]'` first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data import SUITES
+from runner.rundir.lease import owner_of
+from runner.tracking.environment import processor, versions
+from tools.torture.fingerprint import difference, fingerprint
+
+TASKS = SUITES["mini"]
+METHODS = ("linear", "bitfit", "lora", "glora")
+SEEDS = (0, 1)
+JOBS = len(TASKS) * len(METHODS) * len(SEEDS)
+ENGINES: dict[str, tuple[str, ...]] = {
+    "local": ("jobs=2",),
+    "ray": ("hydra/launcher=ray",),
+    "submitit": ("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=60"),
+}
+SMALL = ("search.generations=1", "search.population=4", "search.mutants=2", "search.crossovers=2", "search.parents=2")
+STEP_SECONDS = 0.2
+LIMIT_SECONDS = 3600.0
+"""For one call."""
+
+
+def words(root: Path, epochs: int, engine: str | None) -> list[str]:
+    """The command line of the sweep."""
+    axes = (f"dataset={','.join(TASKS)}", f"method={','.join(METHODS)}", f"seed={','.join(map(str, SEEDS))}")
+    same = ("trainer=mini", f"trainer.epochs={epochs}", *SMALL, "logger.wandb=disabled", "device=cpu")
+    flags = () if engine == "local" else ("-m",)
+    return ["run.py", *flags, *axes, *same, f"output_root={root}", *ENGINES.get(engine or "", ())]
+
+
+def results(root: Path) -> dict[str, int]:
+    """Every finished run by its folder, and when its weights and result were last written."""
+    found = {}
+    for path in root.rglob("result.json"):
+        with contextlib.suppress(FileNotFoundError):
+            times = [p.stat().st_mtime_ns for p in (path, path.parent / "weights.safetensors")]
+            found[path.parent.relative_to(root).as_posix()] = max(times)
+    return found
+
+
+def call(command: Sequence[str], log: Path, root: Path, until: int = JOBS, number: int | None = None) -> int:
+    """Run to the end, or until so many results are there, then send a signal; the exit status.
+
+    Raises:
+        RuntimeError: if it takes longer than `LIMIT_SECONDS`.
+    """
+    began = time.monotonic()
+    with log.open("a") as output:
+        print("$", *command, file=output, flush=True)
+        process = subprocess.Popen([sys.executable, *command], stdout=output, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            if number is not None and len(results(root)) >= until:
+                if number == signal.SIGKILL:
+                    for owner in filter(None, map(owner_of, root.glob("*/*"))):
+                        os.kill(owner.process, number)
+                        break
+                process.send_signal(number)
+                break
+            if time.monotonic() - began > LIMIT_SECONDS:
+                process.kill()
+                raise RuntimeError(f"no end in {LIMIT_SECONDS:.0f} s; see {log}")
+            time.sleep(STEP_SECONDS)
+        return process.wait()
+
+
+def attack(engine: str, out: Path, epochs: int, expected: dict[str, Any], last: str) -> dict[str, Any]:
+    """What one engine came to: exit statuses, files that differ, finished runs that were touched again."""
+    root, log = out / engine, out / f"{engine}.log"
+    command = words(root, epochs, engine)
+    (root / last).parent.mkdir(parents=True)
+    (root / last).write_text("in the way\n")
+    began, statuses, touched = time.monotonic(), [], set()
+    for until, number in ((JOBS // 3, signal.SIGKILL), (2 * JOBS // 3, signal.SIGTERM), (JOBS, None), (JOBS, None)):
+        before = results(root)
+        statuses.append(call(command, log, root, until, number))
+        after = results(root)
+        touched |= {name for name in before if after.get(name) != before[name]}
+        if len(statuses) == 3:
+            failed = log.read_text().rpartition("$ run.py")[2]
+            (root / last).unlink()
+    found = fingerprint(root)
+    return {
+        "statuses": statuses,
+        "named_failed": [line.strip() for line in failed.splitlines() if last in line][-1:],
+        "failed_said": next((line for line in failed.splitlines() if " jobs failed" in line), ""),
+        "results": len(results(root)),
+        "difference": difference(_of_runs(found), _of_runs(expected)),
+        "touched_again": sorted(touched),
+        "seconds": round(time.monotonic() - began),
+    }
+
+
+def _of_runs(found: dict[str, Any]) -> dict[str, Any]:
+    """The files that belong to runs: tables and an engine's own files are of calls, logs of attempts."""
+    beside = ("tables/", "multirun", ".")
+    return {n: v for n, v in found.items() if not n.startswith(beside) and not n.endswith((".log", "failure.json"))}
+
+
+def main(given: Sequence[str]) -> int:
+    """Run all engines that are asked for; 0 if nothing differs."""
+    asked = {"engines": ",".join(ENGINES), "out": "outputs/torture_sweep", "epochs": "2"}
+    for word in given:
+        key, _, value = word.partition("=")
+        wrong = key not in asked or not value or (key == "epochs" and not value.isdigit())
+        if wrong or (key == "engines" and not set(value.split(",")) <= ENGINES.keys()):
+            print(f"error: {word}: allowed are engines={','.join(ENGINES)}, out=FOLDER, epochs=N", file=sys.stderr)
+            return 2
+        asked[key] = value
+    out, epochs = Path(asked["out"]).resolve(), int(asked["epochs"])
+    if out.exists():
+        print(f"error: {out} is there; delete it or choose another out=", file=sys.stderr)
+        return 2
+    out.mkdir(parents=True)
+    record: dict[str, Any] = {"device": processor(), **versions("torch", "hydra-core", "ray", "submitit"), "jobs": JOBS,
+                              "command": words(Path("ROOT"), epochs, None), "engines": {}}  # fmt: skip
+    began = time.monotonic()
+    if status := call(words(out / "undisturbed", epochs, None), out / "undisturbed.log", out / "undisturbed"):
+        print(f"error: undisturbed it ends with status {status}; see {out / 'undisturbed.log'}", file=sys.stderr)
+        return 2
+    record["undisturbed_seconds"] = round(time.monotonic() - began)
+    expected = fingerprint(out / "undisturbed")
+    last = max(results(out / "undisturbed"))
+    good = True
+    for engine in asked["engines"].split(","):
+        found = attack(engine, out, epochs, expected, last)
+        whole = found["difference"] is None and not found["touched_again"] and found["results"] == JOBS
+        good &= whole and found["statuses"][2:] == [2, 0] and len(found["named_failed"]) == 1
+        record["engines"][engine] = found
+        (out / "record.json").write_text(json.dumps(record, indent=2) + "\n")
+        print(engine, json.dumps(found, indent=2), flush=True)
+        shutil.rmtree(out / engine / "multirun", ignore_errors=True)
+    print("written:", out / "record.json")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
