@@ -6,6 +6,7 @@ It is a copy of what the run directory holds, and may fail at any time without s
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import threading
 import time
@@ -134,12 +135,14 @@ class Page:
                 _leave()
 
     def _start(self) -> wandb.Run:
+        # Its reports of its own faults would wait for the server at the end of the process.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
         # Own run objects (create_new) keep runs apart; a silent wandb leaves the console to the progress display.
         settings = wandb.Settings(silent=True, console="off", init_timeout=self._start_seconds, save_code=False)
         if self.mode == "online":
-            reach(wandb.setup().settings)  # what its files and the environment say
+            reach(wandb.setup(wandb.Settings(silent=True)).settings)  # what its files and the environment say
         earlier = any((self.folder / "wandb").glob(f"offline-run-*-{self.run_id}"))
         self.folder.mkdir(parents=True, exist_ok=True)
         run = wandb.init(**self._options, id=self.run_id, dir=str(self.folder), mode=self.mode, resume="allow",
