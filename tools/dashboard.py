@@ -89,7 +89,7 @@ def command(args: list[str]) -> None:
     try:
         import wandb_workspaces  # noqa: F401
     except ModuleNotFoundError as error:
-        raise ConfigError("wandb-workspaces is not installed: pip install 'glora-vtab[wandb]'") from error
+        raise ConfigError("wandb-workspaces is not installed: pip install -e '.[wandb]'") from error
     import wandb
 
     view = dashboard(**values)

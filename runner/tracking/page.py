@@ -128,7 +128,8 @@ class Page:
                 what, action = item
                 action(run)
         except Exception as error:  # whatever wandb raises: the metrics files are the record
-            self._fail(what, f"{type(error).__name__}: {error}")
+            with suppress(OSError):  # of the log, on a full disk
+                self._fail(what, f"{type(error).__name__}: {error}")
         finally:
             self._started.set()  # nobody waits for what will not be
             if self._failed and Page.given_up:

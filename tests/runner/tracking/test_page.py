@@ -19,7 +19,7 @@ from runner.tracking.page import Page
 from runner.tracking.tracker import STEPS, Place, Tracker
 from tests.helpers import ROOT
 from tests.helpers.tracked import SilentRun, tracked
-from tests.helpers.wandb_files import history, offline_files
+from tests.helpers.wandb_files import history, offline_files, records
 
 
 def test_what_is_logged_before_wandb_is_there_reaches_it(tmp_path, fake_wandb):
@@ -165,6 +165,26 @@ def test_a_killed_offline_run_is_uploaded_whole_by_the_last_printed_command(tmp_
     assert "from its first record on" in line or len(offline_files(tmp_path)) == 1  # killed before W&B was there
     assert [(r["_step"], r["epoch"], r["loss"]) for r in history(file)[1]] == [(e, e, e / 2) for e in range(7)]
     assert [r["epoch"] for r in read_metrics(tmp_path / "metrics.jsonl")] == list(range(7))
+
+
+STOPPED = """
+import os, signal, sys, time
+from runner.signals import stoppable
+from tests.helpers.tracked import tracked
+with stoppable(), tracked(sys.argv[1]) as tracker:
+    tracker.log({"epoch": 0}, step=0)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+"""
+
+
+def test_a_signal_leaves_a_whole_offline_run_that_says_it_failed(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"} | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", STOPPED, str(tmp_path)], env=environment, capture_output=True)
+    assert done.returncode == 1 and b"Stopped" in done.stderr
+    (file,) = offline_files(tmp_path)
+    assert [r["epoch"] for r in history(file)[1]] == [0]
+    assert records(file)[-1].exit.exit_code == 1
 
 
 def test_a_resumed_run_is_sent_the_steps_that_it_lacks(tmp_path, fake_wandb):
