@@ -105,7 +105,7 @@ def own_images(
     task_id = f"folder-{slug}-{names.hexdigest()[:6]}"
     title, *called = (
         Path(name).name.encode(errors="surrogateescape").decode(errors="replace")  # tables are UTF-8
-        for name in (root.resolve(), *layout.classes)
+        for name in (str(root.resolve()), *layout.classes)
     )
     info = TaskInfo(task_id, title, "own", "own", classes, sizes, image_size)
     digest = hashlib.sha256((names.hexdigest() + times.hexdigest()).encode()).hexdigest()

@@ -39,7 +39,7 @@ def show_result(tracker: Tracker, run: Run, record: Mapping[str, Any], result: P
         rows = [(k, names[k], n, float(counts[k, k]) / n) for k in range(len(counts)) if (n := int(counts[k].sum()))]
         tracker.log_table("test/classes", ("class", "name", "images", "accuracy"), rows)
         tracker.send("images", lambda place: place.shown(_pictures(predictions, names)))
-    tracker.send("artifact", lambda place: lambda run_: _log_artifacts(run_, run, record))
+    tracker.send("artifact", lambda place: lambda run_: log_artifacts(run_, run, record))
 
 
 def _names(run: Run, count: int) -> list[str]:
@@ -91,7 +91,7 @@ def _artifact(kind: str, name: str, metadata: Mapping[str, Any], weights: Path, 
     return made
 
 
-def _log_artifacts(page: wandb.Run, run: Run, record: Mapping[str, Any]) -> None:
+def log_artifacts(page: wandb.Run, run: Run, record: Mapping[str, Any]) -> None:
     """Log the adapter; before it the supernet in which it was found, as the run's input where W&B takes it as one."""
     inputs = {k: record.get(k) for k in ("dataset", "data_hash", "backbone", "weights", "seed", "protocol")}
     name, config = f"{run.task.id}-{run.method.name}-seed{run.seed}", run.directory / "config.json"

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import wandb
 
 from runner.config.run import Run
 from runner.report.result import read_result
 from runner.stages import train as training
 from runner.stages.evaluate import evaluate
+from runner.stages.page import log_artifacts
 from runner.stages.search import search
 from runner.stages.train import train
 from runner.stages.whole import whole
@@ -29,6 +31,23 @@ def words(tmp_path: Path, data_root: Path) -> list[str]:
     """Of a small offline run."""
     small = [word for word in SMALL if not word.startswith("logger.")]
     return [*small, "logger.wandb=offline", f"output_root={tmp_path}", f"data_root={data_root}"]
+
+
+class Online:
+    """What an online run is told of artifacts: one that it uses is its input."""
+
+    offline = False
+
+    def __init__(self) -> None:
+        self.came: list[tuple[str, str]] = []
+
+    def use_artifact(self, artifact: wandb.Artifact) -> None:
+        """An input."""
+        self.came.append(("used", artifact.name))
+
+    def log_artifact(self, artifact: wandb.Artifact) -> None:
+        """An output."""
+        self.came.append(("made", artifact.name))
 
 
 def column(rows: list[dict[str, Any]], key: str) -> list[Any]:
@@ -87,6 +106,9 @@ def test_after_a_kill_and_in_processes_of_their_own_the_last_folder_has_every_st
     lineage, record = found["adapter"]["metadata"], read_result(run.search.directory / "result.json")
     assert lineage["supernet"].partition(":")[0] == found["supernet"]["name"]
     assert lineage["data_hash"] == record["data_hash"] and lineage["backbone"] == run.backbone.name
+    online = Online()
+    log_artifacts(cast("wandb.Run", online), run, record)
+    assert online.came == [("used", found["supernet"]["name"]), ("made", found["adapter"]["name"])]
 
 
 def test_a_whole_job_is_one_run_of_its_sweep(words: list[str]) -> None:
