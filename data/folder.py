@@ -31,11 +31,12 @@ HELD_OUT = 0.2
 
 
 class OwnImages(NamedTuple):
-    """A user's data set: its task, the files and labels of each stored split, and a digest of files and times."""
+    """A user's data set: its task, the files and labels of each split, a digest of files and times, and class names."""
 
     info: TaskInfo
     rows: dict[str, Rows]
     digest: str
+    classes: tuple[str, ...] = ()
 
 
 def _split(parts: dict[str, Rows], root: Path, wanted: dict[str, int | None]) -> dict[str, Rows]:
@@ -102,9 +103,13 @@ def own_images(
              "train800val200": sizes["train800"] + sizes["val200"], "test": sizes["test"]}  # fmt: skip
     slug = re.sub(r"[^a-z0-9]+", "-", root.resolve().name.lower()).strip("-") or "images"
     task_id = f"folder-{slug}-{names.hexdigest()[:6]}"
-    title = root.resolve().name.encode(errors="surrogateescape").decode(errors="replace")  # tables are UTF-8
+    title, *called = (
+        Path(name).name.encode(errors="surrogateescape").decode(errors="replace")  # tables are UTF-8
+        for name in (str(root.resolve()), *layout.classes)
+    )
     info = TaskInfo(task_id, title, "own", "own", classes, sizes, image_size)
-    return OwnImages(info, rows, hashlib.sha256((names.hexdigest() + times.hexdigest()).encode()).hexdigest())
+    digest = hashlib.sha256((names.hexdigest() + times.hexdigest()).encode()).hexdigest()
+    return OwnImages(info, rows, digest, tuple(called))
 
 
 def load_own(own: OwnImages, split: str, data_root: Path, codec: str = "raw", resize: str = "bicubic") -> Split:

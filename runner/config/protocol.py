@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from data import parts_of
 from runner.config.fields import choice, number
@@ -21,6 +22,10 @@ class Phase:
     split: str
     file: str
     validate: bool
+
+    def folder(self, directory: Path) -> Path:
+        """Where the metrics of its epochs go, which would collide with those of the first phase."""
+        return directory if self.validate else directory / self.split
 
 
 @dataclass(frozen=True)

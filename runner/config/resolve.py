@@ -160,7 +160,7 @@ def resolve(raw: DictConfig, typed: Collection[str] = ()) -> Run:
             compute.device_of(conf.device), conf.precision, r.graph, r.compile, r.last_block,
             method.kind.static_graph, recipe.unused_grad == "zero",
         ),
-        tracking=Tracking(conf.logger.wandb, conf.logger.project, conf.details),
+        tracking=Tracking(conf.logger.wandb, conf.logger.project, conf.details, conf.logger.group),
         seed=conf.seed,
         export=conf.export,
         output_root=output_root,

@@ -128,6 +128,7 @@ class Tracking:
     wandb: str
     project: str
     details: bool
+    group: str | None = None
 
 
 @dataclass(frozen=True)

@@ -175,10 +175,12 @@ class LoggerConf:
     Attributes:
         wandb: "auto" is online with a key, else offline.
         project: the name of the project there.
+        group: what its runs stand together as; null: one group for each suite, backbone, trainer and protocol.
     """
 
     wandb: str = choice("auto", WANDB_MODES)
     project: str = "glora-vtab"
+    group: str | None = None
 
 
 @dataclass

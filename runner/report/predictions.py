@@ -28,13 +28,18 @@ SIDE = 64
 
 @dataclass(frozen=True)
 class Examples:
-    """A wrong image: its index in the test split, both classes, the label's probability in percent, and a data URI."""
+    """A wrong image: its index in the test split, both classes, the label's probability in percent, and a thumbnail."""
 
     index: int
     label: int
     predicted: int
     probability: str
-    uri: str
+    png: bytes
+
+    @property
+    def uri(self) -> str:
+        """The thumbnail inside a page."""
+        return "data:image/png;base64," + base64.b64encode(self.png).decode()
 
 
 def write_predictions(path: Path, found: Predictions, labels: Tensor, images: Tensor) -> None:
@@ -49,10 +54,15 @@ def write_predictions(path: Path, found: Predictions, labels: Tensor, images: Te
                          "worst": worst, "images": small})  # fmt: skip
 
 
+def read_labels(path: Path) -> tuple[Tensor, Tensor]:
+    """(N,) int64 labels and predictions of all test images. Raises ConfigError if the file is damaged."""
+    stored = read_tensors(path, AGAIN)
+    return stored["label"].long(), stored["predicted"].long()
+
+
 def confusion(path: Path) -> Tensor:
     """(C, C) counts: rows are labels, columns predictions. Raises ConfigError if the file is damaged."""
-    stored = read_tensors(path, AGAIN)
-    label, predicted = stored["label"].long(), stored["predicted"].long()
+    label, predicted = read_labels(path)
     classes = int(max(label.max(), predicted.max())) + 1
     return torch.bincount(label * classes + predicted, minlength=classes**2).view(classes, classes)
 
@@ -68,9 +78,9 @@ def read_examples(path: Path) -> list[Examples]:
     return found
 
 
-def _png(image: Tensor) -> str:
+def _png(image: Tensor) -> bytes:
     from PIL import Image
 
     stream = io.BytesIO()
     Image.fromarray(image.permute(1, 2, 0).numpy()).save(stream, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+    return stream.getvalue()

@@ -27,6 +27,7 @@ from runner.rundir.records import Best, Clock, Summary, read, read_best, read_su
 from runner.rundir.weights import read_weights
 from runner.stages.inputs import Preprocess, balanced_cut, selection_split, target_splits, test_split
 from runner.stages.model import load_trained, searched
+from runner.stages.page import show_result
 from runner.stages.tune import chosen, read_grid
 from runner.stages.winner import SCRATCH, TUNED, load_tuned, require_tuned, tunings
 from runner.tracking.of_run import environment, open_tracker
@@ -67,7 +68,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         record["trained"] = _trained(run, directory)
         write_result(result, record)
         draw_classes(result.with_name(PREDICTIONS))
-        _summarize(run, directory, read_result(result))
+        _summarize(run, directory, result, read_result(result))
     return record
 
 
@@ -77,16 +78,17 @@ def _completed(run: Run, directory: Path, result: Path) -> dict[str, Any]:
     try:
         if not (directory / "evaluate" / "summary.json").exists():
             with locked(run.directory):
-                _summarize(run, directory, record)
+                _summarize(run, directory, result, record)
         draw_classes(result.with_name(PREDICTIONS), redraw=False)
     except ConfigError as error:  # the record is there and counts
         log.warning("%s; without %s", error, directory / "evaluate")
     return record
 
 
-def _summarize(run: Run, directory: Path, record: dict[str, Any]) -> None:
-    """Leave the record's figures in <directory>/evaluate/summary.json and W&B."""
-    with open_tracker(run, directory / "evaluate", "evaluate") as tracker:
+def _summarize(run: Run, directory: Path, result: Path, record: dict[str, Any]) -> None:
+    """Leave the record's figures in <directory>/evaluate/summary.json and W&B, which gets what is beside it too."""
+    with open_tracker(run, directory / "evaluate") as tracker:
+        show_result(tracker, run, record, result)
         tracker.summary({k: v for k, v in record.items() if isinstance(v, (int, float, str, dict))})
 
 

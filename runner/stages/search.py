@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
 from data import Split
 from data.files import write_text
@@ -25,8 +26,9 @@ from runner.stages.model import load_trained, searched
 from runner.stages.train import finished, train_phase
 from runner.stages.tune import chosen
 from runner.stages.winner import form, tune_winner
-from runner.tracking.of_run import open_tracker
+from runner.tracking.of_run import one_page, open_tracker
 from runner.tracking.progress import Progress, log_file
+from runner.tracking.tracker import Tracker
 
 log = logging.getLogger(f"glora.{__name__}")
 
@@ -36,10 +38,11 @@ BASELINE = "random"
 
 def search(run: Run) -> Path:
     """Find the winner and, where the method asks for it, retrain it; returns the directory of the search."""
-    directory = find(run)
-    if run.method.retrained:
-        retrain(run)
-    tune_winner(run, search_choice(run))
+    with one_page(run):
+        directory = find(run)
+        if run.method.retrained:
+            retrain(run)
+        tune_winner(run, search_choice(run))
     return directory
 
 
@@ -121,11 +124,12 @@ def find(run: Run) -> Path:
         fitness = Fitness(run, method.evaluator(), data)
         log.info(space.describe())
         searches = {n: make_search(n, choice, space, fitness) for n in dict.fromkeys((choice.name, BASELINE))}
-        with open_tracker(run, directory, "search") as tracker:
+        with open_tracker(run, directory) as tracker:
             for name, s in searches.items():
                 _load(s, directory / f"{name}.json", name)
                 fitness.known |= {c.subnet: c.measured for c in s.candidates if c.loss is not None}
-            winners = {n: _run_search(s, directory / f"{n}.json", n) for n, s in searches.items()}
+            tracker.restore([row for n, s in searches.items() for row in _curve(s, n)], "generation")
+            winners = {n: _run_search(s, directory / f"{n}.json", n, tracker) for n, s in searches.items()}
             rows = [(n, k.generation, k.params, k.accuracy, k.loss) for n, s in searches.items() for k in s.candidates]
             tracker.log_table("candidates", ("search", "generation", "params", "val_accuracy", "val_loss"), rows)
             tracker.summary({f"{n}_{k}": getattr(w, k) for n, w in winners.items() for k in ("accuracy", "params")})
@@ -179,7 +183,17 @@ def _load(s: Search[Hashable], path: Path, name: str) -> None:
     log.info("%s search: resuming after generation %d", name, s.generation)
 
 
-def _run_search(s: Search[Hashable], path: Path, name: str) -> Candidate[Hashable]:
+def _curve(s: Search[Hashable], name: str, first: int = 0) -> list[dict[str, Any]]:
+    """What is logged of the generations that are done, from the `first` of them on; the search beside comes after."""
+    after = s.generations if name == BASELINE else 0
+    rows = []
+    for n in range(first, s.generation):
+        best = max(c.accuracy for c in s.candidates if c.generation <= n)
+        rows.append({"step": after + n, "generation": n, f"{name}/best_accuracy": best})
+    return rows
+
+
+def _run_search(s: Search[Hashable], path: Path, name: str, tracker: Tracker) -> Candidate[Hashable]:
     # Beside the search's own file, which is the same whether or not the search was interrupted.
     clock = path.with_name(f"seconds_{name}.json")
     spent = read(clock, Clock).seconds if clock.exists() else 0.0
@@ -190,6 +204,8 @@ def _run_search(s: Search[Hashable], path: Path, name: str) -> Candidate[Hashabl
             spent += time.perf_counter() - began
             write_json(path, sealed(s.state()))
             write_json(clock, {"seconds": round(spent, 3)})
+            for row in _curve(s, name, s.generation - 1):
+                tracker.log({k: v for k, v in row.items() if k != "step"}, row["step"])
             best = s.best()
             loss = f", loss {best.loss:.3f}" if s.needs_loss else ""
             figures = f"best {100 * best.accuracy:.1f}%{loss} with {best.params:,} parameters"

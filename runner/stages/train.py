@@ -32,7 +32,7 @@ from runner.stages.model import build, load_trained, searched
 from runner.stages.resume import Resumable
 from runner.stages.tune import choose
 from runner.tracking.environment import PeakMemory
-from runner.tracking.of_run import open_tracker
+from runner.tracking.of_run import one_page, open_tracker
 from runner.tracking.progress import Progress, log_file
 
 log = logging.getLogger(f"glora.{__name__}")
@@ -145,7 +145,7 @@ class Job:
 def train(run: Run) -> Path:
     """Train under the protocol; returns the run directory. Resumes what was killed, skips what is finished."""
     directory = run.directory
-    with locked(directory), log_file(directory / "train.log"):
+    with locked(directory), log_file(directory / "train.log"), one_page(run):
         write_json(directory / "config.json", run.identity)
         if run.grid is not None:
             run = choose(run, train_point)
@@ -231,11 +231,8 @@ def train_phase(
     kept.load()
     rows = kept.rows
     every, epochs = run.protocol.selection_every or run.eval_every, run.recipe.epochs
-    # Phase two has its own metrics: its epochs would collide with those of the first.
-    tracked = directory if phase.validate else directory / phase.split
-    job_type = ("tune" if method else "retrain" if owner else "train") + ("" if phase.validate else f"-{phase.split}")
     with (
-        open_tracker(owner or run, tracked, job_type) as tracker,
+        open_tracker(owner or run, phase.folder(directory)) as tracker,
         Progress(f"{run.task.id} {run.method.name}", epochs, trainer.epoch) as progress,
     ):
         tracker.restore([{"step": row["epoch"] + 1, **row} for row in rows])  # logged after its epoch

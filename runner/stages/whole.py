@@ -12,6 +12,7 @@ from runner.rundir.files import locked, write_json
 from runner.stages.evaluate import evaluate
 from runner.stages.search import search
 from runner.stages.train import train
+from runner.tracking.of_run import one_page
 
 FAILURE = "failure.json"
 """What ended the last attempt at a run."""
@@ -27,7 +28,7 @@ def whole(run: Run) -> dict[str, Any]:
         Held: if another process is at it.
         Exception: whatever a stage raises.
     """
-    with locked(run.directory):
+    with locked(run.directory), one_page(run):
         path = run.directory / FAILURE
         path.unlink(missing_ok=True)
         try:

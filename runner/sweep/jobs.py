@@ -79,7 +79,7 @@ def _stage(run: Run) -> tuple[str, float]:
     phases = run.protocol.phases(run.method.retrained)
     for number, phase in enumerate(phases):
         if not (run.directory / phase.file).exists():
-            epochs = _epochs(run.directory if phase.validate else run.directory / phase.split)
+            epochs = _epochs(phase.folder(run.directory))
             share = (number + epochs / run.recipe.epochs) / len(phases)
             return (f"training, epoch {epochs} of {run.recipe.epochs}" if epochs else "training"), share
     search = run.search

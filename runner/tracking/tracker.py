@@ -1,4 +1,4 @@
-"""Metrics of a run: always `metrics.jsonl` and `metrics.csv` in its folder, and Weights & Biases when it works.
+"""Metrics of one stage of a run: always `metrics.jsonl` and `metrics.csv` in its folder, and its job's page on W&B.
 
 The files are the record; W&B is a copy that may fail at any time without stopping the run.
 """
@@ -6,32 +6,98 @@ The files are the record; W&B is a copy that may fail at any time without stoppi
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
-import logging
-import shlex
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from data.files import appending, writing
+from data.files import appending, read_bytes, writing
 from runner.failures import naming
 from runner.tracking.metrics import read_metrics, read_summary
-from runner.tracking.server import reach, resolve_mode
+from runner.tracking.page import Action, Page
 
-logger = logging.getLogger(f"glora.{__name__}")
+if TYPE_CHECKING:
+    import wandb
 
-START_SECONDS = 60.0
-FINISH_SECONDS = 120.0
-STOP_SECONDS = 5.0
-"""For the upload of a run that a signal stopped: whoever sent it waits, and may send the next."""
+STEPS = 10_000_000
+"""W&B's own steps that a stage has: more than its epochs. The last one is for what is no curve."""
+SCATTERED = ("params", "val_accuracy")
+"""Columns of a table that W&B shows as a scatter plot too."""
 
 
-def run_id_for(folder: Path | str, job_type: str = "") -> str:
-    """The W&B id of a run folder: the same at every restart, different for each job type (train, search, ...)."""
-    return hashlib.sha256(f"{Path(folder).resolve()}\0{job_type}".encode()).hexdigest()[:16]
+@dataclass(frozen=True)
+class Place:
+    """Where a stage stands on its job's page: the beginning of its metrics' names, and how many stages come before it.
+
+    W&B's own steps follow from the order of stages and from epochs, so that a run which is continued in another
+    process knows what it has.
+    """
+
+    page: Page
+    prefix: str = ""
+    order: int = 0
+
+    def record(self, record: Mapping[str, Any]) -> Action:
+        """A record with its "step"."""
+        named = self._named({key: value for key, value in record.items() if key != "step"})
+        return self.page.at(self.order * STEPS + int(record["step"]), lambda: named)
+
+    def shown(self, make: Callable[[], Mapping[str, Any]]) -> Action:
+        """Tables, images, charts, which `make` makes on W&B's thread."""
+        return self.page.at((self.order + 1) * STEPS - 1, lambda: self._named(make()))
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Action:
+        """A table, and a scatter plot where it has the columns for it."""
+
+        def make() -> Mapping[str, Any]:
+            import wandb
+
+            table = wandb.Table(columns=list(columns), data=[list(row) for row in rows], allow_mixed_types=True)
+            x, y = SCATTERED
+            both = {*SCATTERED} <= {*columns}
+            return {name: table} | ({f"{name}_scatter": wandb.plot.scatter(table, x, y, name)} if both else {})
+
+        return self.shown(make)
+
+    def summary(self, values: Mapping[str, Any]) -> Action:
+        """Values of the run as a whole."""
+        named = self._named(values)
+        return lambda run: run.summary.update(named)
+
+    def left(self, folder: Path) -> Action:
+        """All that an earlier process left in the folder of a stage, which is finished: read on W&B's thread."""
+
+        def replay(run: wandb.Run) -> None:
+            for record in in_order(read_metrics(folder / "metrics.jsonl")):
+                self.record(record)(run)
+            for path in sorted((folder / "tables").glob("*.csv")):
+                columns, *rows = csv.reader(read_bytes(path).decode().splitlines(keepends=True))
+                self.table(path.stem, columns, [[_value(text) for text in row] for row in rows])(run)
+            if values := read_summary(folder / "summary.json"):
+                self.summary(values)(run)
+
+        return replay
+
+    def _named(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {f"{self.prefix}{key}": value for key, value in values.items()}
+
+
+def in_order(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The records that have a step, by it."""
+    return sorted((r for r in records if "step" in r), key=lambda r: int(r["step"]))
+
+
+def _value(text: str) -> Any:
+    """A cell of a CSV file as what was written."""
+    if not text:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return int(text) if text.lstrip("-").isdigit() else number
 
 
 def _plain(value: Any) -> Any:
@@ -45,10 +111,6 @@ def _as_read(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _without_step(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key != "step"}
-
-
 def _write_atomically(path: Path, write: Callable[[Any], None]) -> None:
     """A crash while writing leaves the former file."""
     with writing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
@@ -60,119 +122,41 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 
 
 class Tracker:
-    """Logs one run. Several may live in one process, one after the other or at once, each with its own folder.
+    """Logs one stage of a run, into a folder of its own and, where it has a place there, on the page of its job.
 
-    `mode` is auto, online, offline or disabled (see `resolve_mode`; files are written in each). The W&B id is
-    `run_id_for(folder, job_type)`, so that a resumed run continues the same W&B run. `echo` prints the one line
-    that tells how to upload an offline run. What earlier processes wrote to `metrics.jsonl` is sent again to a W&B
-    run that lacks it: an offline one, which begins empty, or an online one whose last steps were lost with a killed
-    process.
-
-    A W&B server that fails to start a run, or to end it, is not asked again by this process.
+    What earlier processes wrote to `metrics.jsonl` is sent again: an offline W&B run begins empty, and one that is
+    continued leaves out what it has.
 
     Raises:
         OSError: naming the file, if the folder cannot be written.
     """
 
-    given_up = False
-    """Whether this process has given up W&B's server."""
-
-    def __init__(
-        self,
-        folder: Path | str,
-        *,
-        mode: str = "auto",
-        project: str = "glora-vtab",
-        name: str | None = None,
-        group: str | None = None,
-        job_type: str = "",
-        config: Mapping[str, Any] | None = None,
-        echo: Callable[[str], None] = print,
-        start_seconds: float = START_SECONDS,
-    ) -> None:
-        self.mode = resolve_mode(mode)
+    def __init__(self, folder: Path | str, place: Place | None = None) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.run_id = run_id_for(self.folder, job_type)
         self.jsonl, self.csv = self.folder / "metrics.jsonl", self.folder / "metrics.csv"
+        self._place = place
         self._columns: list[str] = []
-        self._step: int | None = None
-        self._run: Any = None
         self._unsent = read_metrics(self.jsonl)
         self._rewrite(self._unsent)
-        if self.mode != "disabled" and not (self.mode == "online" and Tracker.given_up):
-            options = {"project": project, "name": name, "group": group, "job_type": job_type or None,
-                       "config": _as_read(config or {})}  # fmt: skip
-            self._start(options, start_seconds, echo)
 
     def __enter__(self) -> Tracker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        stopped = isinstance(error, KeyboardInterrupt)
-        self.finish(failed=error is not None, seconds=STOP_SECONDS if stopped else FINISH_SECONDS)
+        if self._place is not None:
+            self._send_earlier(self._place)
 
-    def _start(self, options: dict[str, Any], seconds: float, echo: Callable[[str], None]) -> None:
-        def start() -> Any:
-            import wandb
+    def send(self, what: str, action: Callable[[Place], Action]) -> None:
+        """Hand W&B what no file is made of, after all that was logged; `what` names it in a warning."""
+        if self._place is not None:
+            self._send_earlier(self._place)
+            self._place.page.send(what, action(self._place))
 
-            # Own run objects (create_new) keep runs apart; a silent wandb leaves the console to the progress display.
-            settings = wandb.Settings(silent=True, console="off", init_timeout=seconds, save_code=False)
-            if self.mode == "online":
-                reach(wandb.setup().settings)  # what its files and the environment say
-            return wandb.init(**options, id=self.run_id, dir=str(self.folder.resolve()), mode=self.mode,
-                              resume="allow", reinit="create_new", settings=settings)  # fmt: skip
-
-        self._run = self._guard("start", start, seconds)
-        if self._run is not None and self.mode == "offline":
-            whole = ", from its first record on" if self._unsent else ""
-            folder = shlex.quote(str(self._run.settings.sync_dir))
-            echo(f"W&B is offline; to upload this run{whole}: wandb sync {folder}")
-
-    def _guard(self, what: str, action: Callable[[], Any], seconds: float | None = None) -> Any:
-        """The result of `action`, or None after one warning and the end of W&B logging if it fails or takes longer.
-
-        With `seconds` it runs on a daemon thread, as wandb may wait for the network longer than its own timeouts say.
-        """
-        outcome: dict[str, Any] = {}
-
-        def attempt() -> None:
-            try:
-                outcome["result"] = action()
-            except Exception as error:  # whatever wandb raises: the metrics files are the record
-                outcome["error"] = error
-
-        if seconds is None:
-            attempt()
-        else:
-            thread = threading.Thread(target=attempt, name=f"wandb-{what}", daemon=True)
-            thread.start()
-            thread.join(seconds)
-        if "result" in outcome:
-            return outcome["result"]
-        self._run = None
-        error = outcome.get("error")
-        reason = f"{type(error).__name__}: {error}" if error else f"no answer within {seconds:g} s"
-        Tracker.given_up |= self.mode == "online" and seconds is not None
-        which = "this run and later ones of this command go" if Tracker.given_up else "this run goes"
-        logger.warning("W&B %s failed (%s); %s on without it, metrics are in %s", what, reason, which, self.jsonl)
-        return None
-
-    def _send(self, what: str, action: Callable[[], Any]) -> None:
-        """Hand W&B something after what earlier processes logged, unless it has ended."""
-        if self._run is None:
-            return
-        unsent, self._unsent = self._unsent, []
-
-        def send_earlier() -> bool:
-            for record in sorted((r for r in unsent if "step" in r), key=lambda r: r["step"]):
-                if record["step"] >= self._run.starting_step:  # it takes no step that it has
-                    self._run.log(_without_step(record), step=record["step"])
-                    self._step = record["step"]
-            return True
-
-        if (not unsent or self._guard("log", send_earlier)) and self._run is not None:
-            self._guard(what, lambda: action() or True)
+    def _send_earlier(self, place: Place) -> None:
+        for record in in_order(self._unsent):
+            place.page.send("log", place.record(record))
+        self._unsent = []
 
     def _rewrite(self, records: list[dict[str, Any]]) -> None:
         """Replace both files with `records` (also what mends a torn last line). Makes none where there is nothing."""
@@ -197,8 +181,7 @@ class Tracker:
         else:
             with naming(self.csv), appending(self.csv) as file:
                 csv.writer(file, lineterminator="\n").writerow([record.get(c, "") for c in self._columns])
-        self._send("log", lambda: self._run.log(_without_step(record), step=step))
-        self._step = step
+        self.send("log", lambda place: place.record(record))
 
     def restore(self, records: Sequence[Mapping[str, Any]], key: str = "epoch") -> None:
         """Let `records` be all that was logged with `key` so far, whatever the files say: those of a resume file.
@@ -212,28 +195,12 @@ class Tracker:
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Write `tables/<name>.csv` ("/" in the name becomes "_") and send it to W&B as a table."""
-        path = self.folder / "tables" / f"{name.replace('/', '_')}.csv"
-        _write_csv(path, columns, rows)
-
-        def send() -> None:
-            import wandb
-
-            table = wandb.Table(columns=list(columns), data=[list(row) for row in rows], allow_mixed_types=True)
-            # At the last step: without one, wandb would advance its counter and drop the next log of that step.
-            self._run.log({name: table}, step=self._step, commit=False if self._step is None else None)
-
-        self._send("table", send)
+        _write_csv(self.folder / "tables" / f"{name.replace('/', '_')}.csv", columns, rows)
+        self.send("table", lambda place: place.table(name, columns, rows))
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Merge `values` into `summary.json` and into the summary of the W&B run."""
         path = self.folder / "summary.json"
         merged = _as_read({**read_summary(path), **values})
         _write_atomically(path, lambda file: json.dump(merged, file, indent=2))
-        self._send("summary", lambda: self._run.summary.update({key: merged[key] for key in values}))
-
-    def finish(self, failed: bool = False, seconds: float = FINISH_SECONDS) -> None:
-        """End the W&B run, waiting `seconds` at most for its upload; later calls do nothing."""
-        self._send("log", lambda: None)
-        run, self._run = self._run, None
-        if run is not None:
-            self._guard("finish", lambda: run.finish(exit_code=int(failed)) or True, seconds)
+        self.send("summary", lambda place: place.summary({key: merged[key] for key in values}))

@@ -16,6 +16,7 @@ from tests.helpers.vtab_raw import image_array, save
 
 def test_class_folders_are_split_seeded_and_balanced(tmp_path: Path) -> None:
     own = own_images(class_folders(tmp_path / "My Insects"), 32, 45, 15, 30)
+    assert own.classes == ("ant", "bee", "cat")
     assert own.info.id.startswith("folder-my-insects-") and own.info.num_classes == 3
     assert own.info.split_sizes == {"train800": 45, "val200": 15, "train800val200": 60, "test": 30}
     for rows, each in zip(own.rows.values(), (15, 5, 10), strict=True):

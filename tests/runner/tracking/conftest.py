@@ -2,23 +2,15 @@
 
 import socket
 import sys
+import threading
 import types
 
 import pytest
 
-from runner.tracking.tracker import Tracker
-
 
 @pytest.fixture(autouse=True)
-def no_account(tmp_path_factory, monkeypatch):
-    """A home without credentials, so that no test can reach an account."""
-    home_folder = tmp_path_factory.mktemp("home")
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "NETRC", "http_proxy", "HTTP_PROXY", "all_proxy",
-                 "ALL_PROXY"):  # fmt: skip
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(Tracker, "given_up", False)
-    monkeypatch.setenv("HOME", str(home_folder))
-    return home_folder
+def _no_account(no_account):
+    """Of all tests here."""
 
 
 @pytest.fixture
@@ -38,13 +30,17 @@ def refusing():
 
 @pytest.fixture
 def fake_wandb(monkeypatch, listening):
-    """Put a `wandb` whose `init` is given, with a server that is there unless told otherwise, in place of the real."""
+    """Put a `wandb` whose `init` is given, with a server that is there unless told otherwise, in place of the real.
+
+    What it returns is set when the `wandb` is torn down.
+    """
 
     def put(init, base_url=listening, **more):
-        module = types.ModuleType("wandb")
+        module, torn_down = types.ModuleType("wandb"), threading.Event()
         module.Settings = lambda **settings: settings
-        module.setup = lambda: types.SimpleNamespace(settings=types.SimpleNamespace(base_url=base_url, **more))
-        module.init = init
+        module.setup = lambda _: types.SimpleNamespace(settings=types.SimpleNamespace(base_url=base_url, **more))
+        module.init, module.teardown = init, torn_down.set
         monkeypatch.setitem(sys.modules, "wandb", module)
+        return torn_down
 
     return put

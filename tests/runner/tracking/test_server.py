@@ -1,19 +1,17 @@
-"""A W&B that refuses, hangs or breaks stops nothing and is asked once."""
+"""A server that refuses is asked once, and W&B is online only where an account is."""
 
-import logging
 import os
 import pwd
 import subprocess
 import sys
-import time
 import types
 
 import pytest
 
 from runner.tracking.metrics import read_metrics
 from runner.tracking.server import reach, resolve_mode
-from runner.tracking.tracker import Tracker
 from tests.helpers import ROOT
+from tests.helpers.tracked import tracked
 
 
 def test_a_server_that_refuses_is_asked_once_and_never_waited_for(tmp_path, caplog, fake_wandb, refusing):
@@ -22,14 +20,15 @@ def test_a_server_that_refuses_is_asked_once_and_never_waited_for(tmp_path, capl
 
     fake_wandb(init, refusing)
     for job in ("first", "second"):
-        with Tracker(tmp_path / job, mode="online") as tracker:
+        with tracked(tmp_path / job, "online") as tracker:
             tracker.log({"loss": 1.0}, step=0)
         assert len(read_metrics(tmp_path / job / "metrics.jsonl")) == 1
     (record,) = caplog.records
     said = record.getMessage()
     assert "refused" in said and refusing.removeprefix("http://") in said and "later ones" in said
-    with Tracker(tmp_path / "third", mode="offline", echo=lambda line: None):  # which needs no server
-        assert "AssertionError" in caplog.text
+    with tracked(tmp_path / "third"):  # which needs no server
+        pass
+    assert "AssertionError" in caplog.text
 
 
 @pytest.mark.parametrize("way", ["setting", "environment"])
@@ -47,9 +46,9 @@ def test_a_proxy_is_asked_in_place_of_the_server_behind_it(way, monkeypatch, lis
 
 REFUSED = """
 import sys
-from runner.tracking.tracker import Tracker
+from tests.helpers.tracked import tracked
 for job in ("a", "b"):
-    with Tracker(f"{sys.argv[1]}/{job}", mode="online") as tracker:
+    with tracked(f"{sys.argv[1]}/{job}", "online") as tracker:
         tracker.log({"loss": 1.0}, step=0)
 """
 
@@ -61,44 +60,6 @@ def test_the_real_wandb_tells_where_its_server_is(tmp_path, refusing):
     )
     assert done.returncode == 0 and done.stderr.count("W&B start failed") == 1, done.stderr
     assert f"{refusing.removeprefix('http://')}: Connection refused" in done.stderr
-
-
-def test_wandb_that_fails_to_start_costs_one_warning(tmp_path, fake_wandb, caplog):
-    def init(**options):
-        raise RuntimeError("no server")
-
-    fake_wandb(init)
-    with caplog.at_level(logging.WARNING), Tracker(tmp_path, mode="online") as tracker:
-        for step in range(3):
-            tracker.log({"loss": 1.0}, step=step)
-    assert len(caplog.records) == 1 and "no server" in caplog.text
-    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 3
-
-
-def test_wandb_that_hangs_is_left_behind(tmp_path, fake_wandb, caplog):
-    fake_wandb(lambda **options: time.sleep(30))
-    start = time.monotonic()
-    with Tracker(tmp_path, mode="online", start_seconds=0.2) as tracker:
-        tracker.log({"loss": 1.0}, step=0)
-    assert time.monotonic() - start < 10
-    assert "no answer within 0.2 s" in caplog.text
-
-
-def test_wandb_that_breaks_later_is_dropped(tmp_path, fake_wandb, caplog):
-    class Run:
-        calls = 0
-
-        def log(self, *args, **kwargs):
-            Run.calls += 1
-            raise OSError("disk full")
-
-    fake_wandb(lambda **options: Run())
-    with Tracker(tmp_path, mode="online") as tracker:
-        for step in range(3):
-            tracker.log({"loss": 1.0}, step=step)
-        tracker.summary({"test": 1.0})
-    assert Run.calls == 1 and len(caplog.records) == 1
-    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 3
 
 
 def test_auto_goes_online_only_where_a_key_is_configured(no_account, monkeypatch):
