@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data import DataError
 from runner.attempt import ending
@@ -48,7 +48,7 @@ def dashboard(project: str, entity: str, name: str) -> workspaces.Workspace:
     curves = [curve(s, f"{title}: {what}", m) for s, title in TRAININGS.items() for m, what in measures.items()]
     test, params = wr.SummaryMetric("test_accuracy"), wr.SummaryMetric("params")
     confused = {key: key for key in ("Actual", "Predicted", "nPredictions")}
-    sections = {
+    sections: dict[str, list[Any]] = {
         "Results": [
             wr.BarPlot(title="test accuracy", metrics=["test_accuracy"], groupby="JobType"),
             wr.ScatterPlot(title="test accuracy by parameters", x=params, y=test, log_x=True),

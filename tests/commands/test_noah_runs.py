@@ -54,7 +54,8 @@ def test_train_search_evaluate_and_a_kill_while_retraining(tmp_path, data_root):
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
     for name in ("evolution.json", "random.json", "best.json"):
         assert only(whole, name).read_text() == only(broken, name).read_text()
-    assert "retrained is finished, nothing to do" in run("search.py", whole, data_root, *OVERRIDES).stdout
+    again = run("search.py", whole, data_root, *OVERRIDES).stdout
+    assert "retrained/weights.safetensors is finished, nothing to do" in again
     done = run("evaluate.py", whole, data_root, *OVERRIDES)
     assert done.returncode == 0 and "NOAH" in done.stdout, done.stderr
     record, best = (json.loads(only(whole, f"{n}.json").read_text()) for n in ("result", "best"))

@@ -76,10 +76,10 @@ def test_after_a_kill_and_in_processes_of_their_own_the_last_folder_has_every_st
     run = resolved(*words, "search.finetune_epochs=1")
     real = training.Resumable.save
 
-    def save(kept: training.Resumable, peak: float) -> None:
+    def save(kept: training.Resumable) -> None:
         if kept.trainer.epoch == 2:  # logged, and not kept
             raise KeyboardInterrupt
-        real(kept, peak)
+        real(kept)
 
     with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
         m.setattr(training.Resumable, "save", save)
