@@ -83,8 +83,13 @@ class _Team:
     """The connection of this process to the others."""
 
     def __init__(self) -> None:
-        store, _, _ = next(dist.rendezvous("env://"))
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        environment = os.environ
+        host, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
+        served = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by torchrun itself
+        with reaching():
+            # `dist.rendezvous` would wait here until all processes have come, and hear no signal.
+            store = dist.TCPStore(host, port, is_master=leads() and not served, wait_for_workers=False)
+        attempt = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
         self.store = dist.PrefixStore(f"glora-{attempt}", store)
         self._orders = 0
 
