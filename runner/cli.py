@@ -64,7 +64,10 @@ def main(
         if without_task is None or raw.get("dataset") is not None:
             run = replace(resolve(raw, typed), overrides=tuple(HydraConfig.get().overrides.task))
             standing.begin(run.directory)
-            return stage(run) if torchrun.leads() else follow(run)
+            if torchrun.leads():
+                return stage(run)
+            follow(run)
+            return None
         conf = read_conf(raw, schema)
         load_plugins(conf.plugins)
         return without_task(replace(conf, output_root=str(user_path(conf.output_root, "output_root"))))

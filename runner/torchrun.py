@@ -9,6 +9,7 @@ collectives.
 from __future__ import annotations
 
 import atexit
+import base64
 import copyreg
 import functools
 import logging
@@ -96,7 +97,7 @@ class _Team:
     def tell(self, order: tuple[Any, ...]) -> None:
         """Give the others an order."""
         with reaching():
-            self.store.set(f"order-{self._orders}", pickle.dumps(order))
+            self.store.set(f"order-{self._orders}", base64.b64encode(pickle.dumps(order)).decode())
         self._orders += 1
 
     def hear(self) -> tuple[Any, ...]:
@@ -105,7 +106,7 @@ class _Team:
         self.wait([key])
         self._orders += 1
         with reaching():
-            order: tuple[Any, ...] = pickle.loads(self.store.get(key))
+            order: tuple[Any, ...] = pickle.loads(base64.b64decode(self.store.get(key)))
         return order
 
     def wait(self, keys: list[str]) -> None:

@@ -45,13 +45,13 @@ class Follower:
         self._job = self._fitness = None  # the memory of what came before
         return replace(run, compute=self.run.compute, data=self.run.data)
 
-    def train(self, run: Run, split: str, kept: tuple[Hashable, bool] | None) -> None:
-        """Be ready to train on a split; `kept` as in `train_phase`."""
+    def train(self, run: Run, split: str, winner: tuple[Hashable, bool] | None) -> None:
+        """Be ready to train on a split; `winner` as in `train_phase`."""
         run = self._own(run)
         method = None
-        if kept is not None:
+        if winner is not None:
             method = build(run)
-            searched(method).keep(*kept)
+            searched(method).keep(*winner)
         self._job = Job(run, training_set(run, split), method, ranks=torchrun.group())
 
     def load(self) -> None:

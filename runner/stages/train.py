@@ -216,7 +216,7 @@ def train_phase(
     phase: Phase,
     owner: Run | None = None,
     method: Method | None = None,
-    kept: tuple[Hashable, bool] | None = None,
+    winner: tuple[Hashable, bool] | None = None,
 ) -> None:
     """Train on the images of one phase and leave its file in `directory`; resumes what was killed.
 
@@ -227,9 +227,9 @@ def train_phase(
             epochs, or as often as the protocol says.
         owner: the run that this training belongs to, if it is not `run` itself.
         method: what trains on from its weights; None: a fresh one.
-        kept: what `method.keep` was given, for the other processes of torchrun.
+        winner: what `method.keep` was given, for the other processes of torchrun.
     """
-    torchrun.order("train", run, phase.split, kept)
+    torchrun.order("train", run, phase.split, winner)
     data = _training_data(run, phase.split)
     # Cut where it is long, as a few-shot list is: evaluating it would cost more than the training. Not where its
     # accuracy is the result.

@@ -73,7 +73,7 @@ def close(one: object, other: object) -> None:
 
 
 def rows(root: Path) -> list[dict[str, Any]]:
-    kept: list[dict[str, Any]] = json.loads(only(root, "train_train800.json").read_text())["rows"]
+    kept: list[dict[str, Any]] = json.loads(only(root, "*seed0-*/train_train800.json").read_text())["rows"]
     return [{k: v for k, v in row.items() if k != "seconds"} for row in kept]
 
 
@@ -91,25 +91,27 @@ def one(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
 
 
 def test_two_processes_train_search_and_evaluate_as_one_does(one: Path, tmp_path: Path, data_root: Path) -> None:
-    with two(command("run.py", tmp_path / "two", data_root, *WORDS), tmp_path / "log") as torchrun:
+    words = [*WORDS, "search.finetune_epochs=1"]
+    with two(command("run.py", tmp_path / "two", data_root, *words), tmp_path / "log") as torchrun:
         assert torchrun.wait(240) == 0, (tmp_path / "log").read_text()
     log = (tmp_path / "log").read_text()
     assert log.count("2 processes share every batch") == log.count("epoch 3/3") == log.count("[1/1] digits glora") == 1
     assert "Traceback" not in log and "Warning" not in log
-    close(rows(tmp_path / "two"), rows(one))
-    close(*(read_weights(only(root, "weights.safetensors")) for root in (tmp_path / "two", one)))
-    made = only(tmp_path / "two", "config.json").parent
+    close(rows(tmp_path / "two" / "digits"), rows(one))
+    close(*(read_weights(only(root, "*seed0-*/weights.safetensors")) for root in (tmp_path / "two", one)))
+    made = only(tmp_path / "two", "*seed0-*/config.json").parent
     assert made.name == only(one, "config.json").parent.name
     # The same weights, searched by one process.
     shutil.copytree(tmp_path / "two", tmp_path / "copy")
     shutil.rmtree(tmp_path / "copy" / "digits" / made.name / "search")
-    assert run("search.py", tmp_path / "copy", data_root, *WORDS).returncode == 0
+    assert run("search.py", tmp_path / "copy", data_root, *words).returncode == 0
     for name in ("evolution", "random"):
         found, expected = (candidates(tmp_path / root, name) for root in ("two", "copy"))
         close([c.pop("loss") for c in found], [c.pop("loss") for c in expected])
         assert found == expected and len(found) == 10
         winners = [only(tmp_path / root, f"search/*/subnet_{name}.json").read_text() for root in ("two", "copy")]
         assert winners[0] == winners[1]
+    close(*(read_weights(only(tmp_path / root, "tuned/weights.safetensors")) for root in ("two", "copy")))
 
 
 def test_where_one_process_is_killed_all_end_and_one_alone_goes_on(one: Path, tmp_path: Path, data_root: Path) -> None:
