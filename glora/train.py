@@ -1,7 +1,8 @@
 """Training of frozen-backbone methods on a fixed set of images; the GLoRA supernet recipe of the paper.
 
 Every random choice is a function of (seed, epoch) or (seed, step), but for drop path, whose generator is part of the
-state inside an epoch; so a run that resumes after any step draws what the unbroken run draws.
+state inside an epoch; so a run that resumes after any step draws what the unbroken run draws. Several processes may
+share every batch (`glora.distributed`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from glora.average import WeightAverage
+from glora.distributed import ONE, Figures, Ranks
 from glora.epoch import Begun
 from glora.optimizers import check_optimizer_state, make_optimizer
 from glora.product import Forward, in_precision
@@ -82,9 +84,11 @@ class Trainer:
         precision: of the matrix products (autocast); parameters, loss and optimiser stay in the model's own.
         supernet: what the model holds, if its subnets train as `recipe.sampling` says, whatever `before_step` draws.
         compile: makes of a step's forward pass what is called in its place.
+        ranks: the processes that share every batch; each is given all images and has a `Trainer` of its own, alike.
 
     Raises:
-        ValueError: if the supernet's space is none that the recipe's sampling is for.
+        ValueError: if the supernet's space is none that the recipe's sampling is for, or a batch has fewer images than
+            there are ranks.
     """
 
     def __init__(
@@ -100,11 +104,14 @@ class Trainer:
         precision: torch.dtype = torch.float32,
         supernet: Drawn[Any] | None = None,
         compile: Callable[[Forward], Forward] = lambda forward: forward,
+        ranks: Ranks = ONE,
     ) -> None:
+        if recipe.batch_size < ranks.size:
+            raise ValueError(f"a batch of {recipe.batch_size} has not one image for each of {ranks.size} ranks")
         self._forward = compile(in_precision(model, precision))
         self.model, self.parameters, self.recipe = model, parameters, recipe
         self.normalize, self.seed, self.before_step = normalize, seed, before_step
-        self.eval_backbone, self.supernet = eval_backbone, supernet
+        self.eval_backbone, self.supernet, self.ranks = eval_backbone, supernet, ranks
         self._sampler = None if supernet is None else SAMPLERS[recipe.sampling](supernet.space, recipe.draws)
         self.optimizer = make_optimizer(parameters, recipe, no_decay)
         self._average = None if recipe.ema is None else WeightAverage(parameters, recipe.ema)
@@ -135,7 +142,8 @@ class Trainer:
         Args:
             images: what is trained on.
             labels: (N,) int64, on the device.
-            after_step: called after each step; `state` may be taken there, and what it raises ends the epoch.
+            after_step: called after each step; `state` may be taken there, and what it raises ends the epoch, on all
+                ranks behind the same step.
 
         Returns:
             Loss and accuracy, means over the subnets that were drawn, and the learning rate.
@@ -144,6 +152,7 @@ class Trainer:
             ValueError: if fewer images than one batch are given.
             FloatingPointError: after an epoch in which the loss was not finite, or behind which the weights are not.
                 What is in memory is lost then; what was saved before is not.
+            Lost: if another rank is gone; BrokenOff, one of them, behind a step that all ranks have taken.
         """
         r = self.recipe
         if len(labels) < r.batch_size:
@@ -157,9 +166,11 @@ class Trainer:
             # Running statistics are no parameters: what training made of them would not be saved with what it trained.
             if isinstance(module, _NormBase):
                 module.eval()
-        for index in self._batches(len(labels), labels.device):
+        for batch in self._batches(len(labels), labels.device):
+            self.ranks.seed(self.seed, self.step)
             if self.before_step is not None:
                 self.before_step(step_rng(self.seed, self.step))
+            index = self.ranks.share(batch)
             y = labels[index]
             if isinstance(images, Tensor):
                 x = self.normalize(images[index])
@@ -167,6 +178,7 @@ class Trainer:
                 x = images.batch(index.cpu(), self.epoch).to(y.device)
             self.optimizer.zero_grad(set_to_none=r.unused_grad == "none")
             teacher: Tensor | None = None
+            found: list[Figures] = []
             for subnet in self._subnets():
                 if self.supernet is not None:
                     self.supernet.set(subnet)
@@ -176,16 +188,20 @@ class Trainer:
                     loss = F.cross_entropy(wide, y)
                 else:
                     loss = F.kl_div(wide.log_softmax(1), teacher, reduction="batchmean", log_target=True)
+                loss = self.ranks.weighed(loss, index, batch)
                 loss.backward()
                 if r.distill and teacher is None:
                     teacher = wide.detach().log_softmax(1)
-                self._begun.add(loss.detach(), (logits.detach().argmax(1) == y).sum())
+                found.append((loss.detach(), (logits.detach().argmax(1) == y).sum()))
+            for figures in self.ranks.summed(self.parameters.values(), found):
+                self._begun.add(*figures)
             self.optimizer.step()
             if self._average is not None:
                 self._average.update()
             self.step += 1
             self._begun.steps += 1
-            after_step()
+            with self.ranks.agreed():
+                after_step()
         self.check_finite()
         loss_mean, accuracy = self._begun.means(r.batch_size)
         self.epoch += 1

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from runner import torchrun
 from runner.config.errors import NotSearched
 from runner.failures import report
 from runner.signals import Stopped, stoppable
@@ -28,8 +29,9 @@ def kept(keep: Callable[[Outcome], object]) -> Iterator[None]:
             keep(Outcome(error=text, status=status))
     except KeyboardInterrupt as error:
         stop = error if isinstance(error, Stopped) else Stopped()
-        text = f"{stop}: {standing.current()}"
-        if not stop.said:  # not yet, in the job that it stopped
+        # torchrun stops all ranks where one has failed.
+        text = torchrun.failed() or f"{stop}: {standing.current()}"
+        if not stop.said and torchrun.says(text, stop):  # not yet, in the job that it stopped
             print(text, file=sys.stderr)
             stop.said = True
         keep(Outcome(error=text, status=stop.status))

@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from data import user_path
+from runner import torchrun
 from runner.attempt import ending, kept, list_jobs
 from runner.config.compute import use_tf32
 from runner.config.overrides import CONFIGS, check_keys, composing, gathering, known_keys, respelled
@@ -25,12 +26,14 @@ from runner.config.run import Run
 from runner.config.schema import TrainConf, register
 from runner.config.sweeps import register_resolvers
 from runner.signals import SIGNALLED, stoppable
+from runner.stages.follow import follow
 from runner.tracking import standing
 from runner.tracking.memory import keep_freed_memory
 from runner.tracking.outcomes import Outcome, begin
-from runner.tracking.progress import to_terminal
+from runner.tracking.progress import no_terminal, to_terminal
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
+MULTIRUN = ("--multirun", "-m")
 
 Job = Callable[[DictConfig, set[str]], object]
 """Takes what Hydra composed and the keys that were typed."""
@@ -47,7 +50,8 @@ def main(
 ) -> None:
     """Compose the config from the command line, run `stage` for every job of the sweep, then `finish` once.
 
-    The exit status is that of `launch`.
+    The exit status is that of `launch`. Of several processes that torchrun started, rank 0 does this and the others
+    follow it.
 
     Args:
         stage: takes the run that a job's overrides name.
@@ -60,12 +64,15 @@ def main(
         if without_task is None or raw.get("dataset") is not None:
             run = replace(resolve(raw, typed), overrides=tuple(HydraConfig.get().overrides.task))
             standing.begin(run.directory)
-            return stage(run)
+            if torchrun.leads():
+                return stage(run)
+            follow(run)
+            return None
         conf = read_conf(raw, schema)
         load_plugins(conf.plugins)
         return without_task(replace(conf, output_root=str(user_path(conf.output_root, "output_root"))))
 
-    launch(job, finish, schema=schema)
+    launch(job, finish if torchrun.leads() else lambda values: None, schema=schema, shared=True)
 
 
 def launch(
@@ -75,6 +82,7 @@ def launch(
     schema: type[Any] = TrainConf,
     gather: bool = False,
     quiet: bool = False,
+    shared: bool = False,
     configs: Path = CONFIGS,
 ) -> None:
     """Run `job` for every job of the command line's sweep, then `finish` once.
@@ -93,11 +101,13 @@ def launch(
         gather: the jobs only say what is wanted and `finish` does it: not at all if a job failed, commas sweep without
             --multirun, and Hydra leaves no record of the sweep.
         quiet: the log shows warnings alone, on standard error.
+        shared: several processes that torchrun started may share the job, if it is one.
         configs: the folder of the YAML and of its groups.
     """
     register(schema, config)
     register_resolvers()
     _set_process(quiet)
+    torchrun.begin()
     outcomes, beside = begin(), list[Outcome]()  # of the jobs, and of what is around them
 
     @hydra.main(config_path=str(configs), config_name=config, version_base="1.3")
@@ -109,6 +119,10 @@ def launch(
             outcomes.add(Outcome(job(raw, typed_keys(HydraConfig.get().overrides.task))))
 
     with ending(beside), tempfile.TemporaryDirectory() as scratch, _hydra_raises():
+        if not shared:
+            torchrun.refuse_several("this is none that can be shared")
+        if swept := {*MULTIRUN} & {*sys.argv}:
+            torchrun.refuse_several(f"{swept.pop()} is of several")
         sys.argv[1:] = respelled(sys.argv[1:], getattr(schema, "spelled", {}))
         check_keys(sys.argv[1:], known_keys(schema, configs), getattr(schema, "renamed", {}), configs)
         if gather:
@@ -140,7 +154,10 @@ def launch(
 def _set_process(quiet: bool) -> None:
     use_tf32(False)
     keep_freed_memory()
-    to_terminal(warnings_only=quiet)
+    if torchrun.leads():
+        to_terminal(warnings_only=quiet)
+    else:
+        no_terminal()
     standing.begin()
 
 

@@ -21,6 +21,8 @@ from safetensors import SafetensorError
 
 from data import DataError
 from glora.backbones import WeightsError
+from glora.distributed import Lost
+from runner import torchrun
 from runner.config.errors import ConfigError
 from runner.config.overrides import explain
 from runner.tracking import standing
@@ -70,6 +72,8 @@ def explained(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, CompactHydraException):
         return explain(error)
+    if isinstance(error, Lost):
+        return torchrun.why()
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or _says(error, MEMORY):
         # torch names the place in its own source first
         return f"out of memory ({_short(text.rpartition('DefaultCPUAllocator: ')[2]) or 'of the CPU'}): {LOWER}"
@@ -133,10 +137,12 @@ def report(error: Exception) -> tuple[str, int]:
     """Say on standard error what went wrong, with the traceback of a bug; returns what is kept of it and its status."""
     text = explained(error)
     if text is not None:
-        print(f"error: {text}", file=sys.stderr)
+        if torchrun.says(text, error):
+            print(f"error: {text}", file=sys.stderr)
         return text, MISTAKE
     traceback.print_exception(error)
     text = f"{type(error).__name__}: {error}"
+    torchrun.says(text, error)
     print(f"error: {text}\nthis is a mistake of the program, not yours; please report it with the lines above",
           file=sys.stderr)  # fmt: skip
     return text, BUG

@@ -45,7 +45,8 @@ class Stopped(KeyboardInterrupt):
 def _leave(number: int, frame: FrameType | None) -> None:
     """End at once, for times with nothing to clean up: an exception inside an import may be swallowed or wrapped."""
     with suppress(OSError, ValueError):
-        print(f"{Stopped(number)}; the same command begins again", file=sys.stderr, flush=True)
+        if os.environ.get("RANK", "0") == "0":  # torchrun stops all its processes, and one says so
+            print(f"{Stopped(number)}; the same command begins again", file=sys.stderr, flush=True)
     os._exit(Stopped(number).status)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, make_dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Self, cast
@@ -176,14 +176,19 @@ class Search(Generic[Member]):
                 taken.add(subnet)
         return chosen
 
-    def step(self) -> list[Candidate[Member]]:
-        """Propose and evaluate one generation. Its randomness is a function of (seed, generation)."""
+    def step(self, ahead: Callable[[Sequence[Member]], object] = lambda proposed: None) -> list[Candidate[Member]]:
+        """Propose and evaluate one generation. Its randomness is a function of (seed, generation).
+
+        Args:
+            ahead: gets the generation before any of it is evaluated, as where several processes share the work.
+        """
         rng = random.Random(f"search-{self.seed}-{self.generation}")
         new: list[Candidate[Member]] = []
         proposed = self.propose(rng)
         if self.extremes and self.generation == 0:
             fitting = [subnet for subnet in self.space.extremes if self.fits(subnet)]
             proposed = list(dict.fromkeys([*fitting, *proposed]))[: self.population]
+        ahead(proposed)
         for subnet in proposed:
             index = len(self.candidates) + len(new)
             accuracy, loss = Measured.of(self.fitness(subnet))

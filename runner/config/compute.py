@@ -14,6 +14,7 @@ from torch import nn
 
 from glora.class_token import computes_class_token_alone
 from glora.product import Forward
+from runner import torchrun
 
 GRAPHS = ("auto", "branch", "static")
 COMPILES = ("auto", "off", "default", "reduce-overhead", "max-autotune")
@@ -81,10 +82,23 @@ def devices() -> list[str]:
 
 
 def device_of(name: str) -> torch.device:
-    """The device to run on; "auto" takes CUDA where there is one."""
+    """The device to run on; "auto" takes CUDA where there is one. A process of torchrun has a GPU of its own."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name, torchrun.local_rank()) if name == "cuda" and torchrun.size() > 1 else torch.device(name)
+
+
+def rank_problems(device: str, batch_size: int) -> Iterator[str]:
+    """What keeps the processes of torchrun from sharing the batches of one job, a sentence each."""
+    here, gpus = torchrun.local_size(), gpu_count()
+    if batch_size < torchrun.size():
+        yield (f"trainer.batch_size={batch_size} has not one image for each of the {torchrun.size()} processes of "
+               f"torchrun; raise it, or start at most {batch_size}")  # fmt: skip
+    if here > 1 and ":" in device:
+        yield f"device={device} is one GPU, and each process of torchrun takes its own; leave device= out"
+    elif here > gpus and device_of(device).type == "cuda":
+        yield (f"torchrun started {here} processes on this machine, which has GPUs for {gpus}; "
+               f"write --nproc_per_node={gpus} or device=cpu")  # fmt: skip
 
 
 def decide(

@@ -124,6 +124,7 @@ def resolve(raw: DictConfig, typed: Collection[str] = ()) -> Run:
     training, found = read_training(conf, method, images, typed)
     problems += found
     problems += _runtime_problems(conf, method)
+    problems += compute.rank_problems(conf.device, images if training is None else training.recipe.batch_size)
     if training is not None and training.grid is not None and not protocol.holds_out_val200:
         problems.append(f"hparams=val_grid chooses on val200, which protocol={protocol.name} trains on; "
                         "use protocol=clean")  # fmt: skip

@@ -14,7 +14,9 @@ from typing import Any
 
 from torch import Tensor
 
+from glora.distributed import BrokenOff, Lost
 from glora.train import Augmented, Trainer
+from runner import torchrun
 from runner.config.protocol import Phase
 from runner.config.run import Run
 from runner.rundir.checkpoints import State, load_checkpoint, save_checkpoint
@@ -75,27 +77,39 @@ class Resumable:
         if load_checkpoint(self.path, self._restore):
             begun = f" and {self.trainer.steps_begun} steps of the next" if self.trainer.steps_begun else ""
             log.info("resuming after epoch %d%s", self.trainer.epoch, begun)
+        torchrun.order("load")
+        torchrun.give(self.trainer.state)
 
     def train_epoch(self, inputs: Tensor | Augmented, labels: Tensor) -> dict[str, Any]:
         """The row of the next epoch, or of what is left of it, with its seconds.
 
         Raises:
             Stopped: for a signal, after the state behind a step is kept.
+            Lost: if another rank has ended; where it said so, after the same.
         """
         self._began = time.monotonic() - self._seconds
         with deferred() as waiting:
-            row = self.trainer.train_epoch(inputs, labels, lambda: self._after_step(waiting()))
+            torchrun.order("epoch")
+            try:
+                row = self.trainer.train_epoch(inputs, labels, lambda: self._after_step(waiting()))
+            except Lost as end:
+                if isinstance(end, BrokenOff):
+                    self._keep_step()
+                raise waiting() or end from end
         self._seconds = 0.0
         return {"epoch": self.trainer.epoch - 1, **row, "seconds": round(time.monotonic() - self._began, 3)}
 
     def _after_step(self, stop: Stopped | None) -> None:
         if stop is not None or time.monotonic() - self._saved > max(EVERY_SECONDS, self._cost / SAVES_SHARE):
-            self.trainer.check_finite()  # what diverged is nothing to go on from
-            self._seconds = time.monotonic() - self._began
-            self.save()
-            standing.keep("epoch", self.trainer.epoch, self.trainer.recipe.epochs, self.trainer.steps_begun)
+            self._keep_step()
         if stop is not None:
             raise stop
+
+    def _keep_step(self) -> None:
+        self.trainer.check_finite()  # what diverged is nothing to go on from
+        self._seconds = time.monotonic() - self._began
+        self.save()
+        standing.keep("epoch", self.trainer.epoch, self.trainer.recipe.epochs, self.trainer.steps_begun)
 
     def save(self) -> None:
         """Keep what another process needs to go on."""

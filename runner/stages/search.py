@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
 from data import Split
 from data.files import write_text
 from glora.evaluation import Batches, measure
-from glora.methods import METHODS
+from glora.methods import METHODS, Searched
 from glora.methods.base import Evaluator
 from glora.search import SEARCHES, Candidate, Measured, Search, Space, State, sealed, selection_noise
+from runner import torchrun
 from runner.config.errors import ConfigError, NotSearched
 from runner.config.protocol import WEIGHTS
 from runner.config.run import Run, SearchChoice
@@ -74,7 +75,7 @@ class Fitness:
 
     def __init__(self, run: Run, evaluator: Evaluator[Hashable], data: Split) -> None:
         self.known: dict[Hashable, Measured] = {}
-        self._evaluator, self._labels = evaluator, data.labels
+        self._evaluator, self._labels, self.images = evaluator, data.labels, len(data.labels)
         # All candidates share one model to write into and one set of prepared batches.
         self._batches = Batches(data.images, Preprocess(run), run.compute.device, keep=True)
         self._dtype = run.compute.dtype
@@ -85,6 +86,23 @@ class Fitness:
             model = self._evaluator.write(subnet)
             self.known[subnet] = measure(model, self._batches, self._labels, self._dtype)
         return self.known[subnet]
+
+    def ahead(self, subnets: Sequence[Hashable]) -> None:
+        """Measure what will be asked for, shared out over the ranks; one process does so when it is asked."""
+        unknown = [subnet for subnet in subnets if subnet not in self.known]
+        if torchrun.size() > 1 and unknown:
+            torchrun.order("measure", unknown)
+            self.measure_share(unknown)
+
+    def measure_share(self, subnets: Sequence[Hashable]) -> None:
+        """On every rank with the same subnets: each measures its share, and all know the figures then."""
+        share = subnets[torchrun.rank() :: torchrun.size()]
+        self.known |= torchrun.gathered({subnet: self(subnet) for subnet in share})
+
+
+def fitness_of(run: Run, method: Searched[Hashable]) -> Fitness:
+    """What the run's search goes by, with the weights that the method has now."""
+    return Fitness(run, method.evaluator(), balanced_cut(selection_split(run), search_choice(run).selection_images))
 
 
 def size_limit(choice: SearchChoice, space: Space[Hashable]) -> int | None:
@@ -120,8 +138,9 @@ def find(run: Run) -> Path:
             return directory
         run = chosen(run)
         method = searched(load_trained(run, run.directory))
-        data, space = balanced_cut(selection_split(run), choice.selection_images), method.space
-        fitness = Fitness(run, method.evaluator(), data)
+        torchrun.order("search", run)
+        torchrun.give(method.state_dict)
+        fitness, space = fitness_of(run, method), method.space
         log.info(space.describe())
         searches = {n: make_search(n, choice, space, fitness) for n in dict.fromkeys((choice.name, BASELINE))}
         with open_tracker(run, directory) as tracker:
@@ -129,7 +148,7 @@ def find(run: Run) -> Path:
                 _load(s, directory / f"{name}.json", name)
                 fitness.known |= {c.subnet: c.measured for c in s.candidates if c.loss is not None}
             tracker.restore([row for n, s in searches.items() for row in _curve(s, n)], "generation")
-            winners = {n: _run_search(s, directory / f"{n}.json", n, tracker) for n, s in searches.items()}
+            winners = {n: _run_search(s, fitness, directory / f"{n}.json", tracker) for n, s in searches.items()}
             rows = [(n, k.generation, k.params, k.accuracy, k.loss) for n, s in searches.items() for k in s.candidates]
             tracker.log_table("candidates", ("search", "generation", "params", "val_accuracy", "val_loss"), rows)
             tracker.summary({f"{n}_{k}": getattr(w, k) for n, w in winners.items() for k in ("accuracy", "params")})
@@ -139,7 +158,7 @@ def find(run: Run) -> Path:
         if choice.winner != "subnet":
             write_text(directory / WINNER, space.to_json(handed.choice))
         best, baseline = winners[choice.name], winners[BASELINE]
-        noise = selection_noise(searches[choice.name].candidates, best, len(data.labels))
+        noise = selection_noise(searches[choice.name].candidates, best, fitness.images)
         write_json(
             directory / "best.json",
             {
@@ -151,14 +170,14 @@ def find(run: Run) -> Path:
                 "val_loss": handed.measured.loss,
                 "noise": noise._asdict(),
                 "params": handed.params,
-                "images": len(data.labels),
+                "images": fitness.images,
                 "random_search": {"val": baseline.accuracy, "params": baseline.params},
                 **({"subnet": str(best.subnet)} if method.retrained else {}),
             },
         )
         percent, error = 100 * best.accuracy, 100 * noise.standard_error
         log.info("%s: %.1f%% on %d images, standard error %.1f points, within which %d other candidates lie",
-                 choice.name, percent, len(data.labels), error, noise.within)  # fmt: skip
+                 choice.name, percent, fitness.images, error, noise.within)  # fmt: skip
         draw_search(directory, space, choice.name, searches[choice.name].objective)
     return directory
 
@@ -193,14 +212,15 @@ def _curve(s: Search[Hashable], name: str, first: int = 0) -> list[dict[str, Any
     return rows
 
 
-def _run_search(s: Search[Hashable], path: Path, name: str, tracker: Tracker) -> Candidate[Hashable]:
+def _run_search(s: Search[Hashable], fitness: Fitness, path: Path, tracker: Tracker) -> Candidate[Hashable]:
+    name = path.stem
     # Beside the search's own file, which is the same whether or not the search was interrupted.
     clock = path.with_name(f"seconds_{name}.json")
     spent = read(clock, Clock).seconds if clock.exists() else 0.0
     with Progress(f"{name} search", s.generations, s.generation, "generation") as progress:
         while not s.done:
             began = time.perf_counter()
-            s.step()
+            s.step(fitness.ahead)
             spent += time.perf_counter() - began
             write_json(path, sealed(s.state()))
             write_json(clock, {"seconds": round(spent, 3)})

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from data import DataError, Split
 from glora.backbones import WeightsError
+from glora.distributed import ONE, Ranks
 from glora.evaluation import Batches, accuracy, score
 from glora.methods import Method, Searched
 from glora.methods.linear_probe import Linear
 from glora.search import Member, Space
 from glora.train import Trainer
+from runner import torchrun
 from runner.config.errors import ConfigError
 from runner.config.protocol import WEIGHTS, Phase
 from runner.config.run import Run
@@ -79,10 +81,16 @@ class Job:
         data: the images it trains on.
         method: what trains on from its weights; None: a fresh one.
         subnet: of a supernet, the one subnet that trains; None: as the recipe draws them.
+        ranks: the processes that share its batches.
     """
 
     def __init__(
-        self, run: Run, data: TrainingSet, method: Method | None = None, subnet: Hashable | None = None
+        self,
+        run: Run,
+        data: TrainingSet,
+        method: Method | None = None,
+        subnet: Hashable | None = None,
+        ranks: Ranks = ONE,
     ) -> None:
         self.run, self.method, self.prep = run, build(run) if method is None else method, Preprocess(run)
         # A winner that is tuned is the one subnet that its method holds.
@@ -113,6 +121,7 @@ class Job:
             run.compute.dtype,
             self.supernet,
             run.compute.compiled,
+            ranks,
         )
 
     def _inputs(self, images: Tensor, content_hash: str) -> Tensor:
@@ -202,7 +211,12 @@ def _training_data(run: Run, name: str) -> TrainingSet:
 
 
 def train_phase(
-    run: Run, directory: Path, phase: Phase, owner: Run | None = None, method: Method | None = None
+    run: Run,
+    directory: Path,
+    phase: Phase,
+    owner: Run | None = None,
+    method: Method | None = None,
+    winner: tuple[Hashable, bool] | None = None,
 ) -> None:
     """Train on the images of one phase and leave its file in `directory`; resumes what was killed.
 
@@ -213,14 +227,16 @@ def train_phase(
             epochs, or as often as the protocol says.
         owner: the run that this training belongs to, if it is not `run` itself.
         method: what trains on from its weights; None: a fresh one.
+        winner: what `method.keep` was given, for the other processes of torchrun.
     """
+    torchrun.order("train", run, phase.split, winner)
     data = _training_data(run, phase.split)
     # Cut where it is long, as a few-shot list is: evaluating it would cost more than the training. Not where its
     # accuracy is the result.
     val = selection_split(run) if phase.validate else None
     if val is not None and not run.protocol.selects_on_test:
         val = balanced_cut(val, LOGGED_IMAGES)
-    job = Job(run, data, method)
+    job = Job(run, data, method, ranks=torchrun.group())
     trainer, evaluate = job.trainer, None if val is None else job.evaluator(val)
     if job.supernet is not None:
         log.info(job.supernet.space.describe())

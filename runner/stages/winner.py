@@ -79,13 +79,13 @@ def _train_winner(run: Run, search: SearchChoice, name: str) -> None:
     point = chosen(run)
     inherited = run.protocol.weights_file(final=True)
     method = build(point) if name == SCRATCH else load_trained(point, run.directory, inherited)
-    _keep(method, search)
+    winner = _keep(method, search)
     start = "its initialization" if name == SCRATCH else "the supernet's weights"
     log.info("training the winner from %s", start)
     recipe = alone(point.recipe, search.finetune_epochs, search.finetune_lr)
     write_json(directory / "config.json", {**run.identity, name: vars(recipe)})
     training = replace(point, recipe=recipe, search=None)
-    train_phase(training, directory, phase, owner=run, method=method)
+    train_phase(training, directory, phase, owner=run, method=method, winner=winner)
 
 
 def load_tuned(run: Run, search: SearchChoice, name: str = TUNED) -> Method:
@@ -97,6 +97,8 @@ def load_tuned(run: Run, search: SearchChoice, name: str = TUNED) -> Method:
     return with_weights(method, weights, path)
 
 
-def _keep(method: Method, search: SearchChoice) -> None:
+def _keep(method: Method, search: SearchChoice) -> tuple[Hashable, bool]:
     supernet = searched(method)
-    supernet.keep(read_winner(supernet.space, search.directory), search.learn_gates)
+    winner = read_winner(supernet.space, search.directory), search.learn_gates
+    supernet.keep(*winner)
+    return winner

@@ -13,8 +13,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from data import DataError
+from runner import torchrun
 from runner.attempt import list_jobs
-from runner.cli import launch, main
+from runner.cli import MULTIRUN, launch, main
 from runner.config.errors import ConfigError
 from runner.config.resolve import read_conf, resolve
 from runner.config.run import Run
@@ -23,6 +24,7 @@ from runner.report.show import show_results
 from runner.report.tables import percent
 from runner.signals import SIGNALLED
 from runner.stages.evaluate import result_path
+from runner.stages.follow import follow
 from runner.stages.whole import whole
 from runner.sweep.conf import RunConf
 from runner.sweep.hours import Hours
@@ -33,7 +35,6 @@ from runner.sweep.status import Board, looking, watch
 from runner.tracking.outcomes import Outcome
 
 STATUS = "status"
-MULTIRUN = ("--multirun", "-m")
 OWN = ("jobs", "dry_run")
 """Keys that are the command's and not its jobs'."""
 LAUNCHER = ("hydra/launcher", "hydra.launcher")
@@ -142,7 +143,7 @@ def command(args: list[str]) -> None:
 
 def _gathered(finish: Callable[[Command], int | None]) -> Command:
     asked = Command()
-    launch(asked.add, lambda _: finish(asked), schema=RunConf, gather=True)
+    launch(asked.add, lambda _: finish(asked), schema=RunConf, gather=True, shared=True)
     return asked
 
 
@@ -164,12 +165,19 @@ def _begin(asked: Command) -> None:
     asked.runnable()
     if asked.at_once > 1:
         raise ConfigError(f"jobs={asked.at_once} is for this machine, and hydra/launcher= starts jobs itself; type one")
+    torchrun.refuse_several("hydra/launcher= starts several")
     asked.plan()
 
 
 def _do(asked: Command) -> int | None:
     asked.runnable()
     if not asked.jobs:  # Hydra was asked for something else, as by --cfg
+        return None
+    if asked.at_once > 1 or len(asked.jobs) > 1:
+        torchrun.refuse_several(f"jobs={asked.at_once} is of several" if asked.at_once > 1 else
+                                f"these are {len(asked.jobs)}")  # fmt: skip
+    if not torchrun.leads():
+        follow(asked.jobs[0].run)
         return None
     asked.plan()
     if asked.dry_run:

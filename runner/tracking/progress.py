@@ -130,6 +130,12 @@ def to_terminal(warnings_only: bool = False) -> None:
     logging.captureWarnings(True)
 
 
+def no_terminal() -> None:
+    """Show no log and no warnings of this process: those of another one, which does the same, are shown."""
+    logging.getLogger().addHandler(logging.NullHandler())
+    logging.captureWarnings(True)
+
+
 @contextmanager
 def log_file(path: Path) -> Iterator[None]:
     """Append the log, and the warnings of every library, to `path` as well, for the time of one stage.
