@@ -166,8 +166,8 @@ def stopped(copied, monkeypatch) -> tuple[list[str], Path, bytes]:
     shutil.rmtree(c.directory)
     real = training.Resumable.save
 
-    def save(kept: training.Resumable, peak: float) -> None:
-        real(kept, peak)
+    def save(kept: training.Resumable) -> None:
+        real(kept)
         if kept.trainer.epoch == 2:
             raise KeyboardInterrupt
 

@@ -63,9 +63,9 @@ def test_tuning_sees_the_training_images_alone(tuned, tmp_path, data_root, monke
     seen = []
     real = training.Trainer.train_epoch
 
-    def watched(self, images, labels):
+    def watched(self, images, labels, after_step):
         seen.append(images)
-        return real(self, images, labels)
+        return real(self, images, labels, after_step)
 
     monkeypatch.setattr(training.Trainer, "train_epoch", watched)
     tune_winner(run, run.search)
