@@ -127,7 +127,7 @@ def side_by_side(jobs: Sequence[Job], at_once: int, told: Told, look: Callable[[
             for number, process in running.items():
                 process.wait()
                 found[number] = _named(process.outcome(), jobs[number], number)
-            print(f"{stop}: the jobs that ran keep their last epoch", file=sys.stderr)
+            print(f"{stop}: the jobs that ran keep what they had done", file=sys.stderr)
             return _in_order(jobs, found, stop)
     return _in_order(jobs, found)
 
