@@ -2,14 +2,15 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
+CONSTRAINTS ?= constraints.txt
 
-.PHONY: help setup quickstart test test-all test-tensorflow test-browser test-cluster torture docs gpu-check gpu-pack lint format clean
+.PHONY: help setup quickstart test test-all test-lowest test-tensorflow test-browser test-cluster torture docs gpu-check gpu-pack lint format clean
 help: ## show this list
 	@grep -hE "^[a-z-]+:.*##" $(MAKEFILE_LIST) | sed "s/:.*## /\t/"
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	python3 -m venv $(VENV)
-	$(VENV)/bin/pip install -q -e ".[dev]" -c constraints.txt
+	$(VENV)/bin/pip install -q -e ".[dev]" -c $(CONSTRAINTS)
 	touch $@
 
 setup: $(STAMP) ## create .venv with the tested versions
@@ -24,6 +25,9 @@ test: $(STAMP) ## set up, then every test but the slow and GPU ones
 
 test-all: $(STAMP) ## the slow tests too
 	$(PY) -m pytest $(PARALLEL) -m "not gpu and not tensorflow and not browser and not cluster"
+
+test-lowest: ## the tests with the lowest versions that pyproject.toml permits, in .venv-lowest
+	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
 
 test-tensorflow: $(STAMP) ## the tests that need TensorFlow (pip install -e ".[data,tfds-build]" first)
 	$(PY) -m pytest -m tensorflow tests/data/sources/test_tfds_build.py
