@@ -24,9 +24,11 @@ class Begun:
         self._losses: list[Tensor] = []
         self._hits: list[Tensor] = []
         self._generators: dict[str, Tensor] = {}
+        self._device: torch.device | None = None  # until this process draws
 
     def seed(self, number: int, device: torch.device) -> None:
         """Let the global generators of the CPU and of `device` stand where this epoch left them, or at its start."""
+        self._device = device
         torch.manual_seed(number)
         if "cpu" in self._generators:
             torch.set_rng_state(self._generators["cpu"])
@@ -53,9 +55,11 @@ class Begun:
     def state(self) -> dict[str, Any]:
         """Tensors on the CPU, and numbers, from which `of` makes the same."""
         losses, hits = self._read(self._losses), self._read(self._hits)
-        generators = {"cpu": torch.get_rng_state()}
-        if self._losses and self._losses[0].is_cuda:
-            generators["cuda"] = torch.cuda.get_rng_state(self._losses[0].device)
+        generators = self._generators
+        if self._device is not None:
+            generators = {"cpu": torch.get_rng_state()}
+            if self._device.type == "cuda":
+                generators["cuda"] = torch.cuda.get_rng_state(self._device)
         return {"steps": self.steps, "losses": losses, "hits": hits, "generators": generators}
 
     @classmethod

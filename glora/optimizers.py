@@ -57,3 +57,12 @@ def check_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, 
                 raise ValueError(f"the optimizer's {name} is out of range")
             if name == "exp_avg_sq" and (value < 0).any():
                 raise ValueError(f"the optimizer's {name} is negative")
+
+
+def on_cpu(state: Mapping[str, Any]) -> dict[str, Any]:
+    """An optimiser's state with its tensors on the CPU, where another process reads them."""
+    entries = {
+        index: {name: value.cpu() if isinstance(value, Tensor) else value for name, value in entry.items()}
+        for index, entry in state["state"].items()
+    }
+    return {**state, "state": entries}

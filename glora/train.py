@@ -23,7 +23,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from glora.average import WeightAverage
 from glora.distributed import ONE, Figures, Ranks
 from glora.epoch import Begun
-from glora.optimizers import check_optimizer_state, make_optimizer
+from glora.optimizers import check_optimizer_state, make_optimizer, on_cpu
 from glora.product import Forward, in_precision
 from glora.recipe import Recipe
 from glora.sampling import SAMPLERS, Drawn, step_rng
@@ -246,7 +246,7 @@ class Trainer:
         """Everything a bit-identical continuation needs, tensors and numbers only."""
         return {
             "parameters": {n: p.detach().cpu().clone() for n, p in self.parameters.items()},
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": on_cpu(self.optimizer.state_dict()),
             "epoch": self.epoch,
             "step": self.step,
             **({"begun": self._begun.state()} if self.steps_begun else {}),

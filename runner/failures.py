@@ -140,9 +140,9 @@ def report(error: Exception) -> tuple[str, int]:
         if torchrun.says(text, error):
             print(f"error: {text}", file=sys.stderr)
         return text, MISTAKE
-    traceback.print_exception(error)
     text = f"{type(error).__name__}: {error}"
-    torchrun.says(text, error)
-    print(f"error: {text}\nthis is a mistake of the program, not yours; please report it with the lines above",
-          file=sys.stderr)  # fmt: skip
+    traceback.print_exception(error)
+    if torchrun.says(text, error):
+        print(f"error: {text}\nthis is a mistake of the program, not yours; please report it with the lines above",
+              file=sys.stderr)  # fmt: skip
     return text, BUG

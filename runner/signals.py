@@ -67,18 +67,23 @@ def deferred() -> Iterator[Callable[[], Stopped | None]]:
             raise waiting[0]
         waiting.append(Stopped(number))
         if hasattr(signal, "setitimer"):  # not on Windows
-            signal.signal(signal.SIGALRM, wait)
+            replaced[signal.SIGALRM] = signal.signal(signal.SIGALRM, wait)
             signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
 
     replaced = _install(wait)
     try:
         yield lambda: waiting[0] if waiting else None
+    except Exception as error:  # whatever it is, the process was told to end
+        if waiting:
+            raise waiting[0] from error
+        raise
     finally:
-        if waiting and hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        for number, handler in replaced.items():
-            signal.signal(number, handler)
+        try:
+            if waiting and hasattr(signal, "setitimer"):
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        finally:  # the alarm may come at this very moment
+            for number, handler in replaced.items():
+                signal.signal(number, handler)
     if waiting:
         raise waiting[0]
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from data import SUITES
+from runner.config.protocol import WEIGHTS
 from runner.rundir.lease import owner_of
 from runner.tracking.environment import processor, versions
 from tools.torture.fingerprint import difference, fingerprint
@@ -56,9 +57,8 @@ def results(root: Path) -> dict[str, int]:
     """Every finished run by its folder, and when its weights and result were last written."""
     found = {}
     for path in root.rglob("result.json"):
-        with contextlib.suppress(FileNotFoundError):
-            times = [p.stat().st_mtime_ns for p in (path, path.parent / "weights.safetensors")]
-            found[path.parent.relative_to(root).as_posix()] = max(times)
+        folder = root.joinpath(*path.relative_to(root).parts[:2])  # a searched run's result lies deeper
+        found[folder.relative_to(root).as_posix()] = max(p.stat().st_mtime_ns for p in (path, folder / WEIGHTS))
     return found
 
 
@@ -75,9 +75,10 @@ def call(command: Sequence[str], log: Path, root: Path, until: int = JOBS, numbe
         while process.poll() is None:
             if number is not None and len(results(root)) >= until:
                 if number == signal.SIGKILL:
-                    for owner in filter(None, map(owner_of, root.glob("*/*"))):
-                        os.kill(owner.process, number)
-                        break
+                    owner = next(filter(None, map(owner_of, root.glob("*/*"))), None)
+                    with contextlib.suppress(ProcessLookupError):  # done at this very moment
+                        if owner is not None:
+                            os.kill(owner.process, number)
                 process.send_signal(number)
                 break
             if time.monotonic() - began > LIMIT_SECONDS:
@@ -148,7 +149,11 @@ def main(given: Sequence[str]) -> int:
     for engine in asked["engines"].split(","):
         found = attack(engine, out, epochs, expected, last)
         whole = found["difference"] is None and not found["touched_again"] and found["results"] == JOBS
-        good &= whole and found["statuses"][2:] == [2, 0] and len(found["named_failed"]) == 1
+        good &= (
+            whole
+            and found["statuses"] == [-signal.SIGKILL, 128 + signal.SIGTERM, 2, 0]
+            and len(found["named_failed"]) == 1
+        )
         record["engines"][engine] = found
         (out / "record.json").write_text(json.dumps(record, indent=2) + "\n")
         print(engine, json.dumps(found, indent=2), flush=True)

@@ -1,7 +1,7 @@
 """What the processes of torchrun do that do not run the job: what rank 0 tells them, in step with it.
 
-They open no run directory and write nothing. Each order is a method of `Follower`; rank 0 gives it by its name, in
-`runner.stages.train`, `runner.stages.resume` and `runner.stages.search`.
+They open no run directory; what they write is prepared data that is not there yet. Each order is a method of
+`Follower`; rank 0 gives it by its name, in `runner.stages.train`, `runner.stages.resume` and `runner.stages.search`.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from runner import torchrun
 from runner.config.protocol import Phase
 from runner.config.run import Run
 from runner.rundir.checkpoints import State, load_checkpoint, save_checkpoint
-from runner.signals import Stopped, deferred
+from runner.signals import Stopped
 from runner.tracking import standing
 
 log = logging.getLogger(f"glora.{__name__}")
@@ -80,27 +80,35 @@ class Resumable:
         torchrun.order("load")
         torchrun.give(self.trainer.state)
 
-    def train_epoch(self, inputs: Tensor | Augmented, labels: Tensor) -> dict[str, Any]:
+    def train_epoch(
+        self, inputs: Tensor | Augmented, labels: Tensor, waiting: Callable[[], Stopped | None], keep_last: bool
+    ) -> dict[str, Any]:
         """The row of the next epoch, or of what is left of it, with its seconds.
+
+        Args:
+            inputs: what is trained on.
+            labels: (N,) int64, on the device.
+            waiting: which signal waits (`deferred`).
+            keep_last: save behind the last step too, since what follows it takes time.
 
         Raises:
             Stopped: for a signal, after the state behind a step is kept.
             Lost: if another rank has ended; where it said so, after the same.
         """
         self._began = time.monotonic() - self._seconds
-        with deferred() as waiting:
-            torchrun.order("epoch")
-            try:
-                row = self.trainer.train_epoch(inputs, labels, lambda: self._after_step(waiting()))
-            except Lost as end:
-                if isinstance(end, BrokenOff):
-                    self._keep_step()
-                raise waiting() or end from end
+        torchrun.order("epoch")
+        try:
+            row = self.trainer.train_epoch(inputs, labels, lambda: self._after_step(waiting(), keep_last))
+        except Lost as end:
+            if isinstance(end, BrokenOff):
+                self._keep_step()
+            raise waiting() or end from end
         self._seconds = 0.0
         return {"epoch": self.trainer.epoch - 1, **row, "seconds": round(time.monotonic() - self._began, 3)}
 
-    def _after_step(self, stop: Stopped | None) -> None:
-        if stop is not None or time.monotonic() - self._saved > max(EVERY_SECONDS, self._cost / SAVES_SHARE):
+    def _after_step(self, stop: Stopped | None, keep_last: bool) -> None:
+        last = keep_last and self.trainer.steps_begun == self._steps
+        if stop is not None or last or time.monotonic() - self._saved > max(EVERY_SECONDS, self._cost / SAVES_SHARE):
             self._keep_step()
         if stop is not None:
             raise stop

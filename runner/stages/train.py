@@ -29,6 +29,7 @@ from runner.rundir.checkpoints import remove_checkpoints
 from runner.rundir.files import locked, write_json
 from runner.rundir.records import Summary, read
 from runner.rundir.weights import has_weights, write_weights
+from runner.signals import deferred
 from runner.stages.inputs import Preprocess, TrainingSet, balanced_cut, selection_split, training_set
 from runner.stages.model import build, load_trained, searched
 from runner.stages.resume import Resumable
@@ -231,13 +232,8 @@ def train_phase(
     """
     torchrun.order("train", run, phase.split, winner)
     data = _training_data(run, phase.split)
-    # Cut where it is long, as a few-shot list is: evaluating it would cost more than the training. Not where its
-    # accuracy is the result.
-    val = selection_split(run) if phase.validate else None
-    if val is not None and not run.protocol.selects_on_test:
-        val = balanced_cut(val, LOGGED_IMAGES)
     job = Job(run, data, method, ranks=torchrun.group())
-    trainer, evaluate = job.trainer, None if val is None else job.evaluator(val)
+    trainer = job.trainer
     if job.supernet is not None:
         log.info(job.supernet.space.describe())
     log.info(run.compute.describe(job.method.model))
@@ -245,7 +241,12 @@ def train_phase(
         run, directory, phase, trainer, data.content_hash, len(data.labels), PeakMemory(run.compute.device).megabytes
     )
     kept.load()
-    rows = kept.rows
+    # Cut where it is long, as a few-shot list is: evaluating it would cost more than the training. Not where its
+    # accuracy is the result.
+    val = selection_split(run) if phase.validate else None
+    if val is not None and not run.protocol.selects_on_test:
+        val = balanced_cut(val, LOGGED_IMAGES)
+    rows, evaluate = kept.rows, None if val is None else job.evaluator(val)
     every, epochs = run.protocol.selection_every or run.eval_every, run.recipe.epochs
     with (
         open_tracker(owner or run, phase.folder(directory)) as tracker,
@@ -253,18 +254,19 @@ def train_phase(
     ):
         tracker.restore([{"step": row["epoch"] + 1, **row} for row in rows])  # logged after its epoch
         while not trainer.done:
-            row = kept.train_epoch(job.inputs, job.labels)
             # A run cut short by max_steps ends without the costly evaluation.
-            last = trainer.epoch == epochs
-            if evaluate is not None and (trainer.epoch % every == 0 or last):
-                with trainer.evaluated():
-                    row |= {f"val/{k}": v for k, v in evaluate().items()}
-            rows.append(row)
-            tracker.log(row, trainer.epoch)
-            kept.save()
-            figures = f"loss {row['loss']:.3f} lr {row['lr']:.2e}"
-            found = " ".join(f"{k} {100 * v:.1f}%" for k, v in row.items() if k.startswith("val/"))
-            progress.step(f"{figures} {found}")
+            evaluates = evaluate is not None and ((trainer.epoch + 1) % every == 0 or trainer.epoch + 1 == epochs)
+            with deferred() as waiting:
+                row = kept.train_epoch(job.inputs, job.labels, waiting, evaluates)
+                if evaluate is not None and evaluates:
+                    with trainer.evaluated():
+                        row |= {f"val/{k}": v for k, v in evaluate().items()}
+                rows.append(row)
+                tracker.log(row, trainer.epoch)
+                kept.save()
+                figures = f"loss {row['loss']:.3f} lr {row['lr']:.2e}"
+                found = " ".join(f"{k} {100 * v:.1f}%" for k, v in row.items() if k.startswith("val/"))
+                progress.step(f"{figures} {found}")
             if found or not sys.stdout.isatty():
                 log.info("epoch %d/%d %s %s", trainer.epoch, epochs, figures, found)
     summary = {

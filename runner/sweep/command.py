@@ -157,6 +157,7 @@ def _stage(run: Run) -> tuple[str, bool]:
 
 
 def _look(asked: Command) -> None:
+    torchrun.refuse_several("status only looks on")
     asked.runnable()
     watch(asked.board())
 

@@ -144,13 +144,16 @@ class Page:
         settings = wandb.Settings(silent=True, console="off", init_timeout=self._start_seconds, save_code=False)
         if self.mode == "online":
             reach(wandb.setup(wandb.Settings(silent=True)).settings)  # what its files and the environment say
-        earlier = any((self.folder / "wandb").glob(f"offline-run-*-{self.run_id}"))
+        earlier = any((self.folder / "wandb").glob(f"*run-*-{self.run_id}"))
         self.folder.mkdir(parents=True, exist_ok=True)
         run = wandb.init(**self._options, id=self.run_id, dir=str(self.folder), mode=self.mode, resume="allow",
                          reinit="create_new", settings=settings)  # fmt: skip
         for prefix, axis in self._axes.items():
             run.define_metric(f"{prefix}{axis}", hidden=True)
             run.define_metric(f"{prefix}*", step_metric=f"{prefix}{axis}")
+        if run.starting_step and not earlier:
+            logger.warning("W&B has %s steps of run %s, whose folder is new here: they stay and hide the new ones; "
+                           "delete that run there to see this one", run.starting_step, self.run_id)  # fmt: skip
         if self.mode == "offline":
             whole = ", from its first record on" if earlier else ""
             self._echo(f"W&B is offline; to upload this run{whole}: wandb sync {shlex.quote(run.settings.sync_dir)}")

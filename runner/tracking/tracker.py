@@ -186,8 +186,8 @@ class Tracker:
     def restore(self, records: Sequence[Mapping[str, Any]], key: str = "epoch") -> None:
         """Let `records` be all that was logged with `key` so far, whatever the files say: those of a resume file.
 
-        A resume file proves what it holds, a line of `metrics.jsonl` does not. Records without `key` stay. W&B itself
-        ignores a step that it already has. To be called before anything is logged.
+        A resume file proves what it holds, a line of `metrics.jsonl` does not. Records without `key` stay. The page
+        leaves out the steps that W&B has. To be called before anything is logged.
         """
         others = [record for record in read_metrics(self.jsonl) if key not in record]
         self._unsent = [*map(_as_read, records), *others]

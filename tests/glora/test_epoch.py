@@ -15,22 +15,24 @@ class Cut(Exception):
     """Ends an epoch as a signal would."""
 
 
-def make(**settings):
+def make(device="cpu", **settings):
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_224", num_classes=4, img_size=32, patch_size=8, embed_dim=32, depth=2,
                               num_heads=2, drop_path_rate=0.3)  # fmt: skip
     supernet = Supernet(model, [4, 2])
+    model.to(device)
     recipe = Recipe(lr=5e-3, epochs=2, warmup_epochs=1, batch_size=8, **settings)
     normalize = Normalizer((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     return supernet, Trainer(supernet.model, supernet.trainable(), recipe, normalize, 7, supernet=supernet)
 
 
-def images(count=32):
+def images(count=32, device="cpu"):
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8), torch.arange(count) % 4
+    pixels = torch.randint(0, 256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    return pixels.to(device), (torch.arange(count) % 4).to(device)
 
 
-def cut_at(trainer, step):
+def cut_at(trainer, step, device="cpu"):
     """Train until `step` steps are done; the state there."""
 
     def after_step():
@@ -39,7 +41,7 @@ def cut_at(trainer, step):
 
     with pytest.raises(Cut):
         while True:
-            trainer.train_epoch(*images(), after_step)
+            trainer.train_epoch(*images(device=device), after_step)
     return trainer.state()
 
 
@@ -64,6 +66,25 @@ def test_a_run_cut_after_any_step_goes_on_to_the_same_bits(step, settings):
     assert (after.epoch, after.steps_begun) == (divmod(step, 4) if step != 4 else (0, 4))
     found = [after.train_epoch(*images()) for _ in range(2 - after.epoch)]
     assert found == rows[-len(found) :]
+    assert all(torch.equal(v, resumed.state_dict()[n]) for n, v in whole.state_dict().items())
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_run_cut_twice_in_an_epoch_draws_what_the_unbroken_one_draws(device):
+    whole, trainer = make(device)
+    row = trainer.train_epoch(*images(device=device))
+    state = cut_at(make(device)[1], 1, device)
+    for step in (2, 3):
+        between = make(device)[1]
+        between.load_state(state)
+        torch.rand(99, device=device)
+        assert between.state()["begun"]["generators"].keys() == {"cpu", device}  # none is drawn from yet
+        again = make(device)[1]
+        again.load_state(between.state())
+        state = cut_at(again, step, device)
+    resumed, after = make(device)
+    after.load_state(state)
+    assert after.train_epoch(*images(device=device)) == row
     assert all(torch.equal(v, resumed.state_dict()[n]) for n, v in whole.state_dict().items())
 
 

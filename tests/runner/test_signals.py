@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runner.signals import SIGNALS, Stopped, stoppable
+from runner.signals import SIGNALS, Stopped, deferred, stoppable
 from runner.tracking import standing
 from runner.tracking.progress import Progress
 from tests.helpers import ROOT
@@ -44,6 +44,19 @@ def test_a_signal_stops_what_may_be_stopped_and_its_handler_goes(number):
     assert signal.getsignal(number) is before
     again = pickle.loads(pickle.dumps(found.value))  # as launchers bring it from another process
     assert (again.number, again.said) == (number, False)
+
+
+@pytest.mark.usefixtures("heeded")
+def test_a_signal_that_waits_outlives_an_error_and_leaves_all_handlers_as_they_were():
+    before = [signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)]
+    with pytest.raises(Stopped) as found, stoppable(), deferred() as waiting:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert waiting() is not None
+        raise FloatingPointError("the loss is nan")
+    assert found.value.number == signal.SIGTERM and isinstance(found.value.__cause__, FloatingPointError)
+    assert [signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)] == before
+    with pytest.raises(FloatingPointError), deferred():
+        raise FloatingPointError
 
 
 def test_an_ignored_signal_stays_ignored_and_a_launchers_own_handler_stays():

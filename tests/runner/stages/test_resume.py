@@ -16,6 +16,7 @@ from glora.train import Trainer
 from runner.config.run import Run
 from runner.signals import Stopped, stoppable
 from runner.stages import resume
+from runner.stages import train as training
 from runner.stages.train import train
 from runner.tracking import standing
 from tests.helpers.composing import resolved
@@ -47,8 +48,8 @@ class AtStep:
         original = resume.Resumable._after_step
         self.done = False
 
-        def after_step(kept: resume.Resumable, stop: Stopped | None) -> None:
-            original(kept, stop)
+        def after_step(kept: resume.Resumable, stop: Stopped | None, keep_last: bool) -> None:
+            original(kept, stop, keep_last)
             if kept.trainer.step == step and not self.done:
                 self.done = True
                 act()
@@ -67,6 +68,30 @@ def test_a_signal_inside_an_epoch_keeps_its_steps(data, tmp_path, monkeypatch, c
     with caplog.at_level(logging.INFO, "glora"):
         train(cut)
     assert "resuming after epoch 1 and 6 steps of the next" in caplog.text
+    assert ends(cut.directory) == ends(whole.directory)
+
+
+@pytest.mark.parametrize("grace", [10.0, 0.1])
+def test_a_signal_during_the_evaluation_behind_an_epoch_costs_no_step(data, tmp_path, monkeypatch, caplog, grace):
+    """It waits for a short one; a long one is broken off, behind the last step of its epoch."""
+    monkeypatch.setattr("runner.signals.GRACE_SECONDS", grace)
+    whole, cut = small(data, tmp_path / "whole"), small(data, tmp_path / "cut")
+    train(whole)
+    original = training.subnet_accuracies
+
+    def accuracies(*args: Any) -> dict[str, float]:
+        found = original(*args)
+        os.kill(os.getpid(), signal.SIGTERM)
+        if grace < 1:
+            signal.pause()  # for the alarm
+        return found
+
+    with monkeypatch.context() as m, pytest.raises(Stopped), stoppable():
+        m.setattr(training, "subnet_accuracies", accuracies)
+        train(cut)
+    with caplog.at_level(logging.INFO, "glora"):
+        train(cut)
+    assert ("epoch 1 and 12 steps of the next" if grace < 1 else "resuming after epoch 2") in caplog.text
     assert ends(cut.directory) == ends(whole.directory)
 
 
