@@ -1,8 +1,8 @@
 """One sweep by every engine, killed twice and with a job that fails, held against the sweep undisturbed.
 
-    python -m tools.torture_sweep [engines=local,ray,submitit] [out=outputs/torture_sweep] [epochs=2]
+    python -m tools.torture_sweep [engines=local,ray,submitit] [out=FOLDER] [epochs=2] [tasks=digits]
 
-Four methods by the mini suite's six tasks and two seeds, from data to tables. First in one process and undisturbed.
+Four methods by the mini suite's tasks and two seeds, from data to tables. First in one process and undisturbed.
 Then by `run.py` under each engine: at a third of the results the process of the sweep and one that is at a job are
 killed (SIGKILL), at two thirds the sweep is stopped (SIGTERM), and a file that stands where the last job's run
 directory belongs makes that one fail. The third call must end with status 2 and name that job, the fourth, without the
@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,6 @@ from tools.torture.fingerprint import difference, fingerprint
 TASKS = SUITES["mini"]
 METHODS = ("linear", "bitfit", "lora", "glora")
 SEEDS = (0, 1)
-JOBS = len(TASKS) * len(METHODS) * len(SEEDS)
 ENGINES: dict[str, tuple[str, ...]] = {
     "local": ("jobs=2",),
     "ray": ("hydra/launcher=ray",),
@@ -45,10 +44,10 @@ LIMIT_SECONDS = 3600.0
 """For one call."""
 
 
-def words(root: Path, epochs: int, engine: str | None) -> list[str]:
+def words(root: Path, asked: Mapping[str, str], engine: str | None) -> list[str]:
     """The command line of the sweep."""
-    axes = (f"dataset={','.join(TASKS)}", f"method={','.join(METHODS)}", f"seed={','.join(map(str, SEEDS))}")
-    same = ("trainer=mini", f"trainer.epochs={epochs}", *SMALL, "logger.wandb=disabled", "device=cpu")
+    axes = (f"dataset={asked['tasks']}", f"method={','.join(METHODS)}", f"seed={','.join(map(str, SEEDS))}")
+    same = ("trainer=mini", f"trainer.epochs={asked['epochs']}", *SMALL, "logger.wandb=disabled", "device=cpu")
     flags = () if engine == "local" else ("-m",)
     return ["run.py", *flags, *axes, *same, f"output_root={root}", *ENGINES.get(engine or "", ())]
 
@@ -62,7 +61,7 @@ def results(root: Path) -> dict[str, int]:
     return found
 
 
-def call(command: Sequence[str], log: Path, root: Path, until: int = JOBS, number: int | None = None) -> int:
+def call(command: Sequence[str], log: Path, root: Path, until: int = 0, number: int | None = None) -> int:
     """Run to the end, or until so many results are there, then send a signal; the exit status.
 
     Raises:
@@ -88,14 +87,16 @@ def call(command: Sequence[str], log: Path, root: Path, until: int = JOBS, numbe
         return process.wait()
 
 
-def attack(engine: str, out: Path, epochs: int, expected: dict[str, Any], last: str) -> dict[str, Any]:
+def attack(
+    engine: str, asked: Mapping[str, str], out: Path, expected: dict[str, Any], last: str, jobs: int
+) -> dict[str, Any]:
     """What one engine came to: exit statuses, files that differ, finished runs that were touched again."""
     root, log = out / engine, out / f"{engine}.log"
-    command = words(root, epochs, engine)
+    command = words(root, asked, engine)
     (root / last).parent.mkdir(parents=True)
     (root / last).write_text("in the way\n")
     began, statuses, touched = time.monotonic(), [], set()
-    for until, number in ((JOBS // 3, signal.SIGKILL), (2 * JOBS // 3, signal.SIGTERM), (JOBS, None), (JOBS, None)):
+    for until, number in ((jobs // 3, signal.SIGKILL), (2 * jobs // 3, signal.SIGTERM), (0, None), (0, None)):
         before = results(root)
         statuses.append(call(command, log, root, until, number))
         after = results(root)
@@ -123,32 +124,35 @@ def _of_runs(found: dict[str, Any]) -> dict[str, Any]:
 
 def main(given: Sequence[str]) -> int:
     """Run all engines that are asked for; 0 if nothing differs."""
-    asked = {"engines": ",".join(ENGINES), "out": "outputs/torture_sweep", "epochs": "2"}
+    asked = {"engines": ",".join(ENGINES), "out": "outputs/torture_sweep", "epochs": "2", "tasks": ",".join(TASKS)}
     for word in given:
         key, _, value = word.partition("=")
+        known = {"engines": ENGINES.keys(), "tasks": set(TASKS)}.get(key)
         wrong = key not in asked or not value or (key == "epochs" and not value.isdigit())
-        if wrong or (key == "engines" and not set(value.split(",")) <= ENGINES.keys()):
-            print(f"error: {word}: allowed are engines={','.join(ENGINES)}, out=FOLDER, epochs=N", file=sys.stderr)
+        if wrong or (known is not None and not set(value.split(",")) <= known):
+            allowed = f"engines={','.join(ENGINES)}, tasks={','.join(TASKS)}, out=FOLDER, epochs=N"
+            print(f"error: {word}: allowed are {allowed}", file=sys.stderr)
             return 2
         asked[key] = value
-    out, epochs = Path(asked["out"]).resolve(), int(asked["epochs"])
+    out = Path(asked["out"]).resolve()
     if out.exists():
         print(f"error: {out} is there; delete it or choose another out=", file=sys.stderr)
         return 2
     out.mkdir(parents=True)
-    record: dict[str, Any] = {"device": processor(), **versions("torch", "hydra-core", "ray", "submitit"), "jobs": JOBS,
-                              "command": words(Path("ROOT"), epochs, None), "engines": {}}  # fmt: skip
+    record: dict[str, Any] = {"device": processor(), **versions("torch", "hydra-core", "ray", "submitit"),
+                              "command": words(Path("ROOT"), asked, None), "engines": {}}  # fmt: skip
     began = time.monotonic()
-    if status := call(words(out / "undisturbed", epochs, None), out / "undisturbed.log", out / "undisturbed"):
+    if status := call(words(out / "undisturbed", asked, None), out / "undisturbed.log", out / "undisturbed"):
         print(f"error: undisturbed it ends with status {status}; see {out / 'undisturbed.log'}", file=sys.stderr)
         return 2
     record["undisturbed_seconds"] = round(time.monotonic() - began)
     expected = fingerprint(out / "undisturbed")
-    last = max(results(out / "undisturbed"))
+    names = results(out / "undisturbed")
+    record["jobs"], last = len(names), max(names)
     good = True
     for engine in asked["engines"].split(","):
-        found = attack(engine, out, epochs, expected, last)
-        whole = found["difference"] is None and not found["touched_again"] and found["results"] == JOBS
+        found = attack(engine, asked, out, expected, last, len(names))
+        whole = found["difference"] is None and not found["touched_again"] and found["results"] == len(names)
         good &= (
             whole
             and found["statuses"] == [-signal.SIGKILL, 128 + signal.SIGTERM, 2, 0]
