@@ -88,9 +88,11 @@ def _completed(run: Run, directory: Path, result: Path) -> dict[str, Any]:
 def _summarize(run: Run, directory: Path, result: Path, record: dict[str, Any]) -> None:
     """Leave the record's figures in <directory>/evaluate/summary.json and W&B, which gets what is beside it too."""
     with open_tracker(run, directory / "evaluate") as tracker:
-        # First: a table that W&B cannot take ends the page.
-        tracker.summary({k: v for k, v in record.items() if isinstance(v, (int, float, str, dict))})
+        figures = {k: v for k, v in record.items() if isinstance(v, (int, float, str, dict))}
+        # To W&B first, whose page a table may end; to the disk last, where summary.json says that all is there.
+        tracker.send("summary", lambda place: place.summary(figures))
         show_result(tracker, run, record, result)
+        tracker.summary(figures)
 
 
 def _trained(run: Run, directory: Path) -> dict[str, str]:
