@@ -61,6 +61,7 @@ def deferred() -> Iterator[Callable[[], Stopped | None]]:
     Gives a function that tells what waits; whoever keeps the work raises it then, and the end of the context does.
     """
     waiting: list[Stopped] = []
+    replaced: dict[int, Handler | int | None] = {}
 
     def wait(number: int, frame: FrameType | None) -> None:
         if waiting:
@@ -70,7 +71,7 @@ def deferred() -> Iterator[Callable[[], Stopped | None]]:
             replaced[signal.SIGALRM] = signal.signal(signal.SIGALRM, wait)
             signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
 
-    replaced = _install(wait)
+    replaced |= _install(wait)  # a signal may come before it returns
     try:
         yield lambda: waiting[0] if waiting else None
     except Exception as error:  # whatever it is, the process was told to end

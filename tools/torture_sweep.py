@@ -1,6 +1,6 @@
 """One sweep by every engine, killed twice and with a job that fails, held against the sweep undisturbed.
 
-    python -m tools.torture_sweep [engines=local,ray,submitit] [out=FOLDER] [epochs=2] [tasks=digits]
+    python -m tools.torture_sweep [--engines local ray submitit] [--tasks digits ...] [--epochs 2] [--out FOLDER]
 
 Four methods by the mini suite's tasks and two seeds, from data to tables. First in one process and undisturbed.
 Then by `run.py` under each engine: at a third of the results the process of the sweep and one that is at a job are
@@ -12,6 +12,7 @@ Writes record.json and what the engines print to `out`. `pip install -e '.[ray,s
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -20,7 +21,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,10 @@ LIMIT_SECONDS = 3600.0
 """For one call."""
 
 
-def words(root: Path, asked: Mapping[str, str], engine: str | None) -> list[str]:
+def words(root: Path, asked: argparse.Namespace, engine: str | None) -> list[str]:
     """The command line of the sweep."""
-    axes = (f"dataset={asked['tasks']}", f"method={','.join(METHODS)}", f"seed={','.join(map(str, SEEDS))}")
-    same = ("trainer=mini", f"trainer.epochs={asked['epochs']}", *SMALL, "logger.wandb=disabled", "device=cpu")
+    axes = (f"dataset={','.join(asked.tasks)}", f"method={','.join(METHODS)}", f"seed={','.join(map(str, SEEDS))}")
+    same = ("trainer=mini", f"trainer.epochs={asked.epochs}", *SMALL, "logger.wandb=disabled", "device=cpu")
     flags = () if engine == "local" else ("-m",)
     return ["run.py", *flags, *axes, *same, f"output_root={root}", *ENGINES.get(engine or "", ())]
 
@@ -88,7 +89,7 @@ def call(command: Sequence[str], log: Path, root: Path, until: int = 0, number: 
 
 
 def attack(
-    engine: str, asked: Mapping[str, str], out: Path, expected: dict[str, Any], last: str, jobs: int
+    engine: str, asked: argparse.Namespace, out: Path, expected: dict[str, Any], last: str, jobs: int
 ) -> dict[str, Any]:
     """What one engine came to: exit statuses, files that differ, finished runs that were touched again."""
     root, log = out / engine, out / f"{engine}.log"
@@ -122,22 +123,25 @@ def _of_runs(found: dict[str, Any]) -> dict[str, Any]:
     return {n: v for n, v in found.items() if not n.startswith(beside) and not n.endswith((".log", "failure.json"))}
 
 
-def main(given: Sequence[str]) -> int:
+def parsed(args: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser("python -m tools.torture_sweep", description=__doc__)
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), help="what starts the jobs")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="of the mini suite")
+    parser.add_argument("--epochs", type=int, default=2, help="of every training")
+    parser.add_argument(
+        "--out", type=Path, default=Path("outputs/torture_sweep"), help="a folder that is not there yet"
+    )
+    found = parser.parse_args(args)
+    if found.out.exists():
+        parser.error(f"{found.out} is there; delete it or choose another --out")
+    return found
+
+
+def main(args: Sequence[str]) -> int:
     """Run all engines that are asked for; 0 if nothing differs."""
-    asked = {"engines": ",".join(ENGINES), "out": "outputs/torture_sweep", "epochs": "2", "tasks": ",".join(TASKS)}
-    for word in given:
-        key, _, value = word.partition("=")
-        known = {"engines": ENGINES.keys(), "tasks": set(TASKS)}.get(key)
-        wrong = key not in asked or not value or (key == "epochs" and not value.isdigit())
-        if wrong or (known is not None and not set(value.split(",")) <= known):
-            allowed = f"engines={','.join(ENGINES)}, tasks={','.join(TASKS)}, out=FOLDER, epochs=N"
-            print(f"error: {word}: allowed are {allowed}", file=sys.stderr)
-            return 2
-        asked[key] = value
-    out = Path(asked["out"]).resolve()
-    if out.exists():
-        print(f"error: {out} is there; delete it or choose another out=", file=sys.stderr)
-        return 2
+    asked = parsed(args)
+    out = asked.out.resolve()
     out.mkdir(parents=True)
     record: dict[str, Any] = {"device": processor(), **versions("torch", "hydra-core", "ray", "submitit"),
                               "command": words(Path("ROOT"), asked, None), "engines": {}}  # fmt: skip
@@ -150,7 +154,7 @@ def main(given: Sequence[str]) -> int:
     names = results(out / "undisturbed")
     record["jobs"], last = len(names), max(names)
     good = True
-    for engine in asked["engines"].split(","):
+    for engine in asked.engines:
         found = attack(engine, asked, out, expected, last, len(names))
         whole = found["difference"] is None and not found["touched_again"] and found["results"] == len(names)
         good &= (

@@ -255,12 +255,12 @@ def train_phase(
         tracker.restore([{"step": row["epoch"] + 1, **row} for row in rows])  # logged after its epoch
         while not trainer.done:
             # A run cut short by max_steps ends without the costly evaluation.
-            evaluates = evaluate is not None and ((trainer.epoch + 1) % every == 0 or trainer.epoch + 1 == epochs)
+            due = evaluate if (trainer.epoch + 1) % every == 0 or trainer.epoch + 1 == epochs else None
             with deferred() as waiting:
-                row = kept.train_epoch(job.inputs, job.labels, waiting, evaluates)
-                if evaluate is not None and evaluates:
+                row = kept.train_epoch(job.inputs, job.labels, waiting, keep_last=due is not None)
+                if due is not None:
                     with trainer.evaluated():
-                        row |= {f"val/{k}": v for k, v in evaluate().items()}
+                        row |= {f"val/{k}": v for k, v in due().items()}
                 rows.append(row)
                 tracker.log(row, trainer.epoch)
                 kept.save()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from runner import signals
 from runner.signals import SIGNALS, Stopped, deferred, stoppable
 from runner.tracking import standing
 from runner.tracking.progress import Progress
@@ -17,6 +18,7 @@ from tests.helpers import ROOT
 
 LOADING = """
 import time
+from runner import signals
 from runner.signals import loading
 with loading():
     print("ready", flush=True)
@@ -57,6 +59,23 @@ def test_a_signal_that_waits_outlives_an_error_and_leaves_all_handlers_as_they_w
     assert [signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)] == before
     with pytest.raises(FloatingPointError), deferred():
         raise FloatingPointError
+
+
+@pytest.mark.usefixtures("heeded")
+def test_a_signal_that_comes_while_handlers_are_set_waits_too(monkeypatch):
+    def install(handler):
+        replaced = original(handler)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return replaced
+
+    original = signals._install
+    before = [signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)]
+    monkeypatch.setattr(signals, "_install", install)
+    seen = []
+    with pytest.raises(Stopped), signals.deferred() as waiting:
+        seen.append(waiting())
+    assert isinstance(seen[0], Stopped)
+    assert [signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)] == before
 
 
 def test_an_ignored_signal_stays_ignored_and_a_launchers_own_handler_stays():
