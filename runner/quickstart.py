@@ -47,7 +47,7 @@ def main(more: list[str]) -> int:
         if done.returncode:
             return done.returncode
     print(f"\n{time.time() - began:.0f} s in all. Plots:")
-    for path in sorted(output.rglob("*.png")):
+    for path in sorted(output.rglob("plots/*.png")):
         print(f"  {os.path.relpath(path, ROOT)}")
     return 0
 
