@@ -61,6 +61,7 @@ class RayLauncher(Launcher):
         Raises:
             ConfigError: if Ray is not installed or its cluster cannot be reached.
         """
+        from runner import signals
         from runner.config.errors import ConfigError
         from runner.sweep.local import python_path
 
@@ -71,8 +72,9 @@ class RayLauncher(Launcher):
         conf = self._conf
         variables = {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": str(conf.num_cpus)}
         try:
-            ray.init(address=conf.address, runtime_env={"env_vars": variables}, include_dashboard=False,
-                     log_to_driver=False, configure_logging=False)  # fmt: skip
+            with signals.kept():  # Ray's aborts the process 3 s after SIGTERM, which its own shutdown outlasts
+                ray.init(address=conf.address, runtime_env={"env_vars": variables}, include_dashboard=False,
+                         log_to_driver=False, configure_logging=False)  # fmt: skip
         except Exception as error:
             raise ConfigError(f"no Ray cluster at hydra.launcher.address={conf.address} ({error}); start one with "
                               "ray start --head, or leave the address out") from error  # fmt: skip
@@ -83,7 +85,8 @@ class RayLauncher(Launcher):
             run = ray.remote(num_cpus=conf.num_cpus, num_gpus=gpus, max_retries=conf.max_retries)(_run)
             shared = (self._context, self._config, self._task, Singleton.get_state(), os.getcwd())
             tasks = [run.remote(initial_job_idx + n, list(words), *shared) for n, words in enumerate(job_overrides)]
-            return [self._returned(ray, task) for task in tasks]
+            with signals.as_it_came():
+                return [self._returned(ray, task) for task in tasks]
         finally:
             ray.shutdown()
 

@@ -50,8 +50,25 @@ def _leave(number: int, frame: FrameType | None) -> None:
     os._exit(Stopped(number).status)
 
 
+_came: list[Stopped] = []
+"""The last signal that `_stop` was called for."""
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
-    raise Stopped(number)
+    _came[:] = [Stopped(number)]
+    raise _came[0]
+
+
+@contextmanager
+def as_it_came() -> Iterator[None]:
+    """Raise the signal itself where a library inside makes a plain KeyboardInterrupt of it (Ray's waiting does)."""
+    _came.clear()
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if _came and not isinstance(error, Stopped):
+            raise _came[0] from error
+        raise
 
 
 @contextmanager
@@ -100,6 +117,18 @@ def _install(handler: Handler) -> dict[int, Handler | int | None]:
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler, _leave, _stop):
                 replaced[number] = signal.signal(number, handler)
     return replaced
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Put the handlers back that a library sets inside, its handlers below Python's too."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # None: not of Python
+                signal.signal(number, handler)
 
 
 @contextmanager

@@ -44,6 +44,7 @@ class Held(ConfigError):
     """Another process that lives has the folder."""
 
     def __init__(self, folder: Path, owner: str) -> None:
+        self.folder, self.owner = folder, owner
         super().__init__(f"{folder} is in use by {owner}; wait for it or change a word such as seed=1")
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import logging
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from runner.config.run import Run
 from runner.report.result import Record, collect, read_result
 from runner.report.show import show_results
 from runner.report.tables import percent
+from runner.rundir.lease import Held
 from runner.signals import SIGNALLED
 from runner.stages.evaluate import result_path
 from runner.stages.follow import follow
@@ -29,10 +32,12 @@ from runner.stages.whole import whole
 from runner.sweep.conf import RunConf
 from runner.sweep.hours import Hours
 from runner.sweep.jobs import Job
-from runner.sweep.local import one_by_one, side_by_side
+from runner.sweep.local import RETRY, one_by_one, side_by_side
 from runner.sweep.plan import Plan
 from runner.sweep.status import Board, looking, watch
 from runner.tracking.outcomes import Outcome
+
+log = logging.getLogger(f"glora.{__name__}")
 
 STATUS = "status"
 OWN = ("jobs", "dry_run")
@@ -152,8 +157,17 @@ def _without_launcher(args: list[str]) -> list[str]:
 
 
 def _stage(run: Run) -> tuple[str, bool]:
-    whole(run)
-    return str(run.output_root), run.tracking.details
+    """A job that a launcher started: it cannot be passed over and come back, so it awaits who is at its run."""
+    said = False
+    while True:
+        try:
+            whole(run)
+            return str(run.output_root), run.tracking.details
+        except Held as held:
+            if not said:
+                log.info("%s is in use by %s; awaited", held.folder, held.owner)
+            said = True
+            time.sleep(RETRY)
 
 
 def _look(asked: Command) -> None:

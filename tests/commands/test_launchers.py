@@ -25,19 +25,27 @@ AGAIN = ("ray",)
 """Those that start a lost worker again by themselves."""
 
 
+def begun(words: list[str], root: Path) -> tuple[subprocess.Popen[str], Path]:
+    """The command, and the directory of a run that has a checkpoint by now.
+
+    In a fresh interpreter: the workers load what the typed process has loaded.
+    """
+    process = subprocess.Popen([sys.executable, "run.py", *words], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)  # fmt: skip
+    deadline = time.time() + 240
+    while not (found := list(root.glob("digits/*/resume_*.pt"))) and time.time() < deadline:
+        time.sleep(0.05)
+    return process, found[0].parent
+
+
 @pytest.mark.cluster
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_killed_worker_costs_no_result(tmp_path: Path, data_root: Path, launcher: str) -> None:
     words = ["-m", *command("run.py", tmp_path / "out", data_root, *SWEEP, *LAUNCHERS[launcher])[1:]]
     whole = run("run.py", tmp_path / "whole", data_root, *SWEEP)
     assert whole.returncode == 0, whole.stderr
-    # A fresh interpreter: the workers load what the typed process has loaded.
-    process = subprocess.Popen([sys.executable, "run.py", *words], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE)  # fmt: skip
-    deadline = time.time() + 240
-    while not (begun := list(tmp_path.glob("out/digits/*/resume_*.pt"))) and time.time() < deadline:
-        time.sleep(0.05)
-    owner = owner_of(begun[0].parent)
+    process, folder = begun(words, tmp_path / "out")
+    owner = owner_of(folder)
     assert owner is not None and owner.process != process.pid
     os.kill(owner.process, signal.SIGKILL)
     output, errors = process.communicate()
@@ -47,3 +55,14 @@ def test_a_killed_worker_costs_no_result(tmp_path: Path, data_root: Path, launch
     again = subprocess.run([sys.executable, "run.py", *words], cwd=ROOT, text=True, capture_output=True)
     assert again.returncode == 0, again.stdout + again.stderr
     assert results(tmp_path / "out") == results(tmp_path / "whole")
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_sweep_that_is_told_to_end_says_where_it_stands(tmp_path: Path, data_root: Path, launcher: str) -> None:
+    words = ["-m", *command("run.py", tmp_path, data_root, *SWEEP, *LAUNCHERS[launcher])[1:]]
+    process, _ = begun(words, tmp_path)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert "SIGTERM" in errors and "Traceback" not in errors and "***" not in errors

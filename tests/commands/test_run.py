@@ -62,20 +62,26 @@ def test_a_killed_sweep_of_two_at_once_ends_in_the_same_results(tmp_path, data_r
     assert not list(tmp_path.rglob("resume_*")) and not list(tmp_path.rglob("*.part"))
 
 
-def test_two_commands_at_one_sweep_do_no_job_twice(tmp_path, data_root, undisturbed):
-    """From machines of two names, as far as they can tell."""
-    both = []
-    for name in ("one", "two"):
-        output = str(tmp_path / name)
-        both.append(start(command("run.py", tmp_path / "out", data_root, *SWEEP), output, output, {"GLORA_HOST": name}))
+@pytest.mark.parametrize("machines", [("one", "two"), ("one", "one")])
+def test_two_commands_at_one_sweep_do_no_job_twice(tmp_path, data_root, undisturbed, machines):
+    """From machines of two names, as far as they can tell; and on one, where a launcher's job awaits its turn."""
+    here = len({*machines}) == 1
+    launcher = ["hydra/launcher=basic"] if here else []
+    both, outputs = [], [tmp_path / "first", tmp_path / "second"]
+    for name, output in zip(machines, map(str, outputs), strict=True):
+        words = command("run.py", tmp_path / "out", data_root, *SWEEP, *launcher)
+        both.append(start(words, output, output, {"GLORA_HOST": name}))
     for process in both:
         process.join()
-    said = {name: (tmp_path / name).read_text() for name in ("one", "two")}
+    said = [output.read_text() for output in outputs]
     assert [process.exitcode for process in both] == [0, 0], said
     assert results(tmp_path / "out") == results(undisturbed)
     # Each training logs its one line on the products; each job ends for both.
-    assert sum(text.count("torch.compile off") for text in said.values()) == 4
-    assert all(f"[{n}/4]" in text for text in said.values() for n in (1, 2, 3, 4))
+    assert sum(text.count("torch.compile off") for text in said) == 4
+    if here:
+        assert any("; awaited" in text for text in said), said
+    else:
+        assert all(f"[{n}/4]" in text for text in said for n in (1, 2, 3, 4))
 
 
 def test_a_job_that_fails_stops_no_other_and_is_listed_with_its_words(tmp_path, data_root):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from runner import signals
-from runner.signals import SIGNALS, Stopped, deferred, stoppable
+from runner.signals import SIGNALS, Stopped, as_it_came, deferred, kept, stoppable
 from runner.tracking import standing
 from runner.tracking.progress import Progress
 from tests.helpers import ROOT
@@ -76,6 +76,24 @@ def test_a_signal_that_comes_while_handlers_are_set_waits_too(monkeypatch):
         seen.append(waiting())
     assert isinstance(seen[0], Stopped)
     assert [signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)] == before
+
+
+@pytest.mark.usefixtures("heeded")
+def test_a_librarys_handlers_and_its_plain_interrupt_do_not_hide_a_signal():
+    before = signal.getsignal(signal.SIGTERM)
+    with kept():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGTERM) is before
+    with pytest.raises(Stopped) as found, stoppable(), as_it_came():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt from None  # as Ray's waiting does
+    assert found.value.number == signal.SIGTERM
+    with pytest.raises(KeyboardInterrupt) as plain, as_it_came():
+        raise KeyboardInterrupt
+    assert not isinstance(plain.value, Stopped)
 
 
 def test_an_ignored_signal_stays_ignored_and_a_launchers_own_handler_stays():
