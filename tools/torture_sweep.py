@@ -1,6 +1,6 @@
 """One sweep by every engine, killed twice and with a job that fails, held against the sweep undisturbed.
 
-    python -m tools.torture_sweep [--engines local ray submitit] [--tasks digits ...] [--epochs 2] [--out FOLDER]
+    python -m tools.torture_sweep [--engines local ray submitit] [--tasks digits ...] [--epochs 3] [--out FOLDER]
 
 Four methods by the mini suite's tasks and two seeds, from data to tables. First in one process and undisturbed.
 Then by `run.py` under each engine: at a third of the results the process of the sweep and one that is at a job are
@@ -39,7 +39,8 @@ ENGINES: dict[str, tuple[str, ...]] = {
     "ray": ("hydra/launcher=ray",),
     "submitit": ("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=60"),
 }
-SMALL = ("search.generations=1", "search.population=4", "search.mutants=2", "search.crossovers=2", "search.parents=2")
+SMALL = ("trainer.warmup_epochs=1", "search.generations=1", "search.population=4", "search.parents=2",
+         "search.mutants=2", "search.crossovers=2")  # fmt: skip
 STEP_SECONDS = 0.2
 LIMIT_SECONDS = 3600.0
 """For one call."""
@@ -111,13 +112,13 @@ def attack(
         "named_failed": [line.strip() for line in failed.splitlines() if last in line][-1:],
         "failed_said": next((line for line in failed.splitlines() if " jobs failed" in line), ""),
         "results": len(results(root)),
-        "difference": difference(_of_runs(found), _of_runs(expected)),
+        "difference": difference(of_runs(found), of_runs(expected)),
         "touched_again": sorted(touched),
         "seconds": round(time.monotonic() - began),
     }
 
 
-def _of_runs(found: dict[str, Any]) -> dict[str, Any]:
+def of_runs(found: dict[str, Any]) -> dict[str, Any]:
     """The files that belong to runs: tables and an engine's own files are of calls, logs of attempts."""
     beside = ("tables/", "multirun", ".")
     return {n: v for n, v in found.items() if not n.startswith(beside) and not n.endswith((".log", "failure.json"))}
@@ -128,7 +129,7 @@ def parsed(args: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m tools.torture_sweep", description=__doc__)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), help="what starts the jobs")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="of the mini suite")
-    parser.add_argument("--epochs", type=int, default=2, help="of every training")
+    parser.add_argument("--epochs", type=int, default=3, help="of every training")
     parser.add_argument(
         "--out", type=Path, default=Path("outputs/torture_sweep"), help="a folder that is not there yet"
     )
