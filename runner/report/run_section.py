@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import os
 import shlex
@@ -39,10 +40,14 @@ def anchor(*parts: object) -> str:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture inside the page: caption, data URI, and whether it is much wider than high."""
+    """A picture inside the page: caption, its file in base64, whether it is much wider than high.
+
+    An SVG is under gzip too, which leaves a tenth of it; the page's script unpacks it.
+    """
 
     caption: str
-    uri: str
+    data: str
+    svg: bool
     wide: bool
 
 
@@ -67,11 +72,6 @@ def run_directory(result: Path) -> Path:
     return found.parent.parent if found.parent.name == "search" else found
 
 
-def _uri(path: Path) -> str:
-    kind = {".svg": "image/svg+xml", ".png": "image/png"}[path.suffix]
-    return f"data:{kind};base64,{base64.b64encode(read_bytes(path)).decode()}"
-
-
 def _pictures(directory: Path, whose: str) -> Iterator[Figure]:
     """The pictures that stages left in a directory; of each name the SVG where there is one."""
     # A link in a stranger's directory would put a file of the reader's own into a page that is handed on.
@@ -80,7 +80,10 @@ def _pictures(directory: Path, whose: str) -> Iterator[Figure]:
         path = next(p for s in SUFFIXES if (p := directory / PLOTS / f"{stem}{s}") in found)
         caption = CAPTIONS.get(stem, f"{whose}: loss, learning rate and validation accuracy by epoch"
                                      if stem.startswith("train_") else stem.replace("_", " "))  # fmt: skip
-        yield Figure(caption, _uri(path), stem.startswith("train_") or stem in WIDE)
+        svg, content = path.suffix == ".svg", read_bytes(path)
+        if svg:
+            content = gzip.compress(content, mtime=0)
+        yield Figure(caption, base64.b64encode(content).decode(), svg, stem.startswith("train_") or stem in WIDE)
 
 
 def figures(result: Path) -> list[Figure]:

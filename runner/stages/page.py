@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -50,7 +49,6 @@ def _names(run: Run, count: int) -> list[str]:
 def _pictures(predictions: Path, names: list[str]) -> Callable[[], dict[str, Any]]:
     def make() -> dict[str, Any]:
         import wandb
-        from PIL import Image
 
         shown: dict[str, Any] = {}
         label, predicted = (classes.tolist() for classes in read_labels(predictions))
@@ -62,7 +60,7 @@ def _pictures(predictions: Path, names: list[str]) -> Callable[[], dict[str, Any
             shown["test/confusion"] = wandb.Image(str(drawn))
         examples = [
             wandb.Image(
-                Image.open(io.BytesIO(e.png)),
+                e.thumbnail,
                 caption=f"image {e.index}: {names[e.label]} ({e.probability} %) taken for {names[e.predicted]}",
             )
             for e in read_examples(predictions)

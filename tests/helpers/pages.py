@@ -1,13 +1,14 @@
 """A page as a reader of HTML sees it: ids, links, embedded pictures, text of cells."""
 
 import base64
+import gzip
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Protocol
 
 
 class Page(HTMLParser):
-    """Ids, link targets, data URIs and table rows of a page; `outside` are addresses that need a network."""
+    """Ids, link targets, pictures and table rows of a page; `outside` are addresses that need a network."""
 
     VOID = ("meta", "img", "input", "link", "br")
 
@@ -32,6 +33,8 @@ class Page(HTMLParser):
                 self.outside.append(address)
             else:
                 self.links.append(address)
+        if packed := found.get("data-svg-gzip"):
+            self.pictures.append(("svg", gzip.decompress(base64.b64decode(packed, validate=True))))
         if tag == "tr":
             self.rows.append([])
         if tag in ("td", "th"):

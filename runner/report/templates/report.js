@@ -46,6 +46,13 @@ const open = () => {
     found.scrollIntoView();
   }
 };
+// Curves are packed: a page of many runs would be ten times as large.
+const unpack = async (image) => {
+  const packed = Uint8Array.from(atob(image.dataset.svgGzip), (letter) => letter.charCodeAt(0));
+  const plain = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  image.src = URL.createObjectURL(new Blob([await new Response(plain).text()], { type: "image/svg+xml" }));
+};
+document.querySelectorAll("img[data-svg-gzip]").forEach(unpack);
 addEventListener("hashchange", open);
 addEventListener("beforeprint", () => document.querySelectorAll("details.run").forEach((run) => { run.open = true; }));
 open();

@@ -36,10 +36,10 @@ def test_every_link_leads_somewhere_and_nothing_is_fetched(tmp_path: Path, finis
     folders = {unquote(link) for link in found.links if not link.startswith("#")}
     assert folders == {"digits/a/", "digits/b/", "digits/c [1] 50%/"}
     kinds = [kind for kind, _ in found.pictures]
-    assert kinds.count("data:image/svg+xml;base64") == 6  # curves and confusion of three runs
-    assert kinds.count("data:image/png;base64") == 6  # two wrong images each
+    assert kinds.count("svg") == 6  # curves and confusion of three runs
+    assert kinds.count("data:image/webp;base64") == 6  # two wrong images each
     for kind, data in found.pictures:
-        if "svg" in kind:
+        if kind == "svg":
             ElementTree.fromstring(data)
 
 
@@ -92,7 +92,8 @@ def test_predictions_come_back_as_counts_and_as_the_worst_images(
     assert [(e.index, e.label, e.predicted, e.probability) for e in worst] == [(4, 2, 0, "5.0"), (1, 0, 1, "20.0")]
 
     shown = Image.open(io.BytesIO(base64.b64decode(worst[0].uri.partition(",")[2])))
-    assert shown.size == (64, 64) and shown.getpixel((5, 5)) == (40, 40, 40)
+    assert shown.size == (64, 64) and all(abs(value - 40) <= 2 for value in shown.getpixel((5, 5)))  # WebP loses bits
+    assert worst[0].thumbnail.getpixel((5, 5)) == (40, 40, 40)
 
 
 def test_a_run_without_a_mistake_has_no_worst_images(tmp_path: Path, labels: torch.Tensor) -> None:
