@@ -4,7 +4,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
 CONSTRAINTS ?= constraints.txt
 
-.PHONY: help setup quickstart test test-all test-lowest test-tensorflow test-browser test-cluster torture docs gpu-check gpu-pack lint format clean
+.PHONY: help setup quickstart test test-slow test-all test-lowest test-tensorflow test-browser test-cluster torture docs gpu-check gpu-pack lint format clean
 help: ## show this list
 	@grep -hE "^[a-z-]+:.*##" $(MAKEFILE_LIST) | sed "s/:.*## /\t/"
 
@@ -23,8 +23,10 @@ PARALLEL = -n logical --maxprocesses 8 --dist loadfile
 test: $(STAMP) ## set up, then every test but the slow and GPU ones
 	$(PY) -m pytest $(PARALLEL) -m "not slow and not gpu and not tensorflow and not browser and not cluster"
 
-test-all: $(STAMP) ## the slow tests too
-	$(PY) -m pytest $(PARALLEL) -m "not gpu and not tensorflow and not browser and not cluster"
+test-slow: $(STAMP) ## the slow tests alone: sweeps, kills, processes of their own
+	$(PY) -m pytest $(PARALLEL) -m "slow and not gpu and not tensorflow and not browser and not cluster"
+
+test-all: test test-slow ## the slow tests too
 
 test-lowest: ## the tests with the lowest versions that pyproject.toml permits, in .venv-lowest
 	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt

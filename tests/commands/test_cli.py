@@ -110,6 +110,7 @@ def test_no_dataset_is_one_clear_message(tmp_path):
         assert done.returncode == 2 and "dataset=<id>" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_all_three_protocols_and_the_probe(tmp_path, data_root):
     for protocol in ("clean_1000", "reference_2023_06"):
         for method, scripts in (("linear", ("train", "evaluate")), ("glora", ("train", "search", "evaluate"))):
@@ -139,6 +140,7 @@ def test_a_sweep_goes_on_after_a_failed_job_and_says_so_in_the_end(tmp_path, dat
     assert "Textures" in (tmp_path / "tables" / "table.tex").read_text()
 
 
+@pytest.mark.slow
 def test_a_launcher_of_other_processes_brings_back_what_failed_and_what_was_measured(tmp_path, data_root):
     overrides = [*SMALL[1:], "method=linear", "backbone=vit_micro", f"output_root={tmp_path}", f"data_root={data_root}"]
     assert forked(["train.py", "dataset=digits", *overrides]).returncode == 0

@@ -36,15 +36,18 @@ def unread(command: list[str]) -> tuple[int, str]:
     return process.wait(), errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [PRINTS, [sys.executable, "prepare.py"]], ids=["a stage", "prepare.py"])
 def test_a_script_ends_quietly(command: list[str]) -> None:
     assert unread(command) == (1, "")
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_when_only_its_log_is_not_read() -> None:
     assert unread(LOGS) == (0, "went on")
 
 
+@pytest.mark.slow
 def test_what_a_terminal_cannot_show_is_spelled(tmp_path: Path) -> None:
     """Of what a stage prints, and of what was typed."""
     stage = [sys.executable, "-c", STAGE.format("print('é 1 ± 2')"), *OVERRIDES]
@@ -55,6 +58,7 @@ def test_what_a_terminal_cannot_show_is_spelled(tmp_path: Path) -> None:
         assert done.returncode == status and expected in done.stdout.decode("ascii"), done.stderr
 
 
+@pytest.mark.slow
 def test_a_full_disk_under_the_output_is_one_line() -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(PRINTS, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
@@ -144,6 +148,7 @@ main(stage, print)
 """
 
 
+@pytest.mark.slow
 def test_a_process_of_a_launcher_that_is_killed_is_named_by_its_job(tmp_path: Path) -> None:
     words = ["-m", "dataset=digits,textures", "trainer=mini", f"output_root={tmp_path}"]
     command = [sys.executable, "-c", KILLED, *words, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]

@@ -5,9 +5,12 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from tests.helpers import ROOT
 
 
+@pytest.mark.slow
 def test_a_llama_is_adapted_searched_and_merged_into_its_own_architecture():
     # A script finds its own folder and what is installed, which may be another checkout: this one is under test.
     env, command = {**os.environ, "PYTHONPATH": str(ROOT)}, [sys.executable, "examples/llama.py"]

@@ -42,6 +42,7 @@ def test_few_shot_from_lists_to_the_table(small_shots):
     assert probe.returncode == 0, probe.stderr
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits_with_augmentation(small_shots):
     overrides = ["dataset=oxford_pets_fs", "backbone.image_size=32", "dataset.shots=4", "dataset.list_seed=0"]
     assert run("prepare.py", small_shots, *overrides).returncode == 0
@@ -63,6 +64,7 @@ def test_a_killed_run_resumes_to_the_same_bits_with_augmentation(small_shots):
     assert "resuming after epoch" in done.stdout and digests[0] == digests[1]
 
 
+@pytest.mark.slow
 def test_domain_generalisation_from_lists_to_the_table(small_shots):
     assert run("prepare.py", small_shots, "sweep=domain_generalization", "backbone.image_size=32").returncode == 0
     overrides = train_overrides(small_shots, "dataset=imagenet_16shot")

@@ -81,6 +81,7 @@ def test_the_published_subnet_of_a_task_trains_in_small():
                                 *overrides[:-1], small.replace("12", "2")))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_under_clean_1000_the_winner_alone_sees_all_images(tmp_path, data_root):
     for script in ("train.py", "search.py", "evaluate.py"):
         done = run(script, tmp_path, data_root, *OVERRIDES, "protocol=clean_1000")

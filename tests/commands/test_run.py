@@ -42,6 +42,7 @@ def test_one_word_searches_too_and_does_nothing_twice(tmp_path, data_root):
     assert not list(tmp_path.rglob("failure.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_sweep_of_two_at_once_ends_in_the_same_results(tmp_path, data_root, undisturbed, number):
     words = command("run.py", tmp_path, data_root, *SWEEP, "jobs=2")
@@ -62,6 +63,7 @@ def test_a_killed_sweep_of_two_at_once_ends_in_the_same_results(tmp_path, data_r
     assert not list(tmp_path.rglob("resume_*")) and not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machines", [("one", "two"), ("one", "one")])
 def test_two_commands_at_one_sweep_do_no_job_twice(tmp_path, data_root, undisturbed, machines):
     """From machines of two names, as far as they can tell; and on one, where a launcher's job awaits its turn."""

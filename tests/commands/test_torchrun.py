@@ -90,6 +90,7 @@ def one(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_two_processes_train_search_and_evaluate_as_one_does(one: Path, tmp_path: Path, data_root: Path) -> None:
     words = [*WORDS, "search.finetune_epochs=1"]
     with two(command("run.py", tmp_path / "two", data_root, *words), tmp_path / "log") as torchrun:
@@ -114,6 +115,7 @@ def test_two_processes_train_search_and_evaluate_as_one_does(one: Path, tmp_path
     close(*(read_weights(only(tmp_path / root, "tuned/weights.safetensors")) for root in ("two", "copy")))
 
 
+@pytest.mark.slow
 def test_where_one_process_is_killed_all_end_and_one_alone_goes_on(one: Path, tmp_path: Path, data_root: Path) -> None:
     with two(command("train.py", tmp_path, data_root, *WORDS), tmp_path / "log") as torchrun:
         wait_for(tmp_path, "resume_*.pt", torchrun)
@@ -127,6 +129,7 @@ def test_where_one_process_is_killed_all_end_and_one_alone_goes_on(one: Path, tm
     close(rows(tmp_path), rows(one))
 
 
+@pytest.mark.slow
 def test_a_signal_to_torchrun_keeps_the_step_and_is_said_once(one: Path, tmp_path: Path, data_root: Path) -> None:
     with two(command("train.py", tmp_path, data_root, *WORDS), tmp_path / "log") as torchrun:
         wait_for(tmp_path, "resume_*.pt", torchrun)

@@ -63,6 +63,7 @@ def test_what_hydra_would_not_read_is_quoted() -> None:
         assert quoted(arg) == arg
 
 
+@pytest.mark.slow
 def test_every_script_knows_the_home_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def run(*command: str) -> CompletedProcess[str]:
         return forked(list(command), {"HOME": str(tmp_path)})
@@ -91,6 +92,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "status"), [("prepare.py", 2), ("train.py dataset=digits trainer=mini", 2)])
 def test_a_user_without_a_home_is_asked_for_a_place(tmp_path: Path, command: str, status: int) -> None:
     """As in a container that runs under a user id without an account."""

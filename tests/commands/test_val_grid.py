@@ -11,6 +11,7 @@ from tests.helpers.small_runs import command, only, run
 GRID = "hparams=val_grid"
 
 
+@pytest.mark.slow
 def test_a_killed_grid_resumes_and_its_chosen_run_is_the_run_with_those_overrides(tmp_path, data_root):
     overrides = ["method=lora", "+method.grid.lr=[1e-3,1e-2]", "protocol=clean_1000", GRID]
     kill_when(tmp_path, "lr=0.01/resume_train800.pt", command("train.py", tmp_path, data_root, *overrides))
@@ -38,6 +39,7 @@ def test_a_killed_grid_resumes_and_its_chosen_run_is_the_run_with_those_override
         assert one.keys() == two.keys() and all((one[k] == two[k]).all() for k in one)
 
 
+@pytest.mark.slow
 def test_a_supernets_grid_is_judged_by_its_fixed_subnets_and_searched_at_the_chosen_learning_rate(tmp_path, data_root):
     overrides = [GRID, "trainer.epochs=1", "trainer.max_steps=2", "trainer.lr_factors=[1,2]"]
     for script in ("train.py", "search.py", "evaluate.py"):

@@ -9,6 +9,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from tests.helpers import ROOT
 
 USE = """
@@ -38,6 +40,7 @@ assert not hidden, hidden
 """
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_library_alone_and_it_runs_elsewhere(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     source = tmp_path / "source"  # a build leaves folders behind

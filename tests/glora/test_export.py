@@ -12,6 +12,7 @@ from glora.export import export_model
 from tests.helpers.small_models import SMALL, filled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vit", "swin"])
 def test_a_deployer_needs_timm_alone(kind, tmp_path):
     name, kwargs = SMALL[kind]

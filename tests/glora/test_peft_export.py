@@ -135,6 +135,7 @@ def test_the_command_says_what_peft_cannot_hold_and_what_to_type_instead(tmp_pat
         assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_searched_swin_that_gains_biases_is_refused_by_peft_and_exported_merged(tmp_path):
     overrides = overrides_of(tmp_path, *SWIN)
     ran("train.py", overrides)

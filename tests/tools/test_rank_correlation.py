@@ -48,6 +48,7 @@ def test_statistics_are_those_of_counted_pairs_and_intervals_hold_them():
     assert found == statistics_of(pairs) and found["inherited"]["mean"] == pytest.approx(sum(x for x, _ in pairs) / 20)
 
 
+@pytest.mark.slow
 def test_a_killed_check_goes_on_with_accuracies_of_merged_and_of_anew_trained_models(tmp_path, data_root):
     overrides = command(TOOL, tmp_path, data_root, "optimizer.lr=0.02", "alone_epochs=1")
     assert run("train.py", tmp_path, data_root, "optimizer.lr=0.02").returncode == 0

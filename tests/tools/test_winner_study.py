@@ -34,6 +34,7 @@ def test_every_form_names_a_run_of_its_own():
     assert len(found) == len(FORMS) and set(BASELINES) < set(FORMS)
 
 
+@pytest.mark.slow
 def test_the_study_makes_what_is_missing_once_and_shows_what_there_is(tmp_path, data_root):
     words = command(TOOL, tmp_path, data_root, "tasks=[digits]", "seeds=1")
     words[words.index("dataset=digits")] = "backbone=vit_micro"  # the study names the task itself

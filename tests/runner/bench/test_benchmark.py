@@ -32,6 +32,7 @@ def test_data_in_small(tmp_path):
     assert found["hardware"]["processor"] and found["versions"]["torch"]
 
 
+@pytest.mark.slow
 def test_train_and_search_in_small(tmp_path):
     small = ["backbone=vit_micro", "batch=4", "repeats=2", f"json={tmp_path / 'x.json'}"]
     done = run("train", *small)
@@ -56,6 +57,7 @@ def test_train_and_search_in_small(tmp_path):
     assert all(0 < floor[name] < min(measured[name]) for name in floor)
 
 
+@pytest.mark.slow
 def test_profile_and_growth_in_small(tmp_path):
     small = ["batch=4", "ranks=[2]", "repeats=1", f"json={tmp_path / 'x.json'}"]
     done = forked(["benchmark.py", "profile", *small])

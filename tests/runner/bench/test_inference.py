@@ -32,6 +32,7 @@ def test_the_untouched_model_is_counted_as_its_products() -> None:
     assert forward_flops(setting.model().eval(), setting.images(1)) == 2 * products
 
 
+@pytest.mark.slow
 def test_merged_models_cost_what_the_untouched_one_does_and_others_what_they_add(found: dict[str, Any]) -> None:
     rows = {row["method"]: row for row in found["methods"]}
     assert list(rows) == [m.name for m in ordered_methods()] and not found["not_defined"]

@@ -94,6 +94,7 @@ def test_parameters_by_layer_type(tmp_path):
         plot_params_by_type([], [], tmp_path / "x.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "tkagg", "no such backend"])
 def test_agg_draws_whatever_the_environment_names(tmp_path, backend):
     """A fresh interpreter: matplotlib reads the variable once, at its first import."""

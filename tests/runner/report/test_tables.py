@@ -194,6 +194,7 @@ def test_the_printed_table_loses_no_cell_on_a_narrow_console():
     assert "[red]y" in out.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}]
 )

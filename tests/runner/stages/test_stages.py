@@ -78,6 +78,7 @@ def test_an_identity_names_everything_that_decides_a_run():
     assert config.backbone.weights.name == "vit_micro.safetensors"
 
 
+@pytest.mark.slow
 def test_a_probes_features_are_computed_once_for_all_points_of_a_grid_and_all_phases(overrides, tmp_path, monkeypatch):
     small = ["trainer=mini", "trainer.epochs=2", "backbone.pretrained=false", "backbone.kwargs.depth=1"]
     grid = ["method=linear", "hparams=val_grid", "protocol=clean_1000", f"output_root={tmp_path}"]

@@ -70,6 +70,7 @@ def artifacts(file: Path) -> dict[str, dict[str, Any]]:
             for a in found if a.type != "run_table"}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_after_a_kill_and_in_processes_of_their_own_the_last_folder_has_every_stage(
     words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,6 +150,7 @@ def test_a_sandwich_is_another_supernet_whose_largest_subnet_has_learned_more(tu
     assert tuned.directory.name != plain.directory.name and losses[0] < losses[1]
 
 
+@pytest.mark.slow
 def test_a_soup_trains_on_and_its_learned_gates_are_those_of_the_evaluated_model(tuned, data_root):
     words = [*TUNED[:2], "search.winner=soup", "search.soup_size=3", "search.finetune_epochs=2",
              "search.learn_gates=true", "optimizer.lr=0.02"]  # fmt: skip
@@ -172,6 +173,7 @@ def test_a_soup_trains_on_and_its_learned_gates_are_those_of_the_evaluated_model
     assert record["form"] == "sandwich, by loss, soup, tuned 2 epochs, learned gates"
 
 
+@pytest.mark.slow
 def test_the_rate_that_a_grid_chose_tunes_the_winner_too(tmp_path, data_root):
     words = ["hparams=val_grid", "+method.grid.lr=[0.01,0.02]", "trainer.lr_factors=[]", "search.finetune_epochs=1"]
     run = resolved(*SMALL, *words, f"output_root={tmp_path}", f"data_root={data_root}")

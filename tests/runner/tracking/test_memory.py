@@ -35,6 +35,7 @@ def counted(**settings: str) -> tuple[str, int]:
     return kept, int(faults)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has other settings")
 def test_large_tensors_bring_no_new_pages_unless_the_environment_says_otherwise():
     kept, faults = counted()

@@ -53,6 +53,7 @@ for job in ("a", "b"):
 """
 
 
+@pytest.mark.slow
 def test_the_real_wandb_tells_where_its_server_is(tmp_path, refusing):
     environment = os.environ | {"WANDB_BASE_URL": refusing, "WANDB_API_KEY": "0" * 40, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
