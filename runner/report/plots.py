@@ -17,10 +17,10 @@ SHOWN = {"accuracy": (100, "validation accuracy (%)"), "loss": (1, "validation c
 
 
 def plot_training(metrics: Sequence[Mapping[str, Any]], path: Path | str) -> Path:
-    """Loss, learning rate and validation accuracy of fixed subnets by epoch.
+    """Loss, learning rate and validation accuracy of fixed subnets by epoch, the first being 1 as in the log.
 
-    Each entry has "epoch" and any of "loss", "lr" and "val/<subnet>" (a fraction, drawn in percent); entries may lack
-    some.
+    Each entry has "epoch" (from 0) and any of "loss", "lr" and "val/<subnet>" (a fraction, drawn in percent); entries
+    may lack some.
 
     Raises:
         ValueError: if there is nothing to draw.
@@ -34,9 +34,10 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], path: Path | str) -> Pat
     from matplotlib.ticker import MaxNLocator
 
     figure = new_figure(4.2 * len(panels), 3.4)
-    for axes, (drawn, label) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    row = figure.subplots(1, len(panels), squeeze=False, sharex=True)[0]
+    for axes, (drawn, label) in zip(row, panels, strict=True):
         for number, key in enumerate(drawn):
-            points = [(e["epoch"], e[key]) for e in metrics if e.get(key) is not None]
+            points = [(e["epoch"] + 1, e[key]) for e in metrics if e.get(key) is not None]
             scale = 100 if key.startswith("val/") else 1
             axes.plot(
                 [epoch for epoch, _ in points],
@@ -49,7 +50,7 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], path: Path | str) -> Pat
             )
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # no half epochs
         if drawn is subnets:
             axes.legend(title="subnet", fontsize=8, title_fontsize=8)
         tidy(axes)

@@ -1,6 +1,7 @@
 """Figures: files that open at a readable size, data in the right places, and clear errors on nothing to draw."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -22,6 +23,7 @@ from tests.helpers.figures import count, pixels
 
 LAYERS = [f"blocks.{b}.{name}" for b in range(12) for name in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")]
 EPOCHS = [{"epoch": e, "loss": 2 / (e + 1), "lr": 1e-3, "val/largest": 0.5 + 0.004 * e} for e in range(30)]
+SHORT = [{"epoch": e, "loss": 1.0 + e, "lr": 1e-3} for e in range(3)]
 
 
 def test_training_draws_a_panel_for_each_kind_of_metric(tmp_path):
@@ -30,6 +32,9 @@ def test_training_draws_a_panel_for_each_kind_of_metric(tmp_path):
     assert every.shape[1] == 3 * loss.shape[1]
     sparse = [e if e["epoch"] % 10 == 9 else {"epoch": e["epoch"], "loss": e["loss"]} for e in EPOCHS]
     pixels(plot_training(sparse, tmp_path / "sparse.png"))
+    few = plot_training([e | ({"val/largest": 0.5} if e["epoch"] == 2 else {}) for e in SHORT], tmp_path / "few.png")
+    ticks = re.findall(r"text-anchor: middle[^>]*>(\d[\d.]*)<", few.with_suffix(".svg").read_text())
+    assert ticks == ["1", "2", "3"] * 3  # whole epochs, the same in all panels
     with pytest.raises(ValueError, match="no metrics"):
         plot_training([{"epoch": 0}], tmp_path / "none.png")
 
