@@ -109,7 +109,7 @@ def attack(
     found = fingerprint(root)
     return {
         "statuses": statuses,
-        "named_failed": [line.strip() for line in failed.splitlines() if last in line][-1:],
+        "named_failed": [line.strip().replace(str(root), "ROOT") for line in failed.splitlines() if last in line][-1:],
         "failed_said": next((line for line in failed.splitlines() if " jobs failed" in line), ""),
         "results": len(results(root)),
         "difference": difference(of_runs(found), of_runs(expected)),
