@@ -20,11 +20,12 @@ quickstart: $(STAMP) ## set up, then train, search and evaluate on two embedded 
 
 # A file's tests stay in one process, which keeps what they share.
 PARALLEL = -n logical --maxprocesses 8 --dist loadfile
+HERE = not gpu and not tensorflow and not browser and not cluster
 test: $(STAMP) ## set up, then every test but the slow and GPU ones
-	$(PY) -m pytest $(PARALLEL) -m "not slow and not gpu and not tensorflow and not browser and not cluster"
+	$(PY) -m pytest $(PARALLEL) -m "not slow and $(HERE)"
 
 test-slow: $(STAMP) ## the slow tests alone: sweeps, kills, processes of their own
-	$(PY) -m pytest $(PARALLEL) -m "slow and not gpu and not tensorflow and not browser and not cluster"
+	$(PY) -m pytest $(PARALLEL) -m "slow and $(HERE)"
 
 test-all: test test-slow ## the slow tests too
 

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -50,25 +50,28 @@ def _leave(number: int, frame: FrameType | None) -> None:
     os._exit(Stopped(number).status)
 
 
-_came: list[Stopped] = []
-"""The last signal that `_stop` was called for."""
-
-
 def _stop(number: int, frame: FrameType | None) -> None:
-    _came[:] = [Stopped(number)]
-    raise _came[0]
+    raise Stopped(number)
 
 
 @contextmanager
 def as_it_came() -> Iterator[None]:
     """Raise the signal itself where a library inside makes a plain KeyboardInterrupt of it (Ray's waiting does)."""
-    _came.clear()
+    came: list[Stopped] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        came.append(Stopped(number))
+        raise came[-1]
+
+    replaced = _install(stop)
     try:
         yield
     except KeyboardInterrupt as error:
-        if _came and not isinstance(error, Stopped):
-            raise _came[0] from error
+        if came and not isinstance(error, Stopped):
+            raise came[-1] from error
         raise
+    finally:
+        _put_back(replaced)
 
 
 @contextmanager
@@ -100,8 +103,7 @@ def deferred() -> Iterator[Callable[[], Stopped | None]]:
             if waiting and hasattr(signal, "setitimer"):
                 signal.setitimer(signal.ITIMER_REAL, 0)
         finally:  # the alarm may come at this very moment
-            for number, handler in replaced.items():
-                signal.signal(number, handler)
+            _put_back(replaced)
     if waiting:
         raise waiting[0]
 
@@ -119,6 +121,11 @@ def _install(handler: Handler) -> dict[int, Handler | int | None]:
     return replaced
 
 
+def _put_back(handlers: Mapping[int, Handler | int | None]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
 @contextmanager
 def kept() -> Iterator[None]:
     """Put the handlers back that a library sets inside, its handlers below Python's too."""
@@ -126,9 +133,7 @@ def kept() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            if handler is not None:  # None: not of Python
-                signal.signal(number, handler)
+        _put_back({number: handler for number, handler in before.items() if handler is not None})  # None: not Python's
 
 
 @contextmanager
@@ -145,5 +150,4 @@ def stoppable() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in replaced.items():
-            signal.signal(number, handler)
+        _put_back(replaced)

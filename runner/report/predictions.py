@@ -39,7 +39,7 @@ class Examples:
 
     @property
     def uri(self) -> str:
-        """The thumbnail inside a page, a fifth of the size of a PNG."""
+        """The thumbnail inside a page, a tenth of the size of a PNG."""
         stream = io.BytesIO()
         self.thumbnail.save(stream, "WEBP", quality=85)
         return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
