@@ -48,6 +48,13 @@ def test_a_seed_says_what_is_attacked_and_a_point_where():
         points.parsed("nothing@1/KILL")
 
 
+@pytest.mark.parametrize("words", [["points", "--of", "nothing"], ["points", "--only", "nothing@1/KILL"]])
+def test_an_unknown_stage_is_one_line_with_those_there_are(words):
+    done = forked([TOOL, *words])
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "no stage nothing; the stages are train, search" in done.stderr
+
+
 def write(folder, name="file"):
     def task():
         (folder / "first").write_text("1")

@@ -48,7 +48,12 @@ def main(args: list[str]) -> int:
     from tools.torture.small import STAGES
 
     parts, only = asked.parts or PARTS, asked.only if asked.seed is None else str(asked.seed)
-    stages = set() if parts == ["inputs"] else {points.stage_of(only)} if asked.only else set(asked.of or STAGES)
+    named = [] if parts == ["inputs"] else [asked.only] if asked.only else asked.of or STAGES
+    try:
+        stages = {points.stage_of(name) for name in named}
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     with tempfile.TemporaryDirectory(prefix="torture-") as scratch:
         boxes = Sandboxes(Path(scratch).resolve())
         boxes.prepare(stages, hostile_files.AFTER if "inputs" in parts else ())
