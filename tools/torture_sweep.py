@@ -1,13 +1,14 @@
 """One sweep by every engine, killed twice and with a job that fails, held against the sweep undisturbed.
 
-    python -m tools.torture_sweep [--engines local ray submitit] [--tasks digits ...] [--epochs 3] [--out FOLDER]
+    python -m tools.torture_sweep [--engines local ray ...] [--tasks digits ...] [--epochs 3] [--out FOLDER]
 
 Four methods by the mini suite's tasks and two seeds, from data to tables. First in one process and undisturbed.
 Then by `run.py` under each engine: at a third of the results the process of the sweep and one that is at a job are
 killed (SIGKILL), at two thirds the sweep is stopped (SIGTERM), and a file that stands where the last job's run
 directory belongs makes that one fail. The third call must end with status 2 and name that job, the fourth, without the
 file, with 0. Counted are files that differ from the undisturbed ones, and finished runs that were touched again.
-Writes record.json and what the engines print to `out`. `pip install -e '.[ray,slurm]'` first.
+Writes record.json and what the engines print to `out`. Engines other than `local` need
+`pip install -e '.[ray,slurm]'` first.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,9 @@ ENGINES: dict[str, tuple[str, ...]] = {
     "local": ("jobs=2",),
     "ray": ("hydra/launcher=ray",),
     "submitit": ("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=60"),
+    "submitit_slurm": ("hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=60"),
 }
+"""What starts the jobs; submitit's local mode starts all of them at once, a SLURM needs to be there."""
 SMALL = ("trainer.warmup_epochs=1", "search.generations=1", "search.population=4", "search.parents=2",
          "search.mutants=2", "search.crossovers=2")  # fmt: skip
 STEP_SECONDS = 0.2
@@ -124,10 +128,15 @@ def of_runs(found: dict[str, Any]) -> dict[str, Any]:
     return {n: v for n, v in found.items() if not n.startswith(beside) and not n.endswith((".log", "failure.json"))}
 
 
+def packages(engines: Sequence[str]) -> list[str]:
+    """What these engines need beyond the framework's own requirements."""
+    return sorted({name.partition("_")[0] for name in engines} - {"local"})
+
+
 def parsed(args: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser("python -m tools.torture_sweep", description=__doc__)
-    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), help="what starts the jobs")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=["local"], help="what starts the jobs")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="of the mini suite")
     parser.add_argument("--epochs", type=int, default=3, help="of every training")
     parser.add_argument(
@@ -136,6 +145,10 @@ def parsed(args: Sequence[str]) -> argparse.Namespace:
     found = parser.parse_args(args)
     if found.out.exists():
         parser.error(f"{found.out} is there; delete it or choose another --out")
+    if "submitit_slurm" in found.engines and not shutil.which("sbatch"):
+        parser.error("--engines submitit_slurm: no sbatch on this machine; run it on a SLURM's login node")
+    if lacking := [package for package in packages(found.engines) if not find_spec(package)]:
+        parser.error(f"--engines needs {', '.join(lacking)}, not installed here; pip install -e '.[ray,slurm]'")
     return found
 
 
@@ -144,7 +157,7 @@ def main(args: Sequence[str]) -> int:
     asked = parsed(args)
     out = asked.out.resolve()
     out.mkdir(parents=True)
-    record: dict[str, Any] = {"device": processor(), **versions("torch", "hydra-core", "ray", "submitit"),
+    record: dict[str, Any] = {"device": processor(), **versions("torch", "hydra-core", *packages(asked.engines)),
                               "command": words(Path("ROOT"), asked, None), "engines": {}}  # fmt: skip
     began = time.monotonic()
     if status := call(words(out / "undisturbed", asked, None), out / "undisturbed.log", out / "undisturbed"):
