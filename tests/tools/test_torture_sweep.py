@@ -30,6 +30,20 @@ def test_a_folder_that_is_there_is_refused_and_left_alone(tmp_path: Path, capsys
     assert [p.name for p in tmp_path.iterdir()] == ["kept"]
 
 
+@pytest.mark.parametrize(
+    ("engine", "lacking"), [("ray", "needs ray"), ("submitit", "needs submitit"), ("submitit_slurm", "no sbatch")]
+)
+def test_an_engine_that_is_not_here_is_refused_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, engine: str, lacking: str
+) -> None:
+    monkeypatch.setattr(torture_sweep, "find_spec", lambda _: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit) as end:
+        torture_sweep.main(["--engines", "local", engine, "--out", str(tmp_path / "out")])
+    assert end.value.code == 2 and lacking in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_is_compared_is_of_runs_and_a_run_written_again_is_seen(tmp_path: Path) -> None:
     for root, words in (("whole", "{}"), ("other", '{"seed": 1}')):
         folder = tmp_path / root / "digits" / "run"
