@@ -133,9 +133,7 @@ def launch(
             except OSError:  # of the sweep's folder
                 raise
             except Exception:
-                if (
-                    not outcomes.started()
-                ):  # words that do not compose, or a launcher that is not there: nothing to list
+                if not outcomes.started():  # words that do not compose, no such launcher: nothing to list
                     outcomes.planned = []
                 raise
     came, returned = outcomes.gather(), None
