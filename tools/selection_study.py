@@ -167,7 +167,7 @@ def outcomes_of(run: Run, count: int) -> Outcomes:
 def measure(run: Run, count: int, splits: int) -> dict[str, Any]:
     """Compare the rules on one supernet; writes and returns selection.json."""
     directory = run.directory / "selection"
-    with locked(run.directory):
+    with locked(directory):
         outcomes = outcomes_of(run, count)
         record = {
             "dataset": run.task.id,
