@@ -195,12 +195,12 @@ def study_table(records: list[dict[str, Any]]) -> Table:
         rows.append([str(place[0]["images"]), *means, gain, *odds])
     return Table(
         f"What chooses the better of {records[0]['subnets'] // 2} subnets: accuracy (%) on the other images of val200",
-        ["Images that choose", "Any", "By accuracy", "By accuracy, ties by loss", "By loss", "Best in hindsight",
-         "Loss - accuracy", "Better (%)", "Worse (%)"],
+        ["Images", "Any", "Accuracy", "Ties", "Loss", "Best", "Loss - acc.", "Better", "Worse"],
         rows,
-        [f"means over {len(records)} supernets; Any: mean of all candidates",
-         "Loss - accuracy: points, mean over tasks, 95 % percentile interval over resampled tasks; Better, Worse: how "
-         "often the loss's subnet had more or fewer hits on the other images than the accuracy's"],
+        [f"means over {len(records)} supernet{'s' * (len(records) > 1)}; Images: how many choose; Any: mean of all "
+         "candidates; Accuracy, Loss: chosen by it; Ties: by accuracy, its ties by loss; Best: in hindsight",
+         "Loss - acc.: points, mean over tasks, 95 % percentile interval over resampled tasks; Better, Worse: how often "
+         "(%) the loss's subnet had more or fewer hits on the other images than the accuracy's"],
     )  # fmt: skip
 
 

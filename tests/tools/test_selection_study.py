@@ -72,8 +72,8 @@ def test_the_table_averages_runs_and_pairs_the_rules_by_task():
     ]
     table = study_table(records)
     cells = dict(zip(table.header, table.rows[0], strict=True))
-    assert cells["Loss - accuracy"] == "+1.0 (+0.0 to +2.0)" and cells["By loss"] == "74.7"
-    assert cells["Images that choose"] == "25" and cells["Worse (%)"] == "25.0" and "of 100 subnets" in table.title
+    assert cells["Loss - acc."] == "+1.0 (+0.0 to +2.0)" and cells["Loss"] == "74.7"
+    assert cells["Images"] == "25" and cells["Worse"] == "25.0" and "of 100 subnets" in table.title
 
 
 @pytest.mark.slow  # seven commands
@@ -83,7 +83,7 @@ def test_the_study_asks_merged_models_about_val200_and_says_what_is_missing(tmp_
     assert study.returncode == 2 and "run train.py" in study.stderr
     assert run("train.py", tmp_path, data_root).returncode == 0
     done = run(TOOL, tmp_path, data_root, "subnets=6", "splits=10")
-    assert done.returncode == 0 and "By loss" in done.stdout, done.stderr
+    assert done.returncode == 0 and "Loss - acc." in done.stdout, done.stderr
     record = json.loads(only(tmp_path, "selection.json").read_text())
     assert [one["images"] for one in record["chosen_on"]] == [25, 50, 100] and record["subnets"] == 6
     c = resolved(*words[1:])
