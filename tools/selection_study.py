@@ -199,8 +199,8 @@ def study_table(records: list[dict[str, Any]]) -> Table:
         rows,
         [f"means over {len(records)} supernet{'s' * (len(records) > 1)}; Images: how many choose; Any: mean of all "
          "candidates; Accuracy, Loss: chosen by it; Ties: by accuracy, its ties by loss; Best: in hindsight",
-         "Loss - acc.: points, mean over tasks, 95 % percentile interval over resampled tasks; Better, Worse: how often "
-         "(%) the loss's subnet had more or fewer hits on the other images than the accuracy's"],
+         "Loss - acc.: points, mean over tasks, 95 % percentile interval over resampled tasks; Better, Worse: how "
+         "often (%) the loss's subnet had more or fewer hits on the other images than the accuracy's"],
     )  # fmt: skip
 
 
