@@ -101,11 +101,11 @@ def greedy_soup(
         ranked: candidates, the best first (`Search.ranked`); cut it (`ranked[:20]`) to try fewer. Each but the first
             costs one evaluation.
         fitness: of the search; it is given soups.
-        objective: "accuracy" or "loss", the search's.
+        objective: the search's.
         max_params: a member that would make the soup store more is passed over.
 
     Raises:
-        ValueError: without candidates, if no loss is known for the objective, if the first candidate exceeds
+        ValueError: without candidates, if what the objective needs is not known, if the first candidate exceeds
             `max_params`, or for a space whose subnets are not gates (NOAH's).
     """
     members = list(ranked[:1])

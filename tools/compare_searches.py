@@ -54,7 +54,7 @@ def compare(run: Run, seeds: int) -> Path:
     first, settings, objective = choice.settings["seed"], choice.settings, choice.settings["fitness"]
     found = {n: [_candidates(with_search(run, n, first + i)) for i in range(seeds)] for n in SEARCHES}
     space = searched(build(run)).space
-    chance = {"accuracy": 1 / run.task.num_classes, "loss": math.log(run.task.num_classes)}[objective]
+    chance = math.log(run.task.num_classes) if objective == "loss" else 1 / run.task.num_classes
     limit = size_limit(choice, space) or space.params_range[1]
     record = {
         "run": str(run.directory.relative_to(run.output_root)),
@@ -102,17 +102,20 @@ def _candidates(run: Run) -> list[Candidate[None]]:
             write_bytes(target, read_bytes(done / "random.json"))
     find(run)
     rows = read(choice.directory / f"{choice.name}.json", State).candidates
-    return [Candidate(None, row.accuracy, row.params, i, row.generation, row.measured_loss)
-            for i, row in enumerate(rows)]  # fmt: skip
+    found = []
+    for index, row in enumerate(rows):
+        accuracy, *rest = row.measured
+        found.append(Candidate(None, accuracy, row.params, index, row.generation, *rest))
+    return found
 
 
 def _figures(rows: list[Candidate[None]], limit: int, chance: float, settings: Mapping[str, Any]) -> dict[str, Any]:
     objective = settings["fitness"]
     best = best_first(rows, objective, settings["ties"])[0]
-    floor, top = (chance, 1.0) if objective == "accuracy" else (-chance, 0.0)
+    floor, top = (-chance, 0.0) if objective == "loss" else (chance, 1.0)
     area = hypervolume([(c.params, c.worth(objective)) for c in rows], (limit, floor))
     return {"evaluated": len(rows), "val_accuracy": best.accuracy, "params": best.params,
-            **({"val_loss": best.loss} if objective == "loss" else {}),
+            f"val_{objective}": getattr(best, objective),
             "hypervolume": area / (limit * (top - floor))}  # fmt: skip
 
 
@@ -131,7 +134,8 @@ def comparison_table(record: dict[str, Any], title: str) -> Table:
                                  key=lambda item: -statistics.fmean(r["hypervolume"] for r in item[1]))
     ]  # fmt: skip
     at = record["reference"]
-    what, ideal = ("loss", 0) if "loss" in at else ("accuracy", 1)
+    what = next(name for name in at if name != "params")
+    ideal = 0 if what == "loss" else 1
     header = ["Search", "Hypervolume", "Best val (%)", "Params of the winner", "Evaluated", "Seeds"]
     notes = [
         f"hypervolume: share of the rectangle from the reference ({at['params']:,} parameters, {what} "

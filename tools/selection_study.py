@@ -1,4 +1,4 @@
-"""Does the accuracy or the loss on few images choose the better subnet? Measured without the test images.
+"""What chooses the better subnet on few images: hits, loss or probability? Measured without the test images.
 
     python -m tools.selection_study dataset=digits trainer=mini [subnets=200] [splits=1000]
     python -m tools.selection_study -m dataset=digits,textures seed=0,1 trainer=mini method=glora_plus
@@ -6,8 +6,8 @@
 The overrides are those of train.py, whose supernet must be finished. Draws `subnets` random subnets as the first
 generation of a search does (within its `search.max_params` and `search.max_share`) and keeps what each says of every
 image of val200. Then, `splits` times over, half of the subnets stand for the candidates of a search and some of the
-images for its selection split: the one with the most hits and the one with the lowest mean cross-entropy are measured
-on the remaining images. Writes <run>/selection/selection.json; several runs end in one table.
+images for its selection split: the one that each rule chooses is measured on the remaining images. Writes
+<run>/selection/selection.json; several runs end in one table.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from runner.config.run import Run
 from runner.config.schema import TrainConf
 from runner.report.differences import interval
 from runner.report.render import to_rich
-from runner.report.tables import Table, percent
+from runner.report.tables import MISSING, Table, percent
 from runner.rundir.files import locked, write_json
 from runner.stages.inputs import Preprocess, split
 from runner.stages.model import load_trained, searched
@@ -91,19 +91,20 @@ def chosen(outcomes: Outcomes, images: NDArray[np.intp], rule: str) -> int:
     Args:
         outcomes: of the subnets to choose from.
         images: their columns.
-        rule: "accuracy", whose ties go to fewer parameters, "accuracy, ties by loss", or "loss", whose ties go to the
-            accuracy; what is equal then, to fewer parameters and the first.
+        rule: "accuracy", whose ties go to fewer parameters, "accuracy, ties by loss", or "loss" and "probability",
+            whose ties go to the accuracy; what is equal then, to fewer parameters and the first.
     """
-    hits, losses = outcomes.hits[:, images].sum(1), outcomes.losses[:, images].mean(1)
+    hits, losses = outcomes.hits[:, images].sum(1), outcomes.losses[:, images]
     keys = {
         "accuracy": (outcomes.params, -hits),
-        "accuracy, ties by loss": (outcomes.params, losses, -hits),
-        "loss": (outcomes.params, -hits, losses),
+        "accuracy, ties by loss": (outcomes.params, losses.mean(1), -hits),
+        "loss": (outcomes.params, -hits, losses.mean(1)),
+        "probability": (outcomes.params, -hits, -np.exp(-losses).mean(1)),
     }[rule]
     return int(np.lexsort(keys)[0])  # the last key counts first
 
 
-RULES = ("accuracy", "accuracy, ties by loss", "loss")
+RULES = ("accuracy", "accuracy, ties by loss", "loss", "probability")
 
 
 def compare(outcomes: Outcomes, share: float, splits: int) -> dict[str, Any]:
@@ -116,7 +117,7 @@ def compare(outcomes: Outcomes, share: float, splits: int) -> dict[str, Any]:
 
     Returns:
         "images" that choose, the mean accuracy of "any" candidate, of the "best" one in hindsight and of every rule's,
-        and how often the loss chose "better" and "worse" than the accuracy.
+        and of every rule but the accuracy how often it chose "better" and "worse" than that.
     """
     subnets, images = outcomes.hits.shape
     rng, few = np.random.default_rng(SEED), max(1, round(share * images))
@@ -130,12 +131,12 @@ def compare(outcomes: Outcomes, share: float, splits: int) -> dict[str, Any]:
         found["best"].append(float(held_out.max()))
         for rule in RULES:
             found[rule].append(float(held_out[chosen(candidates, order[:few], rule)]))
-    gains = np.subtract(found["loss"], found["accuracy"])
+    gains = {rule: np.subtract(found[rule], found["accuracy"]) for rule in RULES[1:]}
     return {
         "images": few,
         **{name: statistics.fmean(values) for name, values in found.items()},
-        "better": float((gains > 0).mean()),
-        "worse": float((gains < 0).mean()),
+        "better": {rule: float((gain > 0).mean()) for rule, gain in gains.items()},
+        "worse": {rule: float((gain < 0).mean()) for rule, gain in gains.items()},
     }
 
 
@@ -183,24 +184,29 @@ def measure(run: Run, count: int, splits: int) -> dict[str, Any]:
 
 
 def study_table(records: list[dict[str, Any]]) -> Table:
-    """One row for each number of images that choose: means over runs, and the differences of pairs."""
+    """A row for each rule and number of images that choose: means over runs, and differences to the accuracy's pick."""
     rows = []
     for place in zip(*(r["chosen_on"] for r in records), strict=True):
-        by_task: dict[str, list[float]] = {}
-        for record, one in zip(records, place, strict=True):
-            by_task.setdefault(record["dataset"], []).append(100 * (one["loss"] - one["accuracy"]))
-        means = [percent(statistics.fmean(one[name] for one in place)) for name in ("any", *RULES, "best")]
-        odds = [percent(statistics.fmean(one[name] for one in place)) for name in ("better", "worse")]
-        gain = interval([statistics.fmean(gains) for gains in by_task.values()]) or ""
-        rows.append([str(place[0]["images"]), *means, gain, *odds])
+        images = str(place[0]["images"])
+        for name in ("any", *RULES, "best"):
+            mean = percent(statistics.fmean(one[name] for one in place))
+            if name not in RULES[1:]:
+                rows.append([images, name, mean, MISSING, MISSING, MISSING])
+                continue
+            by_task: dict[str, list[float]] = {}
+            for record, one in zip(records, place, strict=True):
+                by_task.setdefault(record["dataset"], []).append(100 * (one[name] - one["accuracy"]))
+            gain = interval([statistics.fmean(gains) for gains in by_task.values()]) or MISSING
+            odds = [percent(statistics.fmean(one[how][name] for one in place)) for how in ("better", "worse")]
+            rows.append([images, name, mean, gain, *odds])
     return Table(
         f"What chooses the better of {records[0]['subnets'] // 2} subnets: accuracy (%) on the other images of val200",
-        ["Images", "Any", "Accuracy", "Ties", "Loss", "Best", "Loss - acc.", "Better", "Worse"],
+        ["Images", "Chosen by", "Accuracy", "To accuracy's", "Better", "Worse"],
         rows,
-        [f"means over {len(records)} supernet{'s' * (len(records) > 1)}; Images: how many choose; Any: mean of all "
-         "candidates; Accuracy, Loss: chosen by it; Ties: by accuracy, its ties by loss; Best: in hindsight",
-         "Loss - acc.: points, mean over tasks, 95 % percentile interval over resampled tasks; Better, Worse: how "
-         "often (%) the loss's subnet had more or fewer hits on the other images than the accuracy's"],
+        [f"means over {len(records)} supernet{'s' * (len(records) > 1)}; Images: how many choose; any: mean of all "
+         "candidates; best: in hindsight",
+         "To accuracy's: points above the subnet with the most hits, mean over tasks, 95 % percentile interval over "
+         "resampled tasks; Better, Worse: how often (%) it had more or fewer hits on the other images"],
     )  # fmt: skip
 
 

@@ -61,9 +61,9 @@ class Search(Generic[Member]):
         population: distinct subnets of a generation.
         min_params: the smallest subnet allowed.
         max_params: the largest subnet allowed; None: any.
-        objective: what is made best, "accuracy" or "loss"; the setting is called "fitness".
-        ties: whether ties of accuracy go to fewer "params" at once, or to the lower "loss" before. Those of loss go to
-            the higher accuracy.
+        objective: what is made best, "accuracy", "loss" or "probability"; the setting is called "fitness".
+        ties: whether ties of accuracy go to fewer "params" at once, or to the lower "loss" before. Those of the other
+            objectives go to the higher accuracy.
         extremes: the first generation begins with the space's extremes (`Space.extremes`) that lie within the limits.
     """
 
@@ -122,9 +122,9 @@ class Search(Generic[Member]):
         return self.generation >= self.generations
 
     @property
-    def needs_loss(self) -> bool:
-        """Whether the order of candidates depends on their losses."""
-        return "loss" in (self.objective, self.ties)
+    def needs(self) -> str | None:
+        """What the order of candidates depends on beside their accuracy, "loss" or "probability"."""
+        return next((k for k in (self.objective, self.ties) if k in OBJECTIVES[1:]), None)
 
     def fits(self, subnet: Member) -> bool:
         """Within the size limits."""
@@ -191,10 +191,11 @@ class Search(Generic[Member]):
         ahead(proposed)
         for subnet in proposed:
             index = len(self.candidates) + len(new)
-            accuracy, loss = Measured.of(self.fitness(subnet))
-            if loss is None and self.needs_loss:
-                raise ValueError("the fitness function gives accuracies alone, and this search goes by the loss too")
-            new.append(Candidate(subnet, accuracy, self.space.params(subnet), index, self.generation, loss))
+            found = Measured.of(self.fitness(subnet))
+            if self.needs and getattr(found, self.needs) is None:
+                raise ValueError(f"the fitness function gives no {self.needs}, and this search goes by it too")
+            accuracy, *rest = found
+            new.append(Candidate(subnet, accuracy, self.space.params(subnet), index, self.generation, *rest))
         self.candidates += new
         self._seen |= {c.subnet for c in new}
         self.generation += 1
@@ -211,7 +212,7 @@ class Search(Generic[Member]):
         return self.ranked()[0]
 
     def point(self, candidate: Candidate[Member]) -> Point:
-        """A candidate's two objectives: parameters, to be small, and accuracy or minus the loss, to be large."""
+        """A candidate's two objectives: parameters, to be small, and what `worth` gives, to be large."""
         return candidate.params, candidate.worth(self.objective)
 
     def front(self) -> list[Candidate[Member]]:
@@ -224,7 +225,11 @@ class Search(Generic[Member]):
             {
                 **self.space.encode(k.subnet),
                 "accuracy": k.accuracy,
-                **({} if k.loss is None else {"loss": k.loss if math.isfinite(k.loss) else NOT_FINITE}),
+                **{
+                    name: found if math.isfinite(found) else NOT_FINITE
+                    for name, found in (("loss", k.loss), ("probability", k.probability))
+                    if found is not None
+                },
                 "params": k.params,
                 "generation": k.generation,
             }
@@ -237,7 +242,7 @@ class Search(Generic[Member]):
 
         Raises:
             ValueError: if it is no state of a search with this space, these limits and this budget, or if the search
-                goes by a loss that the state does not hold (those of earlier versions). Nothing is changed then.
+                goes by what the state does not hold (those of earlier versions). Nothing is changed then.
         """
         found = state if isinstance(state, State) else parse(State.model_validate, dict(state))
         if found.generation > self.generations or found.largest_generation > self.population:
@@ -249,10 +254,11 @@ class Search(Generic[Member]):
             if row.params != self.space.params(subnet) or not self.fits(subnet):
                 raise ValueError(f"candidate {index} has {self.space.params(subnet):,} parameters, not {row.params:,} "
                                  f"within {self.min_params:,} to {self._high:,}")  # fmt: skip
-            candidates.append(Candidate(subnet, row.accuracy, row.params, index, row.generation, row.measured_loss))
+            _, *rest = row.measured
+            candidates.append(Candidate(subnet, row.accuracy, row.params, index, row.generation, *rest))
         seen = {c.subnet for c in candidates}
         if len(seen) < len(candidates):
             raise ValueError("a subnet is in it twice, and a search evaluates each once")
-        if self.needs_loss and any(c.loss is None for c in candidates):
-            raise ValueError("it holds accuracies alone, and this search goes by the loss too")
+        if self.needs and any(getattr(c, self.needs) is None for c in candidates):
+            raise ValueError(f"not all of its candidates have a {self.needs}, and this search goes by it too")
         self.candidates, self._seen, self.generation = candidates, seen, found.generation

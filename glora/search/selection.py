@@ -9,15 +9,16 @@ from typing import Generic, NamedTuple
 
 from glora.search.interface import Member
 
-OBJECTIVES = ("accuracy", "loss")
+OBJECTIVES = ("accuracy", "loss", "probability")
 TIES = ("params", "loss")
 
 
 class Measured(NamedTuple):
-    """Top-1 accuracy in [0, 1] and mean cross-entropy in nats; None where no loss is known."""
+    """Top-1 accuracy in [0, 1], mean cross-entropy in nats, mean probability of the label; None where not known."""
 
     accuracy: float
     loss: float | None = None
+    probability: float | None = None
 
     @classmethod
     def of(cls, found: Measured | float) -> Measured:
@@ -26,12 +27,12 @@ class Measured(NamedTuple):
 
 
 Fitness = Callable[[Member], Measured | float]
-"""What a subnet achieves; a bare number is an accuracy in [0, 1] whose loss is not known."""
+"""What a subnet achieves; a bare number is an accuracy in [0, 1], of which nothing else is known."""
 
 
 @dataclass(frozen=True)
 class Candidate(Generic[Member]):
-    """An evaluated subnet; `index` is its place in the order of evaluation, `loss` None where it is not known."""
+    """An evaluated subnet; `index` is its place in the order of evaluation, the rest as in `Measured`."""
 
     subnet: Member
     accuracy: float
@@ -39,11 +40,12 @@ class Candidate(Generic[Member]):
     index: int
     generation: int
     loss: float | None = None
+    probability: float | None = None
 
     @property
     def measured(self) -> Measured:
-        """Its accuracy and loss."""
-        return Measured(self.accuracy, self.loss)
+        """What is known of it."""
+        return Measured(self.accuracy, self.loss, self.probability)
 
     def worth(self, objective: str) -> float:
         """The number that a search by this objective makes large; see `worth`."""
@@ -51,18 +53,19 @@ class Candidate(Generic[Member]):
 
 
 def worth(measured: Measured, objective: str) -> float:
-    """The accuracy, or minus the loss (a loss that is no number is the worst of all).
+    """The accuracy, the probability, or minus the loss; what is no number is the worst of all.
 
     Raises:
-        ValueError: for another objective, or if there is no loss.
+        ValueError: for another objective, or if it is not known.
     """
-    if objective == "accuracy":
-        return measured.accuracy
-    if objective != "loss":
+    if objective not in OBJECTIVES:
         raise ValueError(f"objective={objective} is not one of {', '.join(OBJECTIVES)}")
-    if measured.loss is None:
-        raise ValueError("accuracies alone are known, no loss; measure both (glora.evaluation.measure)")
-    return -math.inf if math.isnan(measured.loss) else -measured.loss
+    found: float | None = getattr(measured, objective)
+    if found is None:
+        raise ValueError(f"no {objective} is known; glora.evaluation.measure gives {', '.join(OBJECTIVES)}")
+    if math.isnan(found):
+        return -math.inf
+    return -found if objective == "loss" else found
 
 
 def best_first(
@@ -72,15 +75,15 @@ def best_first(
 
     Args:
         candidates: in any order.
-        objective: "accuracy", or "loss" (its ties go to the higher accuracy before anything else).
+        objective: "accuracy", "loss" or "probability" (ties of the last two go to the higher accuracy first).
         ties: whether ties of accuracy go to fewer "params" at once, or to the lower "loss" before.
     """
 
     def key(c: Candidate[Member]) -> tuple[float, ...]:
         if objective == "accuracy" and ties == "params":
             return (-c.accuracy, c.params, c.index)
-        first, second = OBJECTIVES if objective == "accuracy" else OBJECTIVES[::-1]
-        return (-c.worth(first), -c.worth(second), c.params, c.index)
+        second = ties if objective == "accuracy" else "accuracy"
+        return (-c.worth(objective), -c.worth(second), c.params, c.index)
 
     if objective not in OBJECTIVES or ties not in TIES:
         raise ValueError(f"objective={objective}, ties={ties}: allowed are {OBJECTIVES} and {TIES}")

@@ -12,19 +12,21 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from glora.search.selection import Measured
 from glora.typed import Amount, Count, Share, Typed
 
 NOT_FINITE = "nan"
-"""A loss that is no finite number, for which JSON has no word."""
+"""A loss or probability that is no finite number, for which JSON has no word."""
 
 
 class Row(Typed, extra="allow"):
-    """One candidate; `subnet` has its other keys, the space's encoding. States of early versions have no loss."""
+    """One candidate; `subnet` has its other keys, the space's encoding. Early versions have accuracies alone."""
 
     accuracy: Share
     params: Count
     generation: Count
     loss: Amount | Literal["nan"] | None = None
+    probability: Share | Literal["nan"] | None = None
 
     @property
     def subnet(self) -> dict[str, Any]:
@@ -32,9 +34,10 @@ class Row(Typed, extra="allow"):
         return dict(self.model_extra or {})
 
     @property
-    def measured_loss(self) -> float | None:
-        """NaN where it was not finite, None where it is not known."""
-        return math.nan if isinstance(self.loss, str) else self.loss
+    def measured(self) -> Measured:
+        """What is known of it; NaN where it was not finite."""
+        loss, probability = (math.nan if isinstance(k, str) else k for k in (self.loss, self.probability))
+        return Measured(self.accuracy, loss, probability)
 
 
 def sealed(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -175,7 +175,8 @@ class Run:
         if r.sampling != "uniform":
             found.append(r.sampling)
         found += [f"{r.draws} draws"] * (r.draws > 1) + ["distilled"] * r.distill + ["EMA"] * int(r.ema is not None)
-        found += ["by loss"] * (s.settings.get("fitness") == "loss")
+        if (fitness := s.settings.get("fitness", "accuracy")) != "accuracy":
+            found.append(f"by {fitness}")
         if s.max_share is not None:
             found.append(f"{'members ' * (s.winner != 'subnet')}up to {100 * s.max_share:.0f} %")
         found += [s.winner.replace("_", " ")] * (s.winner != "subnet")

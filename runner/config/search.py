@@ -119,8 +119,8 @@ def _winner_problems(stage: StageSettings, own: Mapping[str, Any], method: Metho
             yield f"search.{key}={getattr(stage, key)} needs search.finetune_epochs, for as long as it trains"
     if stage.soup_size != StageSettings.soup_size and "soup" not in stage.winner:
         yield f"search.soup_size={stage.soup_size} is for search.winner=soup or greedy_soup"
-    if own.get("fitness") == "loss" and own.get("ties") == "loss":
-        yield "search.ties=loss is for ties of accuracy; with search.fitness=loss those of loss go to the accuracy"
+    if (fitness := own.get("fitness")) != "accuracy" and own.get("ties") == "loss":
+        yield f"search.ties=loss is for ties of accuracy; with search.fitness={fitness} ties go to the accuracy"
     if method is None or not method.searched or method.kind.keeps_winner:
         return
     instead = (

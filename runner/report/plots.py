@@ -12,7 +12,11 @@ from runner.report.figure import LINE_STYLES, PALETTE, new_figure, save, tidy
 
 TENSORS = ("A", "B", "C", "D", "E")
 LAYER_TYPES = ("qkv", "proj", "fc1", "fc2", "reduction")
-SHOWN = {"accuracy": (100, "validation accuracy (%)"), "loss": (1, "validation cross-entropy (nats)")}
+SHOWN = {
+    "accuracy": (100, "validation accuracy (%)"),
+    "loss": (1, "validation cross-entropy (nats)"),
+    "probability": (100, "validation: mean probability of the label (%)"),
+}
 """What a search makes best: its factor and name on an axis."""
 
 
@@ -64,10 +68,10 @@ def plot_search(
     title: str = "Search",
     objective: str = "accuracy",
 ) -> Path:
-    """All candidates by parameters and validation accuracy or loss, coloured by generation, with front and winner.
+    """All candidates by parameters and what a search goes by, coloured by generation, with front and winner.
 
-    Candidates have "params" (count), "generation" (from 0) and the `objective`: "accuracy" (fraction), or "loss"
-    (nats), then drawn downwards, so that better is higher in both; `winner` is an index into them.
+    Candidates have "params" (count), "generation" (from 0) and the `objective`: "accuracy" or "probability" (fraction),
+    or "loss" (nats), then drawn downwards, so that better is always higher; `winner` is an index into them.
 
     Raises:
         ValueError: if there are none.
@@ -122,7 +126,7 @@ def plot_fronts(
 ) -> Path:
     """The Pareto fronts of several searches, one step line per seed.
 
-    Points are (params, worth): the accuracy as a fraction, or minus the loss in nats, as the `objective` says.
+    Points are (params, worth): a fraction, or minus the loss in nats, as the `objective` says.
     """
     from matplotlib.ticker import EngFormatter
 

@@ -127,7 +127,7 @@ def draw_search(folder: Path, space: Space[Member], name: str, objective: str = 
     state = folder / f"{name}.json"
     candidates, best = read(state, State).candidates, read_subnet(space, folder, name)
     winner = next((i for i, row in enumerate(candidates) if space.decode(row.subnet) == best), -1)
-    rows = [{**vars(row), "loss": row.measured_loss} for row in candidates]
+    rows = [{**vars(row), **row.measured._asdict()} for row in candidates]
     choices, sizes = space.choices(best), space.sizes(best)
     plots, handed = folder / "plots", read_winner(space, folder)
     gates = space.gates(handed) if isinstance(handed, Soup) and isinstance(space, SearchSpace) else None

@@ -147,7 +147,7 @@ class Best(Record):
     images: Annotated[Count, Field(ge=1)]
     random_search: Baseline
     winner: Annotated[str, AfterValidator(_known_winner)] = "subnet"
-    fitness: Literal["accuracy", "loss"] = "accuracy"
+    fitness: Literal["accuracy", "loss", "probability"] = "accuracy"
     subnet: str = ""
 
 

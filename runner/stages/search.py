@@ -71,7 +71,7 @@ def retrain(run: Run) -> None:
 
 
 class Fitness:
-    """Accuracy and loss of a subnet on the selection split, measured once however many searches propose it."""
+    """What `measure` says of a subnet on the selection split, once however many searches propose it."""
 
     def __init__(self, run: Run, evaluator: Evaluator[Hashable], data: Split) -> None:
         self.known: dict[Hashable, Measured] = {}
@@ -146,11 +146,13 @@ def find(run: Run) -> Path:
         with open_tracker(run, directory) as tracker:
             for name, s in searches.items():
                 _load(s, directory / f"{name}.json", name)
-                fitness.known |= {c.subnet: c.measured for c in s.candidates if c.loss is not None}
+                fitness.known |= {c.subnet: c.measured for c in s.candidates if None not in c.measured}
             tracker.restore([row for n, s in searches.items() for row in _curve(s, n)], "generation")
             winners = {n: _run_search(s, fitness, directory / f"{n}.json", tracker) for n, s in searches.items()}
-            rows = [(n, k.generation, k.params, k.accuracy, k.loss) for n, s in searches.items() for k in s.candidates]
-            tracker.log_table("candidates", ("search", "generation", "params", "val_accuracy", "val_loss"), rows)
+            rows = [(n, k.generation, k.params, *k.measured) for n, s in searches.items() for k in s.candidates]
+            tracker.log_table(
+                "candidates", ("search", "generation", "params", *(f"val_{m}" for m in Measured._fields)), rows
+            )
             tracker.summary({f"{n}_{k}": getattr(w, k) for n, w in winners.items() for k in ("accuracy", "params")})
             handed = form(choice, searches[choice.name], space, fitness)
         for name, winner in winners.items():
@@ -166,8 +168,7 @@ def find(run: Run) -> Path:
                 "fitness": searches[choice.name].objective,
                 "winner": choice.winner,
                 "members": handed.members,
-                "val_accuracy": handed.measured.accuracy,
-                "val_loss": handed.measured.loss,
+                **{f"val_{name}": getattr(handed.measured, name) for name in Measured._fields},
                 "noise": noise._asdict(),
                 "params": handed.params,
                 "images": fitness.images,
@@ -227,8 +228,8 @@ def _run_search(s: Search[Hashable], fitness: Fitness, path: Path, tracker: Trac
             for row in _curve(s, name, s.generation - 1):
                 tracker.log({k: v for k, v in row.items() if k != "step"}, row["step"])
             best = s.best()
-            loss = f", loss {best.loss:.3f}" if s.needs_loss else ""
-            figures = f"best {100 * best.accuracy:.1f}%{loss} with {best.params:,} parameters"
+            beside = f", {s.needs} {getattr(best, s.needs):.3f}" if s.needs else ""
+            figures = f"best {100 * best.accuracy:.1f}%{beside} with {best.params:,} parameters"
             progress.step(figures)
             log.info("%s search: generation %d/%d, %d evaluated, %s", name, s.generation, s.generations,
                      len(s.candidates), figures)  # fmt: skip

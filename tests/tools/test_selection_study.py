@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from runner.report.tables import MISSING
 from runner.stages.inputs import Preprocess, split
 from runner.stages.model import load_trained
 from tests.helpers.composing import resolved
 from tests.helpers.small_runs import command, only, run
 from tools import selection_study
-from tools.selection_study import Outcomes, chosen, compare, draw, study_table
+from tools.selection_study import RULES, Outcomes, chosen, compare, draw, study_table
 
 TOOL = "tools/selection_study.py"
 
@@ -29,6 +30,12 @@ def test_each_rule_breaks_its_ties_as_the_searches_do():
     first = np.arange(2)
     assert chosen(of, first, "accuracy") == 0
     assert chosen(of, first, "accuracy, ties by loss") == chosen(of, first, "loss") == 1
+    unsure = outcomes([[1, 1], [1, 0]], [[0.6, 0.6], [0.1, 2.0]], [10, 10])  # 0.55 and 0.55; 0.90 and 0.14
+    assert chosen(unsure, first, "probability") == 0 == chosen(unsure, first, "loss")
+    bold = outcomes([[1, 1], [1, 0]], [[0.6, 0.6], [0.1, 0.8]], [10, 10])  # 0.55 and 0.55; 0.90 and 0.45
+    assert chosen(bold, first, "probability") == 1 == chosen(bold, first, "loss") != chosen(bold, first, "accuracy")
+    sure = outcomes([[1, 0], [1, 1]], [[0.01, 5.0], [0.8, 0.8]], [10, 10])  # 0.99 and 0.01; 0.45 and 0.45
+    assert chosen(sure, first, "probability") == 0 != chosen(sure, first, "loss")
     same = outcomes([[1], [1], [0]], [[0.5]] * 3, [20, 10, 5])
     assert chosen(same, np.arange(1), "loss") == 1  # its ties go to the hits, then to the smaller
 
@@ -40,7 +47,7 @@ def test_a_loss_that_knows_and_hits_that_are_chance_are_told_apart():
     known = Outcomes(hits.astype(float), np.repeat(1 - skill[:, None], 200, 1), np.full(40, 7.0))
     found = compare(known, 0.125, 300)
     assert found["images"] == 25 and found["loss"] > found["accuracy"] > found["any"]
-    assert found["best"] >= found["loss"] and found["better"] > found["worse"]
+    assert found["best"] >= found["loss"] and found["better"]["loss"] > found["worse"]["loss"]
     assert found["any"] == pytest.approx(hits.mean(), abs=0.03)
 
 
@@ -59,21 +66,22 @@ def test_the_means_are_those_of_the_same_divisions_by_plain_loops(monkeypatch):
         by_hits.append(sum(hits[other][i] for i in rest) / 4)
     assert found["loss"] == pytest.approx(statistics.fmean(by_loss))
     assert found["accuracy"] == pytest.approx(statistics.fmean(by_hits))
-    assert found["better"] == pytest.approx(sum(a > b for a, b in zip(by_loss, by_hits, strict=True)) / 20)
-    assert found["worse"] == pytest.approx(sum(a < b for a, b in zip(by_loss, by_hits, strict=True)) / 20)
+    assert found["better"]["loss"] == pytest.approx(sum(a > b for a, b in zip(by_loss, by_hits, strict=True)) / 20)
+    assert found["worse"]["loss"] == pytest.approx(sum(a < b for a, b in zip(by_loss, by_hits, strict=True)) / 20)
 
 
 def test_the_table_averages_runs_and_pairs_the_rules_by_task():
-    place = {**dict.fromkeys(("any", "best", "accuracy, ties by loss", "better"), 0.5), "worse": 0.25}
+    odds = {"better": dict.fromkeys(RULES[1:], 0.5), "worse": dict.fromkeys(RULES[1:], 0.25)}
+    place = {**dict.fromkeys(("any", "best", *RULES), 0.5), **odds, "images": 25}
     tasks = (("digits", 0.8, 0.81), ("digits", 0.8, 0.83), ("textures", 0.6, 0.60))
     records = [
-        {"dataset": t, "subnets": 200, "chosen_on": [{**place, "images": 25, "accuracy": a, "loss": b}]}
-        for t, a, b in tasks
+        {"dataset": t, "subnets": 200, "chosen_on": [{**place, "accuracy": a, "probability": p}]} for t, a, p in tasks
     ]
     table = study_table(records)
-    cells = dict(zip(table.header, table.rows[0], strict=True))
-    assert cells["Loss - acc."] == "+1.0 (+0.0 to +2.0)" and cells["Loss"] == "74.7"
-    assert cells["Images"] == "25" and cells["Worse"] == "25.0" and "of 100 subnets" in table.title
+    rows = {row[1]: row for row in table.rows}
+    assert list(rows) == ["any", *RULES, "best"] and "of 100 subnets" in table.title
+    assert rows["probability"] == ["25", "probability", "74.7", "+1.0 (+0.0 to +2.0)", "50.0", "25.0"]
+    assert rows["accuracy"][2:4] == ["73.3", MISSING]
 
 
 @pytest.mark.slow  # seven commands
@@ -83,7 +91,7 @@ def test_the_study_asks_merged_models_about_val200_and_says_what_is_missing(tmp_
     assert study.returncode == 2 and "run train.py" in study.stderr
     assert run("train.py", tmp_path, data_root).returncode == 0
     done = run(TOOL, tmp_path, data_root, "subnets=6", "splits=10")
-    assert done.returncode == 0 and "Loss - acc." in done.stdout, done.stderr
+    assert done.returncode == 0 and "probability" in done.stdout, done.stderr
     record = json.loads(only(tmp_path, "selection.json").read_text())
     assert [one["images"] for one in record["chosen_on"]] == [25, 50, 100] and record["subnets"] == 6
     c = resolved(*words[1:])

@@ -1,4 +1,4 @@
-"""Selection by accuracy or loss: what is measured, the order of candidates, extremes, states, and the noise."""
+"""Selection by accuracy, loss or probability: measures, the order of candidates, extremes, states, and the noise."""
 
 import json
 import math
@@ -25,9 +25,9 @@ BREEDING = {"mutants": 6, "crossovers": 6}
 
 
 def landscape(subnet):
-    """Few accuracies, so that many tie, and a loss that is no function of them."""
+    """Few accuracies, so that many tie, and a loss and a probability that are no functions of them."""
     rng = random.Random(str(subnet))
-    return Measured(rng.randrange(5) / 5, 1 + rng.random())
+    return Measured(rng.randrange(5) / 5, 1 + rng.random(), rng.random())
 
 
 def finished(kind, fitness=landscape, space=SPACE, **settings):
@@ -40,13 +40,15 @@ def finished(kind, fitness=landscape, space=SPACE, **settings):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("size", [1, 7, 40])
-def test_the_loss_is_the_mean_cross_entropy_of_all_images(dtype, size):
+def test_loss_and_probability_are_the_means_over_all_images(dtype, size):
     torch.manual_seed(0)
     model, x, labels = nn.Linear(5, 4).to(dtype), torch.randn(40, 5, dtype=dtype) * 4, torch.randint(0, 4, (40,))
     found = measure(model, x.split(size), labels)
     logits = model(x).detach().double()
     chosen = [math.log(sum(math.exp(v) for v in row)) - row[k] for row, k in zip(logits.tolist(), labels, strict=True)]
-    assert found.loss == pytest.approx(math.fsum(chosen) / 40, rel=1e-12 if dtype == torch.float64 else 1e-6)
+    near = 1e-12 if dtype == torch.float64 else 1e-6
+    assert found.loss == pytest.approx(math.fsum(chosen) / 40, rel=near)
+    assert found.probability == pytest.approx(math.fsum(math.exp(-loss) for loss in chosen) / 40, rel=near)
     assert found.accuracy == score(model, x.split(size), labels) == (logits.argmax(1) == labels).double().mean()
 
 
@@ -58,10 +60,14 @@ def test_measuring_restores_the_mode_and_sums_in_float32_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         logits = model.eval()(x).double()
     assert found.loss == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
+    right = logits.softmax(1).gather(1, labels[:, None])
+    assert found.probability == pytest.approx(right.mean().item(), rel=1e-5)
+    broken = measure(nn.Identity(), [torch.tensor([[math.nan, 0.0], [1.0, 0.0]])], torch.tensor([0, 0]))
+    assert broken.accuracy == 0.5 and math.isnan(broken.loss) and math.isnan(broken.probability)
 
 
-def candidate(index, accuracy, loss=None, params=9):
-    return Candidate(None, accuracy, params, index, 0, loss)
+def candidate(index, accuracy, loss=None, params=9, probability=None):
+    return Candidate(None, accuracy, params, index, 0, loss, probability)
 
 
 def test_the_order_of_each_objective_by_hand():
@@ -70,26 +76,30 @@ def test_the_order_of_each_objective_by_hand():
     assert [c.index for c in best_first(rows, "accuracy", "loss")] == [3, 1, 0, 2]
     assert [c.index for c in best_first(rows, "loss")] == [3, 1, 2, 0]  # accuracy, then parameters
     assert [c.index for c in best_first([*rows, candidate(4, 1.0, math.nan, 0)], "loss")] == [3, 1, 2, 0, 4]
-    with pytest.raises(ValueError, match="accuracies alone are known"):
-        best_first([candidate(0, 0.5)], "loss")
+    sure = [candidate(n, a, 1.0, p, q) for n, a, p, q in ((0, 0.5, 7, 0.4), (1, 0.4, 9, 0.6), (2, 0.5, 5, 0.6))]
+    assert [c.index for c in best_first([*sure, candidate(3, 1.0, 0.0, 0, math.nan)], "probability")] == [2, 1, 0, 3]
+    for objective in ("loss", "probability"):
+        with pytest.raises(ValueError, match=f"no {objective} is known"):
+            best_first([candidate(0, 0.5)], objective)
     with pytest.raises(ValueError, match="objective=hits"):
         best_first([], "hits")
 
 
 @pytest.mark.parametrize("kind", SEARCHES.values())
-def test_the_loss_takes_the_place_of_the_accuracy_everywhere(kind):
-    """With a loss of 1 minus what the accuracy of another search is, both propose and find the same."""
+def test_loss_and_probability_take_the_place_of_the_accuracy_everywhere(kind):
+    """With a loss or probability that orders as the accuracy of another search does, all propose and find the same."""
 
     def accuracy(subnet):
         return Measured(random.Random(str(subnet)).random(), 0.0)
 
-    def loss(subnet):
-        return Measured(0.0, -accuracy(subnet).accuracy)
-
-    one, other = finished(kind, accuracy), finished(kind, loss, objective="loss")
-    assert [c.subnet for c in one.candidates] == [c.subnet for c in other.candidates]
-    assert one.best().subnet == other.best().subnet
-    assert [c.subnet for c in one.front()] == [c.subnet for c in other.front()]
+    one = finished(kind, accuracy)
+    for other in (
+        finished(kind, lambda s: Measured(0.0, -accuracy(s).accuracy), objective="loss"),
+        finished(kind, lambda s: Measured(0.0, None, accuracy(s).accuracy), objective="probability"),
+    ):
+        assert [c.subnet for c in one.candidates] == [c.subnet for c in other.candidates]
+        assert one.best().subnet == other.best().subnet
+        assert [c.subnet for c in one.front()] == [c.subnet for c in other.front()]
 
 
 @pytest.mark.parametrize("kind", SEARCHES.values())
@@ -98,11 +108,14 @@ def test_by_default_losses_change_nothing(kind):
     both = finished(kind)
     assert [c.subnet for c in bare.candidates] == [c.subnet for c in both.candidates]
     assert bare.best().subnet == both.best().subnet
-    assert all(c.loss is None for c in bare.candidates) and "loss" not in bare.state()["candidates"][0]
-    assert [c.loss for c in both.candidates] == [landscape(c.subnet).loss for c in both.candidates]
+    assert all(c.measured == (c.accuracy, None, None) for c in bare.candidates)
+    assert not {"loss", "probability"} & bare.state()["candidates"][0].keys()
+    assert [c.measured for c in both.candidates] == [landscape(c.subnet) for c in both.candidates]
 
 
-@pytest.mark.parametrize("settings", [{}, {"objective": "loss"}, {"ties": "loss", "extremes": True}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"objective": "loss"}, {"objective": "probability"}, {"ties": "loss", "extremes": True}]
+)
 @pytest.mark.parametrize("kind", SEARCHES.values())
 def test_resuming_through_json_equals_the_unbroken_search(kind, settings):
     whole = finished(kind, **settings)
@@ -115,19 +128,19 @@ def test_resuming_through_json_equals_the_unbroken_search(kind, settings):
         assert second.candidates == whole.candidates
 
 
-def test_a_state_with_accuracies_alone_continues_by_accuracy_and_is_refused_by_loss():
+def test_a_state_with_accuracies_alone_continues_by_accuracy_and_is_refused_by_what_it_lacks():
     state = finished(EvolutionSearch, lambda s: landscape(s).accuracy, generations=2).state()
     by_accuracy = EvolutionSearch(SPACE, landscape, **SMALL, **BREEDING)
     by_accuracy.load_state(state)
     while not by_accuracy.done:
         by_accuracy.step()
     assert [c.subnet for c in by_accuracy.candidates] == [c.subnet for c in finished(EvolutionSearch).candidates]
-    for settings in ({"objective": "loss"}, {"ties": "loss"}):
+    for settings in ({"objective": "loss"}, {"ties": "loss"}, {"objective": "probability"}):
         search = EvolutionSearch(SPACE, landscape, **SMALL, **BREEDING, **settings)
-        with pytest.raises(ValueError, match="accuracies alone"):
+        with pytest.raises(ValueError, match="not all of its candidates have a (loss|probability)"):
             search.load_state(state)
         assert not search.candidates
-        with pytest.raises(ValueError, match="accuracies alone"):
+        with pytest.raises(ValueError, match="gives no (loss|probability)"):
             finished(EvolutionSearch, lambda s: landscape(s).accuracy, **settings)
 
 

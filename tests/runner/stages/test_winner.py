@@ -128,6 +128,7 @@ def test_every_form_of_a_winner_is_measured_as_its_merged_model(form, tuned, tmp
     found = measure(method.evaluator().write(winner), [prep(val.images)], val.labels)
     assert (best["val_accuracy"], best["winner"]) == (found.accuracy, form)
     assert best["val_loss"] == pytest.approx(found.loss, abs=1e-6)
+    assert best["val_probability"] == pytest.approx(found.probability, abs=1e-6)
     assert best["members"] in {"soup": [3], "greedy_soup": [1, 2, 3], "mean": [0]}[form]
     assert record["params"] == method.space.params(winner) and form.replace("_", " ") in record["form"]
     with Image.open(run.search.directory / "plots" / "gates.png") as image:
