@@ -102,11 +102,7 @@ def _candidates(run: Run) -> list[Candidate[None]]:
             write_bytes(target, read_bytes(done / "random.json"))
     find(run)
     rows = read(choice.directory / f"{choice.name}.json", State).candidates
-    found = []
-    for index, row in enumerate(rows):
-        accuracy, *rest = row.measured
-        found.append(Candidate(None, accuracy, row.params, index, row.generation, *rest))
-    return found
+    return [Candidate.of(None, row.measured, row.params, index, row.generation) for index, row in enumerate(rows)]
 
 
 def _figures(rows: list[Candidate[None]], limit: int, chance: float, settings: Mapping[str, Any]) -> dict[str, Any]:

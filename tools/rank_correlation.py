@@ -40,10 +40,11 @@ from runner.report.figure import attempt, new_figure, save, tidy
 from runner.rundir.files import locked, write_json
 from runner.rundir.records import Record, read
 from runner.stages.inputs import Preprocess, TrainingSet, split, training_set
-from runner.stages.model import load_trained, searched
+from runner.stages.model import searched
 from runner.stages.train import Job
 from runner.tracking.of_run import environment
 from runner.tracking.progress import Progress, log_file
+from tools.supernets import held_out_supernet
 
 log = logging.getLogger(f"glora.{__name__}")
 Pairs = Sequence[tuple[float, float]]
@@ -107,11 +108,7 @@ def correlate(run: Run, count: int, epochs: int) -> Path:
     Raises:
         ConfigError: without a finished supernet, for methods without subnets, and where val200 was trained on.
     """
-    if not run.method.searched:
-        raise ConfigError(f"method={run.method.name} has no subnets that share weights; use method=glora or noah")
-    if not run.protocol.holds_out_val200:
-        raise ConfigError(f"protocol={run.protocol.name} trains the supernet on val200; use protocol=clean")
-    supernet = searched(load_trained(run, run.directory))
+    supernet = held_out_supernet(run, "that share weights")
     alone = replace(run, recipe=replace(run.recipe, epochs=epochs or run.recipe.epochs))
     directory = run.directory / "rank_correlation" / f"e{alone.recipe.epochs}"
     path, space, evaluator = directory / "rank_correlation.json", supernet.space, supernet.evaluator()

@@ -36,10 +36,10 @@ from runner.report.render import to_rich
 from runner.report.tables import MISSING, Table, percent
 from runner.rundir.files import locked, write_json
 from runner.stages.inputs import Preprocess, split
-from runner.stages.model import load_trained, searched
 from runner.stages.search import search_choice, size_limit
 from runner.tracking.of_run import environment
 from runner.tracking.progress import Progress
+from tools.supernets import held_out_supernet
 
 log = logging.getLogger(f"glora.{__name__}")
 Array = NDArray[np.float64]
@@ -146,11 +146,7 @@ def outcomes_of(run: Run, count: int) -> Outcomes:
     Raises:
         ConfigError: without a finished supernet, for methods without subnets, and where val200 was trained on.
     """
-    if not run.method.searched:
-        raise ConfigError(f"method={run.method.name} has no subnets to choose from; use method=glora or noah")
-    if not run.protocol.holds_out_val200:
-        raise ConfigError(f"protocol={run.protocol.name} trains the supernet on val200; use protocol=clean")
-    supernet = searched(load_trained(run, run.directory))
+    supernet = held_out_supernet(run, "to choose from")
     space, evaluator, val = supernet.space, supernet.evaluator(), split(run, "val200")
     limit = size_limit(search_choice(run), space) or space.params_range[1]
     batches = Batches(val.images, Preprocess(run), run.compute.device, keep=True)

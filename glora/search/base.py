@@ -194,8 +194,7 @@ class Search(Generic[Member]):
             found = Measured.of(self.fitness(subnet))
             if self.needs and getattr(found, self.needs) is None:
                 raise ValueError(f"the fitness function gives no {self.needs}, and this search goes by it too")
-            accuracy, *rest = found
-            new.append(Candidate(subnet, accuracy, self.space.params(subnet), index, self.generation, *rest))
+            new.append(Candidate.of(subnet, found, self.space.params(subnet), index, self.generation))
         self.candidates += new
         self._seen |= {c.subnet for c in new}
         self.generation += 1
@@ -224,10 +223,9 @@ class Search(Generic[Member]):
         rows = [
             {
                 **self.space.encode(k.subnet),
-                "accuracy": k.accuracy,
                 **{
                     name: found if math.isfinite(found) else NOT_FINITE
-                    for name, found in (("loss", k.loss), ("probability", k.probability))
+                    for name, found in k.measured._asdict().items()
                     if found is not None
                 },
                 "params": k.params,
@@ -254,8 +252,7 @@ class Search(Generic[Member]):
             if row.params != self.space.params(subnet) or not self.fits(subnet):
                 raise ValueError(f"candidate {index} has {self.space.params(subnet):,} parameters, not {row.params:,} "
                                  f"within {self.min_params:,} to {self._high:,}")  # fmt: skip
-            _, *rest = row.measured
-            candidates.append(Candidate(subnet, row.accuracy, row.params, index, row.generation, *rest))
+            candidates.append(Candidate.of(subnet, row.measured, row.params, index, row.generation))
         seen = {c.subnet for c in candidates}
         if len(seen) < len(candidates):
             raise ValueError("a subnet is in it twice, and a search evaluates each once")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple
+from typing import Generic, NamedTuple, Self
 
 from glora.search.interface import Member
 
@@ -41,6 +41,11 @@ class Candidate(Generic[Member]):
     generation: int
     loss: float | None = None
     probability: float | None = None
+
+    @classmethod
+    def of(cls, subnet: Member, measured: Measured, params: int, index: int, generation: int) -> Self:
+        """The candidate of which that was measured."""
+        return cls(subnet, measured.accuracy, params, index, generation, measured.loss, measured.probability)
 
     @property
     def measured(self) -> Measured:
