@@ -41,7 +41,7 @@ torture: $(STAMP) ## kills, hostile inputs, full disks, everything twice at once
 docs: $(STAMP) ## the documentation as a site, in site/index.html (no network)
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet  # silences an advertisement
 
-test-cluster: $(STAMP) ## sweeps under Ray and submitit (pip install -e ".[ray,slurm]" first)
+test-cluster: $(STAMP) ## sweeps under Ray (pip install -e ".[ray]" first)
 	$(PY) -m pytest -m cluster tests/commands
 
 test-browser: $(STAMP) ## the HTML report in a real browser (chromium and chromedriver; pip install selenium first)
