@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 import statistics
 import warnings
 from collections.abc import Callable, Collection, Hashable, Sequence
@@ -28,7 +27,6 @@ from scipy.stats import DegenerateDataWarning, bootstrap, kendalltau, spearmanr
 
 from data import Split
 from glora.evaluation import accuracy
-from glora.search import Member, Space
 from glora.typed import Count, Share, Typed
 from runner.cli import launch
 from runner.config.errors import ConfigError
@@ -44,7 +42,7 @@ from runner.stages.model import searched
 from runner.stages.train import Job
 from runner.tracking.of_run import environment
 from runner.tracking.progress import Progress, log_file
-from tools.supernets import held_out_supernet
+from tools.supernets import draw, held_out_supernet
 
 log = logging.getLogger(f"glora.{__name__}")
 Pairs = Sequence[tuple[float, float]]
@@ -72,20 +70,6 @@ class CorrelateConf(TrainConf):
 
     subnets: int = number(20, low=1)
     alone_epochs: int | None = number(None, low=1)
-
-
-def draw(space: Space[Member], count: int) -> list[Member]:
-    """The first `count` distinct subnets of one fixed sequence of uniform draws.
-
-    Raises:
-        ConfigError: if the space seems to hold fewer.
-    """
-    found: dict[Member, None] = {}
-    for i in range(20 * count):
-        found[space.sample(random.Random(f"alone-{i}"))] = None
-        if len(found) == count:
-            return list(found)
-    raise ConfigError(f"subnets={count}: {20 * count} draws gave {len(found)} distinct ones; ask for no more than that")
 
 
 def train_alone(run: Run, subnet: Hashable, data: TrainingSet, val: Split) -> float:
@@ -119,7 +103,7 @@ def correlate(run: Run, count: int, epochs: int) -> Path:
             finished = {space.decode(row) for row in rows}
         except ValueError as error:
             raise ConfigError(f"{path} holds no subnet of this model ({error}); {Correlation.remedy}") from error
-        missing = [subnet for subnet in draw(space, count) if subnet not in finished]
+        missing = [subnet for subnet in draw(space, count, "alone") if subnet not in finished]
         log.info("%d subnets are finished, %d to train", len(rows), len(missing))
         data, val = training_set(alone, "train800"), split(run, "val200")
         with Progress(f"{title} alone", len(rows) + len(missing), len(rows)) as progress:

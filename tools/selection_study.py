@@ -13,9 +13,8 @@ images for its selection split: the one that each rule chooses is measured on th
 from __future__ import annotations
 
 import logging
-import random
 import statistics
-from collections.abc import Collection, Hashable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +23,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from glora.evaluation import Batches, predict
-from glora.search import Space
 from runner.cli import launch
-from runner.config.errors import ConfigError
 from runner.config.fields import number
 from runner.config.resolve import resolve
 from runner.config.run import Run
@@ -39,12 +36,12 @@ from runner.stages.inputs import Preprocess, split
 from runner.stages.search import search_choice, size_limit
 from runner.tracking.of_run import environment
 from runner.tracking.progress import Progress
-from tools.supernets import held_out_supernet
+from tools.supernets import draw, held_out_supernet
 
 log = logging.getLogger(f"glora.{__name__}")
 Array = NDArray[np.float64]
-SEED, DRAWS = 0, 200
-"""Of all draws; how many draws a subnet within the limit may take on average."""
+SEED = 0
+"""Of the divisions."""
 SHARES = (0.125, 0.25, 0.5)
 """Parts of the images that choose; the others measure."""
 
@@ -64,25 +61,6 @@ class Outcomes:
     hits: Array
     losses: Array
     params: Array
-
-
-def draw(space: Space[Hashable], count: int, limit: int) -> list[Hashable]:
-    """Distinct random subnets of at most `limit` parameters, always the same ones.
-
-    Raises:
-        ConfigError: if too few are found.
-    """
-    found: dict[Hashable, None] = {}
-    for i in range(DRAWS * count):
-        subnet = space.sample(random.Random(f"selection-{i}"))
-        if space.params(subnet) <= limit:
-            found[subnet] = None
-        if len(found) == count:
-            return list(found)
-    raise ConfigError(
-        f"subnets={count}: {DRAWS * count} draws gave {len(found)} of at most {limit:,} parameters; ask for fewer, or "
-        "raise search.max_params or search.max_share"
-    )
 
 
 def chosen(outcomes: Outcomes, images: NDArray[np.intp], rule: str) -> int:
@@ -152,7 +130,7 @@ def outcomes_of(run: Run, count: int) -> Outcomes:
     batches = Batches(val.images, Preprocess(run), run.compute.device, keep=True)
     hits, losses, params = [], [], []
     with Progress(f"{run.task.id}, {run.method.label}", count) as progress:
-        for subnet in draw(space, count, limit):
+        for subnet in draw(space, count, "selection", limit):
             said = predict(evaluator.write(subnet), batches, val.labels, run.compute.dtype)
             hits.append((said.classes == val.labels.cpu()).double().numpy())
             losses.append(-said.probability.double().clamp(min=1e-38).log().numpy())  # float32 has no less

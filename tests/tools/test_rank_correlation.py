@@ -17,7 +17,8 @@ from runner.stages.train import Job
 from tests.helpers.commands import forked, kill_when
 from tests.helpers.composing import resolved
 from tests.helpers.small_runs import command, only, run
-from tools.rank_correlation import draw, statistics_of, train_alone
+from tools.rank_correlation import statistics_of, train_alone
+from tools.supernets import draw
 
 TOOL, FILE = "tools/rank_correlation.py", "rank_correlation.json"
 
@@ -66,7 +67,7 @@ def test_a_killed_check_goes_on_with_accuracies_of_merged_and_of_anew_trained_mo
     c = resolved(*overrides[1:-1])
     one_epoch = replace(c, recipe=replace(c.recipe, epochs=1))
     method, data, val = load_trained(c, c.directory), training_set(c, "train800"), split(c, "val200")
-    for row, subnet in zip(rows, draw(method.space, 3), strict=True):
+    for row, subnet in zip(rows, draw(method.space, 3, "alone"), strict=True):
         method.set(subnet)
         with torch.no_grad():
             hits = (method.merge()(Preprocess(c)(val.images)).argmax(1) == val.labels).sum()

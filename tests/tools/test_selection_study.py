@@ -13,7 +13,8 @@ from runner.stages.model import load_trained
 from tests.helpers.composing import resolved
 from tests.helpers.small_runs import command, only, run
 from tools import selection_study
-from tools.selection_study import RULES, Outcomes, chosen, compare, draw, study_table
+from tools.selection_study import RULES, Outcomes, chosen, compare, study_table
+from tools.supernets import draw
 
 TOOL = "tools/selection_study.py"
 
@@ -97,7 +98,7 @@ def test_the_study_asks_merged_models_about_val200_and_says_what_is_missing(tmp_
     c = resolved(*words[1:])
     method, val = load_trained(c, c.directory), split(c, "val200")
     found = selection_study.outcomes_of(c, 6)
-    for subnet, hits, losses in zip(draw(method.space, 6, 10**9), found.hits, found.losses, strict=True):
+    for subnet, hits, losses in zip(draw(method.space, 6, "selection", 10**9), found.hits, found.losses, strict=True):
         method.set(subnet)
         with torch.no_grad():
             logits = method.merge()(Preprocess(c)(val.images))
