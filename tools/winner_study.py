@@ -39,38 +39,44 @@ from runner.stages.whole import whole
 log = logging.getLogger(f"glora.{__name__}")
 
 MINI = ("trainer=mini", "search=mini")
-LOSS = ("search.fitness=loss", "search.extremes=true")
+PAPER, PLUS = "trainer=mini_paper", "method=glora_plus"
+LOSS, PUBLISHED = "search.fitness=loss", "search.fitness=accuracy"
 BASELINES = ("repadapter", "fact_tk", "fact_tt", "lora", "full", "adaptformer", "noah")
-SANDWICH = ("trainer.epochs=60", "supernet.sampling=sandwich", *LOSS)
 FORMS: dict[str, tuple[str, ...]] = {
-    "glora": (),
-    "loss": LOSS,
-    "soup": (*LOSS, "search.winner=soup"),
-    "greedy_soup": (*LOSS, "search.winner=greedy_soup"),
+    "glora": (PUBLISHED,),
+    "probability": (),
+    "loss": (LOSS,),
+    "extremes": ("search.extremes=true",),
+    "soup": ("search.winner=soup",),
+    "greedy_soup": ("search.winner=greedy_soup",),
     "mean": ("search.winner=mean",),
-    "fair": ("supernet.sampling=fair", *LOSS),
-    "ema": ("supernet.ema=0.99", *LOSS),
-    "paper": ("trainer=mini_paper",),
-    "paper_loss": ("trainer=mini_paper", *LOSS),
-    "paper_probability": ("trainer=mini_paper", "search.fitness=probability"),
-    "paper_soup": ("trainer=mini_paper", *LOSS, "search.winner=soup"),
-    "paper_greedy": ("trainer=mini_paper", *LOSS, "search.winner=greedy_soup"),
-    "paper_mean": ("trainer=mini_paper", "search.winner=mean"),
-    "paper_tuned": ("trainer=mini_paper", *LOSS, "search.finetune_epochs=30"),
+    "tuned": ("search.finetune_epochs=30",),
+    "fair": ("supernet.sampling=fair",),
+    "draws": ("supernet.draws=2",),
+    "ema": ("supernet.ema=0.99",),
+    "sandwich": ("supernet.sampling=sandwich",),
+    "distilled": ("supernet.sampling=sandwich", "supernet.distill=true"),
+    "paper": (PAPER, PUBLISHED),
+    "paper_probability": (PAPER,),
+    "paper_loss": (PAPER, LOSS),
+    "paper_soup": (PAPER, "search.winner=soup"),
+    "paper_greedy_soup": (PAPER, "search.winner=greedy_soup"),
+    "paper_mean": (PAPER, "search.winner=mean"),
+    "paper_tuned": (PAPER, "search.finetune_epochs=30"),
     "largest": ("method=glora_subnet",),
     "largest_long": ("method=glora_subnet", "trainer.epochs=150"),
-    "sandwich": SANDWICH,
-    "distilled": (*SANDWICH, "supernet.distill=true"),
     "short": (
-        "trainer.epochs=30", *SANDWICH[1:], "search.max_share=0.34", "search.finetune_epochs=10"),
-    "plus": ("method=glora_plus",),
-    "plus_accuracy": ("method=glora_plus", "search.fitness=accuracy"),
-    "plus_probability": ("method=glora_plus", "search.fitness=probability"),
-    "plus_scratch": ("method=glora_plus", "search.finetune_scratch=true"),
-    "plus_gates": ("method=glora_plus", "search.winner=soup", "search.learn_gates=true"),
-    "plus_sixth": ("method=glora_plus", "search.max_share=0.17"),
-    "plus_tenth": ("method=glora_plus", "search.max_share=0.1"),
+        "trainer.epochs=30", "supernet.sampling=sandwich", LOSS, "search.extremes=true", "search.max_share=0.34",
+        "search.finetune_epochs=10"),
+    "plus": (PLUS,),
+    "plus_probability": (PLUS, "search.fitness=probability"),
+    "plus_accuracy": (PLUS, "search.fitness=accuracy"),
+    "plus_scratch": (PLUS, "search.finetune_scratch=true"),
+    "plus_gates": (PLUS, "search.winner=soup", "search.learn_gates=true"),
+    "plus_sixth": (PLUS, "search.max_share=0.17"),
+    "plus_tenth": (PLUS, "search.max_share=0.1"),
     **{name: (f"method={name}",) for name in BASELINES},
+    "noah": ("method=noah", PUBLISHED),
 }  # fmt: skip
 """Overrides of every form; the methods of other papers are the baselines."""
 
@@ -179,7 +185,7 @@ def study_table(results: Results) -> Table:
         read = [percent(average(records, reading)) for reading in READINGS.values()]
         rows.append([form, *(mean_sd(by_task.get(t, [])) for t in tasks), percent(average(records)), *versus, *read,
                      *map(count, times), str(len(records))])  # fmt: skip
-    notes = [f"{form}: {' '.join(FORMS[form]) or 'plain GLoRA'}" for form, records in results.items() if records]
+    notes = [f"{form}: {' '.join(FORMS[form]) or 'the defaults'}" for form, records in results.items() if records]
     notes += [
         "accuracies are test, mean ± sample sd over seeds; Average is that of the groups' means, for complete rows",
         "vs: points, mean over tasks of paired differences (same task and seed), 95 % percentile interval over "

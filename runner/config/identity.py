@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,11 @@ def identity_of(
 
 
 def _protocol(protocol: Protocol) -> dict[str, Any]:
-    """The name alone for what the founding protocols were then, else every field."""
-    return {"name": protocol.name} if FOUNDING.get(protocol.name) == protocol else asdict(protocol)
+    """The name alone for what the founding protocols were then, else every field but the one that names searches."""
+    founding = FOUNDING.get(protocol.name)
+    if founding is not None and replace(founding, fitness=protocol.fitness) == protocol:
+        return {"name": protocol.name}
+    return {k: v for k, v in asdict(protocol).items() if k != "fitness"}
 
 
 def recipe_digest(identity: Mapping[str, Any], grid: Grid | None, published: Mapping[str, Mapping[str, Any]]) -> str:

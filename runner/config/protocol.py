@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data import parts_of
+from glora.search.selection import OBJECTIVES
 from runner.config.fields import choice, number
 
 WEIGHTS, FINAL_WEIGHTS = "weights.safetensors", "weights_1000.safetensors"
@@ -44,6 +45,8 @@ class Protocol:
         mark: what every row of this protocol says of itself in tables.
         comparable: whether its rows stand beside published ones without a mark.
         max_params: where `search.max_params` is not given, the limit by backbone family.
+        fitness: where `search.fitness` is not given, what the search goes by; by default what chooses better on few
+            images (docs/search.md).
     """
 
     name: str
@@ -55,6 +58,7 @@ class Protocol:
     mark: str = ""
     comparable: bool = False
     max_params: Mapping[str, int] = field(default_factory=dict)
+    fitness: str = choice("probability", OBJECTIVES)
 
     def __post_init__(self) -> None:
         if self.measured == "best" and self.selection != "test":
@@ -98,7 +102,7 @@ FOUNDING = {
     "clean_1000": Protocol("clean_1000", final="train800val200", comparable=True),
     "reference_2023_06": Protocol(
         "reference_2023_06", "train800val200", "train800val200", "test", 10, "best", "selected on test",
-        max_params={"vit_b16": 1_000_000},
+        max_params={"vit_b16": 1_000_000}, fitness="accuracy",
     ),
 }  # fmt: skip
 """The protocols that run directories and results know by name alone, as they were then. A protocol that says anything

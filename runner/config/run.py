@@ -12,12 +12,16 @@ from glora.backbones import Backbone
 from glora.methods import Method
 from glora.recipe import Recipe
 from glora.search import Search
+from glora.search.selection import OBJECTIVES
 from runner.config.compute import Compute
 from runner.config.grid import Grid, Point
 from runner.config.protocol import Protocol
 
 PLACES = ("output_root", "data_root", "device", "logger", "hydra", "details", "jobs", "dry_run")
 """Overrides that say where a run lies, what computes it and what is shown: none of its name."""
+
+SELECTED_BY = {objective: f"by {objective}" for objective in OBJECTIVES if objective != "accuracy"}
+"""Forms of a run that say what the search went by, where that is not the accuracy of the paper."""
 
 
 @dataclass(frozen=True)
@@ -175,8 +179,7 @@ class Run:
         if r.sampling != "uniform":
             found.append(r.sampling)
         found += [f"{r.draws} draws"] * (r.draws > 1) + ["distilled"] * r.distill + ["EMA"] * int(r.ema is not None)
-        if (fitness := s.settings.get("fitness", "accuracy")) != "accuracy":
-            found.append(f"by {fitness}")
+        found += [words for objective, words in SELECTED_BY.items() if objective == s.settings.get("fitness")]
         if s.max_share is not None:
             found.append(f"{'members ' * (s.winner != 'subnet')}up to {100 * s.max_share:.0f} %")
         found += [s.winner.replace("_", " ")] * (s.winner != "subnet")

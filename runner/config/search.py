@@ -85,8 +85,16 @@ def directory_of(run: Path, search: SearchChoice) -> Path:
     return search_directory(run, search.name, named)
 
 
-def read_search(values: Mapping[str, Any], method: MethodChoice | None) -> tuple[SearchSettings | None, list[str]]:
-    """The settings, and what is wrong with them; None where that leaves no search."""
+def read_search(
+    values: Mapping[str, Any], method: MethodChoice | None, fitness: str
+) -> tuple[SearchSettings | None, list[str]]:
+    """The settings, and what is wrong with them; None where that leaves no search.
+
+    Args:
+        values: the keys of the group.
+        method: None where it could not be read.
+        fitness: the protocol's, for searches that are given none.
+    """
     name = values.get("name")
     if name not in SEARCHES:
         return None, [f"search={name} is not one of {', '.join(SEARCHES)}"]
@@ -98,6 +106,8 @@ def read_search(values: Mapping[str, Any], method: MethodChoice | None) -> tuple
     except ValueError as error:
         problems += str(error).splitlines()
     own = {k: v for k, v in values.items() if k not in shared}
+    if own.get("fitness") is None:
+        own["fitness"] = fitness
     try:
         checked: object = build(settings, own, "search.")
     except ValueError as error:
@@ -120,7 +130,8 @@ def _winner_problems(stage: StageSettings, own: Mapping[str, Any], method: Metho
     if stage.soup_size != StageSettings.soup_size and "soup" not in stage.winner:
         yield f"search.soup_size={stage.soup_size} is for search.winner=soup or greedy_soup"
     if (fitness := own.get("fitness")) != "accuracy" and own.get("ties") == "loss":
-        yield f"search.ties=loss is for ties of accuracy; with search.fitness={fitness} ties go to the accuracy"
+        yield (f"search.ties=loss is for ties of accuracy; with search.fitness={fitness} ties go to the accuracy; "
+               "type search.fitness=accuracy with it")  # fmt: skip
     if method is None or not method.searched or method.kind.keeps_winner:
         return
     instead = (

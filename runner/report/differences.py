@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from runner.config.run import SELECTED_BY
 from runner.report.published import PublishedRow, PublishedTable
 from runner.report.result import Record
 
@@ -78,8 +79,8 @@ def comparisons(
 
 
 def _printed(paper: PublishedTable, part: Sequence[Record]) -> PublishedRow | None:
-    """The row of the same method; None for a form of it that the paper does not have."""
-    return None if part[0].get("form") else paper.of(part[0]["label"])
+    """The row of the same method, whatever its search went by; None for another form that the paper does not have."""
+    return paper.of(part[0]["label"]) if part[0].get("form", "") in ("", *SELECTED_BY.values()) else None
 
 
 def from_published(

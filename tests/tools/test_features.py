@@ -72,7 +72,7 @@ def test_two_runs_are_drawn_side_by_side_with_their_numbers(finished: list[Run],
     assert done.returncode == 0, done.stderr
     assert pixels(tmp_path / "x.png").shape[1] > 1000 and (tmp_path / "x.svg").exists()
     kept = json.loads((tmp_path / "x.json").read_text())
-    assert [entry["name"].partition(",")[0] for entry in kept["runs"]] == ["Linear", "GLoRA-2"]
+    assert [entry["name"].partition(",")[0] for entry in kept["runs"]] == ["Linear", "GLoRA-2 (by probability)"]
     assert all(entry["images"] == 60 and 0 <= entry["knn"] <= 1 for entry in kept["runs"])
     first = kept["runs"][0]
     assert f"Linear, digits, seed 0: 10-NN {100 * first['knn']:.1f} %" in done.stdout

@@ -62,6 +62,33 @@ def test_the_reference_protocol_limits_the_search_on_vit_b_alone():
     assert resolved("dataset=cifar100").search.max_params is None
 
 
+def test_what_a_search_goes_by_is_typed_or_the_methods_or_the_protocols():
+    def found(*overrides):
+        return resolved("dataset=digits", *overrides)
+
+    for search in ("evolution", "nsga2", "random", "mini"):
+        assert found(f"search={search}").search.settings["fitness"] == "probability"
+        published = found(f"search={search}", "protocol=reference_2023_06")
+        assert published.search.settings["fitness"] == "accuracy" and published.form == ""
+    assert found("protocol=clean_1000", "method=noah").search.settings["fitness"] == "probability"
+    words = ["protocol=reference_2023_06", "+method.search.fitness=loss"]
+    assert found(*words).search.settings["fitness"] == "loss"
+    assert found(*words, "search.fitness=probability").search.settings["fitness"] == "probability"
+    base = found()
+    assert found("search.fitness=probability").result_directory == base.result_directory
+    assert found("search.fitness=null").result_directory == base.result_directory
+    assert found("search.fitness=accuracy").result_directory != base.result_directory
+
+
+def test_what_a_protocol_says_of_the_fitness_names_the_search_and_not_the_training():
+    for words in ([], ["protocol.measured=last", "protocol.name=mine"]):
+        base, other = (resolved("dataset=digits", *words, *more) for more in ([], ["protocol.fitness=loss"]))
+        assert other.directory == base.directory and other.search.directory != base.search.directory
+        assert "fitness" not in base.identity["protocol"]
+    with pytest.raises(ConfigError, match="protocol.fitness=hits is not one of accuracy, loss, probability"):
+        resolved("dataset=digits", "protocol.fitness=hits")
+
+
 @pytest.mark.parametrize(
     "override",
     ["optimizer.weight_decay=-1", "optimizer.min_lr=-1e-5", "optimizer.warmup_lr=nan", "search.mutants=-4",
@@ -163,6 +190,7 @@ def test_every_method_has_a_yaml_that_lists_its_options_with_their_defaults():
         (["search.finetune_lr=1e-3"], "search.finetune_lr=0.001 needs search.finetune_epochs"),
         (["search.soup_size=3"], "search.soup_size=3 is for search.winner=soup or greedy_soup"),
         (["search.fitness=loss", "search.ties=loss"], "search.ties=loss is for ties of accuracy"),
+        (["search.ties=loss"], "with search.fitness=probability ties go to the accuracy; type search.fitness=accuracy"),
         (["search.winner=mean", "search.max_share=0.1"], "search.winner=mean averages the whole space"),
         (["search.fitness=hits"], "search.fitness=hits is not one of accuracy, loss"),
         (["search.max_share=1.5"], "search.max_share=1.5 must be above 0 and below 1"),

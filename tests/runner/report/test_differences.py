@@ -57,6 +57,9 @@ def test_ours_stands_beside_published_where_method_backbone_and_protocol_are_the
     ours, own_form, paper = (row(table, *which) for which in (("GLoRA-8-4", 1), ("LoRA (tuned)",), ("GLoRA-8-4", 0)))
     assert ours["vs published"] == "+1.5" and ours["Average"] == "79.5"
     assert own_form["vs published"] == "-" == paper["vs published"]
+    chosen = build_table([*vtab(1.5, form="by probability"), *vtab(2.5, form="by loss, tuned 30 epochs")])
+    assert row(chosen, "GLoRA-8-4 (by probability)")["vs published"] == "+1.5"
+    assert row(chosen, "GLoRA-8-4 (by loss, tuned 30 epochs)")["vs published"] == "-"
     assert "vs published" not in build_table(vtab(1.5, protocol="clean")).header
     assert "vs published" not in build_table(vtab(1.5, backbone="vit_micro")).header
     some = build_table(vtab(1.0, VTAB_ORDER[:2], seed=0) + vtab(2.0, VTAB_ORDER[:2], seed=1))
