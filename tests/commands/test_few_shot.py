@@ -32,7 +32,8 @@ def test_few_shot_from_lists_to_the_table(small_shots):
     for script in ("train.py", "search.py", "evaluate.py"):
         done = run(script, small_shots, *train_overrides(small_shots, *pets))
         assert done.returncode == 0, done.stderr
-    assert "GLoRA-2 (by probability), 4-shot" in done.stdout and (small_shots / "out" / "tables" / "few_shot.png").exists()
+    assert "GLoRA-2 (by probability), 4-shot" in done.stdout
+    assert (small_shots / "out" / "tables" / "few_shot.png").exists()
     (result,) = (small_shots / "out").rglob("result.json")
     record = json.loads(result.read_text())
     assert (record["suite"], record["shots"], record["list_seed"], record["augmentation"]) == ("few_shot", 4, 0, "timm")
