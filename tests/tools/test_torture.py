@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -70,6 +71,15 @@ def test_a_child_is_ended_right_before_a_change(tmp_path):
         ended = run(write(folder), folder, before=kill_at(number, "KILL"))
         assert {p.name for p in folder.iterdir() if p.is_file()} == left
         assert (ended.status, ended.changes) == ((0, 2) if number == 3 else (-9, None))
+
+
+def test_a_folder_on_a_tmpfs_is_watched_and_the_others_there_are_not():
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        folder, other = Path(name, "in"), Path(name, "out")
+        folder.mkdir()
+        other.mkdir()
+        assert (ended := run(write(folder), folder)).changes == 2 and not ended.outside
+        assert (ended := run(write(other), folder)).changes == 0 and not ended.outside
 
 
 def test_a_change_outside_is_refused_and_told(tmp_path):

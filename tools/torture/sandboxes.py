@@ -94,6 +94,8 @@ class Sandboxes:
         ended = run(self.task(name), folder, 120)
         if ended.status or ended.outside:
             raise RuntimeError(f"{name} fails undisturbed: {ended.outside} {ended.output[-2000:]}")
+        if not ended.changes:
+            raise RuntimeError(f"{name} changes no file that the watch sees: there is no point to kill it at")
         return ended
 
     def _warm(self, stages: list[Stage]) -> None:

@@ -22,6 +22,7 @@ _ONE = {"os.remove": 1, "os.mkdir": 2, "os.rmdir": 1, "os.truncate": None}
 _TWO = {"os.rename": (2, 3), "os.link": (2, 3), "os.symlink": (None, 2)}
 """Events whose first two arguments are a source and a target."""
 HARMLESS = ("/dev/null", "/dev/tty", "/dev/shm/", "/proc/self/")
+"""What may be opened for writing outside of the allowed folders, which may lie there too (a TMPDIR on a tmpfs)."""
 
 
 def _path(value: object, descriptor: object = None) -> str | None:
@@ -48,7 +49,7 @@ def changed(event: str, args: tuple[Any, ...]) -> list[str]:
         found.append(_path(args[1], args[target]))
     else:
         return []
-    return [path for path in found if path is not None and not path.startswith(HARMLESS) and not _below_a_file(path)]
+    return [path for path in found if path is not None and not _below_a_file(path)]
 
 
 def _below_a_file(path: str) -> bool:
@@ -92,6 +93,8 @@ class Watch:
                 follows = event == "open" and not args[2] & os.O_NOFOLLOW
                 where = real(path) if follows else os.path.join(real(os.path.dirname(path)), Path(path).name)
                 if not any(where == a or where.startswith(f"{a}/") for a in self._allowed):
+                    if path.startswith(HARMLESS):
+                        continue
                     self._tell(f"{event} {path}")
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
                 self.count += 1
