@@ -40,13 +40,14 @@ log = logging.getLogger(f"glora.{__name__}")
 
 MINI = ("trainer=mini", "search=mini")
 PAPER, PLUS = "trainer=mini_paper", "method=glora_plus"
-LOSS, PUBLISHED = "search.fitness=loss", "search.fitness=accuracy"
+LOSS, ACCURACY, DRAWN = "search.fitness=loss", "search.fitness=accuracy", "search.extremes=false"
 BASELINES = ("repadapter", "fact_tk", "fact_tt", "lora", "full", "adaptformer", "noah")
 FORMS: dict[str, tuple[str, ...]] = {
-    "glora": (PUBLISHED,),
+    "glora": (ACCURACY, DRAWN),
     "probability": (),
     "loss": (LOSS,),
-    "extremes": ("search.extremes=true",),
+    "accuracy": (ACCURACY,),
+    "drawn": (DRAWN,),
     "soup": ("search.winner=soup",),
     "greedy_soup": ("search.winner=greedy_soup",),
     "mean": ("search.winner=mean",),
@@ -56,7 +57,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "ema": ("supernet.ema=0.99",),
     "sandwich": ("supernet.sampling=sandwich",),
     "distilled": ("supernet.sampling=sandwich", "supernet.distill=true"),
-    "paper": (PAPER, PUBLISHED),
+    "paper": (PAPER, ACCURACY, DRAWN),
     "paper_probability": (PAPER,),
     "paper_loss": (PAPER, LOSS),
     "paper_soup": (PAPER, "search.winner=soup"),
@@ -66,17 +67,16 @@ FORMS: dict[str, tuple[str, ...]] = {
     "largest": ("method=glora_subnet",),
     "largest_long": ("method=glora_subnet", "trainer.epochs=150"),
     "short": (
-        "trainer.epochs=30", "supernet.sampling=sandwich", LOSS, "search.extremes=true", "search.max_share=0.34",
-        "search.finetune_epochs=10"),
+        "trainer.epochs=30", "supernet.sampling=sandwich", LOSS, "search.max_share=0.34", "search.finetune_epochs=10"),
     "plus": (PLUS,),
     "plus_probability": (PLUS, "search.fitness=probability"),
-    "plus_accuracy": (PLUS, "search.fitness=accuracy"),
+    "plus_accuracy": (PLUS, ACCURACY),
     "plus_scratch": (PLUS, "search.finetune_scratch=true"),
     "plus_gates": (PLUS, "search.winner=soup", "search.learn_gates=true"),
     "plus_sixth": (PLUS, "search.max_share=0.17"),
     "plus_tenth": (PLUS, "search.max_share=0.1"),
     **{name: (f"method={name}",) for name in BASELINES},
-    "noah": ("method=noah", PUBLISHED),
+    "noah": ("method=noah", ACCURACY, DRAWN),
 }  # fmt: skip
 """Overrides of every form; the methods of other papers are the baselines."""
 

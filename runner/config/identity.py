@@ -17,7 +17,7 @@ from typing import Any
 from glora.recipe import Recipe
 from runner.config.errors import ConfigError
 from runner.config.grid import Grid, locate
-from runner.config.protocol import FOUNDING, Protocol
+from runner.config.protocol import FOUNDING, OF_SEARCHES, Protocol
 from runner.config.schema import TrainConf
 
 LONGEST = 255
@@ -97,11 +97,11 @@ def identity_of(
 
 
 def _protocol(protocol: Protocol) -> dict[str, Any]:
-    """The name alone for what the founding protocols were then, else every field but the one that names searches."""
+    """The name alone for what the founding protocols were then, else every field but those that name searches."""
     founding = FOUNDING.get(protocol.name)
-    if founding is not None and replace(founding, fitness=protocol.fitness) == protocol:
+    if founding is not None and replace(founding, **{k: getattr(protocol, k) for k in OF_SEARCHES}) == protocol:
         return {"name": protocol.name}
-    return {k: v for k, v in asdict(protocol).items() if k != "fitness"}
+    return {k: v for k, v in asdict(protocol).items() if k not in OF_SEARCHES}
 
 
 def recipe_digest(identity: Mapping[str, Any], grid: Grid | None, published: Mapping[str, Mapping[str, Any]]) -> str:

@@ -13,6 +13,9 @@ from runner.config.fields import choice, number
 WEIGHTS, FINAL_WEIGHTS = "weights.safetensors", "weights_1000.safetensors"
 """Files of a run directory: what was trained first, and, where the protocol trains again, what is measured."""
 
+OF_SEARCHES = ("fitness", "extremes")
+"""Fields that name searches, and no training."""
+
 TRAINING_SPLITS = ("train800", "train800val200")
 
 
@@ -47,6 +50,7 @@ class Protocol:
         max_params: where `search.max_params` is not given, the limit by backbone family.
         fitness: where `search.fitness` is not given, what the search goes by; by default what chooses better on few
             images (docs/search.md).
+        extremes: where `search.extremes` is not given, whether the search begins with the space's extremes.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Protocol:
     comparable: bool = False
     max_params: Mapping[str, int] = field(default_factory=dict)
     fitness: str = choice("probability", OBJECTIVES)
+    extremes: bool = True
 
     def __post_init__(self) -> None:
         if self.measured == "best" and self.selection != "test":
@@ -102,7 +107,7 @@ FOUNDING = {
     "clean_1000": Protocol("clean_1000", final="train800val200", comparable=True),
     "reference_2023_06": Protocol(
         "reference_2023_06", "train800val200", "train800val200", "test", 10, "best", "selected on test",
-        max_params={"vit_b16": 1_000_000}, fitness="accuracy",
+        max_params={"vit_b16": 1_000_000}, fitness="accuracy", extremes=False,
     ),
 }  # fmt: skip
 """The protocols that run directories and results know by name alone, as they were then. A protocol that says anything

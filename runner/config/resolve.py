@@ -112,7 +112,7 @@ def resolve(raw: DictConfig, typed: Collection[str] = ()) -> Run:
     problems += found
     method, found = read_method(conf, typed)
     problems += found
-    search, found = read_search(_search_keys(conf, typed), method, "accuracy" if protocol is None else protocol.fitness)
+    search, found = read_search(_search_keys(conf, typed), method, protocol)
     problems += found
     if problems:  # a data set is looked up on the disk for a request that could run
         sound = replace(conf, backbone=replace(conf.backbone, normalization="imagenet"))  # what is wrong there is said

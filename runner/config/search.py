@@ -13,7 +13,7 @@ from runner.config.errors import ConfigError
 from runner.config.fields import build, choice, number
 from runner.config.identity import search_directory
 from runner.config.method_schema import MOST_EPOCHS
-from runner.config.protocol import Protocol
+from runner.config.protocol import OF_SEARCHES, Protocol
 from runner.config.run import MethodChoice, SearchChoice
 
 WINNERS = ("subnet", "soup", "greedy_soup", "mean")
@@ -86,14 +86,14 @@ def directory_of(run: Path, search: SearchChoice) -> Path:
 
 
 def read_search(
-    values: Mapping[str, Any], method: MethodChoice | None, fitness: str
+    values: Mapping[str, Any], method: MethodChoice | None, protocol: Protocol | None
 ) -> tuple[SearchSettings | None, list[str]]:
     """The settings, and what is wrong with them; None where that leaves no search.
 
     Args:
         values: the keys of the group.
         method: None where it could not be read.
-        fitness: the protocol's, for searches that are given none.
+        protocol: says what is not given; None where it could not be read.
     """
     name = values.get("name")
     if name not in SEARCHES:
@@ -105,9 +105,8 @@ def read_search(
         stage = build(StageSettings, {k: v for k, v in values.items() if k in shared}, "search.")
     except ValueError as error:
         problems += str(error).splitlines()
-    own = {k: v for k, v in values.items() if k not in shared}
-    if own.get("fitness") is None:
-        own["fitness"] = fitness
+    said = {} if protocol is None else {k: getattr(protocol, k) for k in OF_SEARCHES}
+    own = said | {k: v for k, v in values.items() if k not in shared and (v is not None or k not in OF_SEARCHES)}
     try:
         checked: object = build(settings, own, "search.")
     except ValueError as error:

@@ -62,29 +62,33 @@ def test_the_reference_protocol_limits_the_search_on_vit_b_alone():
     assert resolved("dataset=cifar100").search.max_params is None
 
 
-def test_what_a_search_goes_by_is_typed_or_the_methods_or_the_protocols():
+def test_what_a_search_goes_by_and_begins_with_is_typed_or_the_methods_or_the_protocols():
     def found(*overrides):
-        return resolved("dataset=digits", *overrides)
+        choice = resolved("dataset=digits", *overrides).search
+        return choice.settings["fitness"], choice.settings["extremes"]
 
     for search in ("evolution", "nsga2", "random", "mini"):
-        assert found(f"search={search}").search.settings["fitness"] == "probability"
-        published = found(f"search={search}", "protocol=reference_2023_06")
-        assert published.search.settings["fitness"] == "accuracy" and published.form == ""
-    assert found("protocol=clean_1000", "method=noah").search.settings["fitness"] == "probability"
+        assert found(f"search={search}") == ("probability", True)
+        assert found(f"search={search}", "protocol=reference_2023_06") == ("accuracy", False)
+    assert resolved("dataset=digits", "protocol=reference_2023_06").form == ""
+    assert found("protocol=clean_1000", "method=noah") == ("probability", True)
     words = ["protocol=reference_2023_06", "+method.search.fitness=loss"]
-    assert found(*words).search.settings["fitness"] == "loss"
-    assert found(*words, "search.fitness=probability").search.settings["fitness"] == "probability"
-    base = found()
-    assert found("search.fitness=probability").result_directory == base.result_directory
-    assert found("search.fitness=null").result_directory == base.result_directory
-    assert found("search.fitness=accuracy").result_directory != base.result_directory
+    assert found(*words) == ("loss", False)
+    assert found(*words, "search.fitness=probability", "search.extremes=true") == ("probability", True)
+    usual = resolved("dataset=digits").result_directory
+    for words in (["search.fitness=probability"], ["search.fitness=null", "search.extremes=null"]):
+        assert resolved("dataset=digits", *words).result_directory == usual
+    for word in ("search.fitness=accuracy", "search.extremes=false"):
+        assert resolved("dataset=digits", word).result_directory != usual
 
 
-def test_what_a_protocol_says_of_the_fitness_names_the_search_and_not_the_training():
+def test_what_a_protocol_says_of_searches_names_them_and_not_the_training():
     for words in ([], ["protocol.measured=last", "protocol.name=mine"]):
-        base, other = (resolved("dataset=digits", *words, *more) for more in ([], ["protocol.fitness=loss"]))
-        assert other.directory == base.directory and other.search.directory != base.search.directory
-        assert "fitness" not in base.identity["protocol"]
+        base = resolved("dataset=digits", *words)
+        assert not {"fitness", "extremes"} & set(base.identity["protocol"])
+        for word in ("protocol.fitness=loss", "protocol.extremes=false"):
+            other = resolved("dataset=digits", *words, word)
+            assert other.directory == base.directory and other.search.directory != base.search.directory
     with pytest.raises(ConfigError, match="protocol.fitness=hits is not one of accuracy, loss, probability"):
         resolved("dataset=digits", "protocol.fitness=hits")
 
