@@ -77,7 +77,7 @@ def test_a_method(tmp_path: Path, data_root: Path) -> None:
 def test_a_search(tmp_path: Path, data_root: Path) -> None:
     add(tmp_path, "search", "smallest", """\
         {name: smallest, seed: 1, generations: 20, population: 50, min_params: 0, max_params: null, share: 0.5,
-         val_limit: 1000, retrain_epochs: null, retrain_lr: null}
+         extremes: false, val_limit: 1000, retrain_epochs: null, retrain_lr: null}
         """)  # fmt: skip
     plugin = """\
         from dataclasses import dataclass
