@@ -23,14 +23,16 @@ def test_the_comparison_runs_each_search_once_and_its_figures_follow_from_the_ca
     (path,) = tmp_path.rglob("comparison.json")
     record = json.loads(path.read_text())
     assert {n: len(r) for n, r in record["searches"].items()} == {"evolution": 2, "nsga2": 2, "random": 2}
-    limit, floor = record["reference"]["params"], record["reference"]["accuracy"]
+    limit, floor = record["reference"]["params"], record["reference"]["probability"]
     assert floor == 0.1
     for name, seeds in record["searches"].items():
         for seed, figures in zip((1, 2), seeds, strict=True):
             (file,) = tmp_path.rglob(f"search/{name}-*-seed{seed}-*/{name}.json")
-            rows = [(c["params"], c["accuracy"]) for c in json.loads(file.read_text())["candidates"]]
+            candidates = json.loads(file.read_text())["candidates"]
+            rows = [(c["params"], c["probability"]) for c in candidates]
+            best = max(candidates, key=lambda c: c["probability"])
             assert figures["evaluated"] == len(rows) == 10
-            assert figures["val_accuracy"] == max(a for _, a in rows)
+            assert figures["val_probability"] == best["probability"] and figures["val_accuracy"] == best["accuracy"]
             area = hypervolume(rows, (limit, floor)) / (limit * (1 - floor))
             assert figures["hypervolume"] == pytest.approx(area) and 0 <= area < 1
     assert "Hypervolume" in (path.parent / "table.md").read_text() and (path.parent / "fronts.png").exists()
