@@ -126,7 +126,7 @@ def outcomes_of(run: Run, count: int) -> Outcomes:
     """
     supernet = held_out_supernet(run, "to choose from")
     space, evaluator, val = supernet.space, supernet.evaluator(), split(run, "val200")
-    limit = size_limit(search_choice(run), space) or space.params_range[1]
+    limit = size_limit(search_choice(run), space)
     batches = Batches(val.images, Preprocess(run), run.compute.device, keep=True)
     hits, losses, params = [], [], []
     with Progress(f"{run.task.id}, {run.method.label}", count) as progress:

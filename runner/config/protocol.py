@@ -111,4 +111,4 @@ FOUNDING = {
     ),
 }  # fmt: skip
 """The protocols that run directories and results know by name alone, as they were then. A protocol that says anything
-else, under whichever name, has its fields in the run's identity and in its results."""
+else, under whichever name, has its fields but `OF_SEARCHES` in the run's identity and in its results."""

@@ -179,7 +179,8 @@ class Run:
         if r.sampling != "uniform":
             found.append(r.sampling)
         found += [f"{r.draws} draws"] * (r.draws > 1) + ["distilled"] * r.distill + ["EMA"] * int(r.ema is not None)
-        found += [words for objective, words in SELECTED_BY.items() if objective == s.settings.get("fitness")]
+        if by := SELECTED_BY.get(s.settings.get("fitness", "accuracy")):
+            found.append(by)
         if s.max_share is not None:
             found.append(f"{'members ' * (s.winner != 'subnet')}up to {100 * s.max_share:.0f} %")
         found += [s.winner.replace("_", " ")] * (s.winner != "subnet")
