@@ -119,6 +119,11 @@ class SearchChoice:
         return {**shown, "settings": dict(self.settings), "retrain": retrain}
 
     @property
+    def asked(self) -> dict[str, Any]:
+        """What decides the search itself; the rest of `described` says what becomes of its winner."""
+        return {k: v for k, v in self.described().items() if k in ("name", "settings", "selection_images", "max_share")}
+
+    @property
     def max_params(self) -> int | None:
         """The limit on the subnets' parameters."""
         limit: int | None = self.settings["max_params"]

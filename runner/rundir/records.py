@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -71,6 +71,11 @@ class Clock(Record):
     seconds: Amount
 
 
+def clock_file(folder: Path, search: str) -> Path:
+    """Where a `Clock` lies: not in the search's state, which is the same whether or not it was interrupted."""
+    return folder / f"seconds_{search}.json"
+
+
 class Tried(Record, extra="allow"):
     """One point of a grid: what it came to, `val_accuracy` being the mean of `val`, or how it diverged."""
 
@@ -126,6 +131,15 @@ def _known_winner(name: str) -> str:
     return name
 
 
+class Asked(Record):
+    """`settings.json` of a search: what decides the search itself, of all that it says (`SearchChoice.asked`)."""
+
+    name: str
+    settings: dict[str, Any]
+    selection_images: Count
+    max_share: float | None
+
+
 class Best(Record):
     """`best.json`: what a search says of its winner when it is done.
 
@@ -138,6 +152,7 @@ class Best(Record):
         winner: the form that was handed over.
         fitness: what it was chosen by.
         subnet: in words, where the method trains it anew.
+        weights: digest of the supernet's tensors; empty where it was not kept.
     """
 
     remedy = AGAIN.format("search.py")
@@ -149,6 +164,7 @@ class Best(Record):
     winner: Annotated[str, AfterValidator(_known_winner)] = "subnet"
     fitness: Literal["accuracy", "loss", "probability"] = "accuracy"
     subnet: str = ""
+    weights: str = ""
 
 
 class Failure(Record):

@@ -23,7 +23,7 @@ from runner.report.predictions import PREDICTIONS, write_predictions
 from runner.report.result import read_result, write_result
 from runner.report.show import draw_classes
 from runner.rundir.files import locked
-from runner.rundir.records import Best, Clock, Summary, read, read_best, read_subnet, read_winner
+from runner.rundir.records import Best, Clock, Summary, clock_file, read, read_best, read_subnet, read_winner
 from runner.rundir.weights import read_weights
 from runner.stages.inputs import Preprocess, balanced_cut, selection_split, target_splits, test_split
 from runner.stages.model import load_trained, searched
@@ -258,7 +258,7 @@ def _selection(best: Best, directory: Path) -> dict[str, Any]:
 
 def _search_seconds(directory: Path, name: str) -> float | None:
     """Wall time of the search, without the random search beside it; None for one finished before it was kept."""
-    clock = directory / f"seconds_{name}.json"
+    clock = clock_file(directory, name)
     return read(clock, Clock).seconds if clock.exists() else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,15 @@ from glora.evaluation import Batches, measure
 from glora.methods import METHODS, Searched
 from glora.methods.base import Evaluator
 from glora.search import SEARCHES, Candidate, Measured, Search, Space, State, sealed, selection_noise
+from glora.state import digest
 from runner import torchrun
 from runner.config.errors import ConfigError, NotSearched
 from runner.config.protocol import WEIGHTS
 from runner.config.run import Run, SearchChoice
 from runner.report.show import draw_search, search_drawn
 from runner.rundir.files import locked, write_json
-from runner.rundir.records import WINNER, Clock, read, read_best
+from runner.rundir.records import WINNER, Asked, Clock, clock_file, read, read_best
+from runner.rundir.weights import read_weights
 from runner.stages.inputs import Preprocess, balanced_cut, selection_split
 from runner.stages.model import load_trained, searched
 from runner.stages.train import finished, train_phase
@@ -138,11 +140,13 @@ def find(run: Run) -> Path:
             return directory
         run = chosen(run)
         method = searched(load_trained(run, run.directory))
+        weights = digest(read_weights(run.directory / WEIGHTS))
         torchrun.order("search", run)
         torchrun.give(method.state_dict)
         fitness, space = fitness_of(run, method), method.space
         log.info(space.describe())
         searches = {n: make_search(n, choice, space, fitness) for n in dict.fromkeys((choice.name, BASELINE))}
+        _take_over(choice, weights, searches)
         with open_tracker(run, directory) as tracker:
             for name, s in searches.items():
                 _load(s, directory / f"{name}.json", name)
@@ -172,6 +176,7 @@ def find(run: Run) -> Path:
                 "noise": noise._asdict(),
                 "params": handed.params,
                 "images": fitness.images,
+                "weights": weights,
                 "random_search": {"val": baseline.accuracy, "params": baseline.params},
                 **({"subnet": str(best.subnet)} if method.retrained else {}),
             },
@@ -189,6 +194,31 @@ def _complete(run: Run, directory: Path) -> None:
     if not search_drawn(directory, best.winner):
         space = searched(load_trained(chosen(run), run.directory)).space
         draw_search(directory, space, best.search, best.fitness)
+
+
+def _take_over(choice: SearchChoice, weights: str, names: Collection[str]) -> None:
+    """Begin where a finished search ended that differs only in what becomes of its winner, with the time it took.
+
+    One with other weights, or with a file that cannot be read, is passed over: this search is made anew then.
+    """
+    directory, states = choice.directory, [f"{name}.json" for name in names]
+    if any((directory / state).exists() for state in states):
+        return
+    for other in sorted(best.parent for best in directory.parent.glob("*/best.json")):
+        try:
+            asked = read(other / "settings.json", Asked).model_dump()
+            if asked != choice.asked or read_best(other).weights != weights:
+                continue
+            for state in states:
+                read(other / state, State)
+        except ConfigError:
+            continue
+        # Clocks first: a state that is there says that its clock is.
+        for kept in [*(clock_file(other, name) for name in names), *(other / state for state in states)]:
+            if kept.exists():
+                write_text(directory / kept.name, kept.read_text())
+        log.info("the search of %s is this one but for its winner: taken over", other)
+        return
 
 
 def _load(s: Search[Hashable], path: Path, name: str) -> None:
@@ -215,8 +245,7 @@ def _curve(s: Search[Hashable], name: str, first: int = 0) -> list[dict[str, Any
 
 def _run_search(s: Search[Hashable], fitness: Fitness, path: Path, tracker: Tracker) -> Candidate[Hashable]:
     name = path.stem
-    # Beside the search's own file, which is the same whether or not the search was interrupted.
-    clock = path.with_name(f"seconds_{name}.json")
+    clock = clock_file(path.parent, name)
     spent = read(clock, Clock).seconds if clock.exists() else 0.0
     with Progress(f"{name} search", s.generations, s.generation, "generation") as progress:
         while not s.done:

@@ -1,6 +1,7 @@
 """The winner of a search: its form, its tuning and what compares it, on small runs; killed ones end the same."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -137,6 +138,35 @@ def test_every_form_of_a_winner_is_measured_as_its_merged_model(form, tuned, tmp
     layer = method.space.gates(winner)[method.space.names[0]]
     assert rows[names.index("B ranks")][0] == pytest.approx(sum(layer["B"]["ranks"]) / 8)
     assert rows[names.index("E vector")][0] == layer["E"]["vector"] and "C scalar" not in names
+
+
+def test_a_search_that_was_made_is_taken_over_for_another_form_of_its_winner(tmp_path, data_root):
+    def found(*words):
+        run = resolved(*SMALL, "search.fitness=loss", *words, f"output_root={tmp_path}", f"data_root={data_root}")
+        find(run)
+        folder = run.search.directory
+        states = [(folder / f"{name}.json").read_bytes() for name in ("evolution", "random")]
+        return states, (folder / "seconds_evolution.json").read_text(), folder
+
+    train(resolved(*SMALL, f"output_root={tmp_path}", f"data_root={data_root}"))
+    states, _, first = found()
+    clock = first / "seconds_evolution.json"
+    clock.write_text('{"seconds": 1234.5}')  # a search of its own would have another
+    assert found("search.winner=soup", "search.soup_size=3")[:2] == (states, clock.read_text())
+    assert found("search.finetune_epochs=2")[:2] == (states, clock.read_text())
+    # Another search, and one of other weights, is made for itself; so is one beside a damaged state.
+    other, seconds, _ = found("search.max_share=0.5")
+    assert other != states and seconds != clock.read_text()
+    best = (first / "best.json").read_text()
+    of_others = json.dumps({**json.loads(best), "weights": "those of another training"})
+    for name, content in (("random.json", "{}"), ("settings.json", "{}"), ("best.json", of_others)):
+        for path in first.parent.iterdir():
+            if path != first:
+                shutil.rmtree(path)
+        whole = (first / name).read_text()
+        (first / name).write_text(content)
+        assert found("search.winner=mean")[:2] != (states, clock.read_text())
+        (first / name).write_text(whole)
 
 
 def test_a_sandwich_is_another_supernet_whose_largest_subnet_has_learned_more(tuned, tmp_path, data_root):
