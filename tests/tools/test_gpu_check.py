@@ -15,7 +15,7 @@ from tools.gpu_check.check import BATCHES, GOALS, SHARE, THOUSAND, WAITS, Check,
 from tools.gpu_check.commands import STUDIES, marked
 from tools.gpu_check.parts import PARTS, Part, run_all
 from tools.gpu_check.record import Outcome, Record, state_of
-from tools.winner_study import FORMS
+from tools.winner_forms import FORMS
 
 
 def alive(pid):

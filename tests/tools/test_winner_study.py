@@ -4,18 +4,21 @@ import json
 
 import pytest
 
+from runner.report.figure import new_figure
 from runner.report.tables import MISSING
 from tests.helpers.commands import forked
 from tests.helpers.composing import resolved
 from tests.helpers.records import record, rows
 from tests.helpers.small_runs import command, only
-from tools.winner_study import BASELINES, FORMS, average, study_table
+from tools.winner_forms import BASELINES, FORMS, compared
+from tools.winner_plot import label
+from tools.winner_study import average, study_table
 
 TOOL = "tools/winner_study.py"
 
 
 def test_a_row_is_complete_or_has_no_average_and_is_compared_with_the_best_baseline():
-    tuned = rows([0.9] * 6, tuning_seconds=7.0, tuned_val_accuracy=0.92, comparators={"untuned": {"test": 0.8}})
+    tuned = rows([0.9] * 6, tuning_seconds=7.0, tuned_val_accuracy=0.92)
     results = {"glora": rows([0.9, 0.6, 0.1, 0.2, 0.3, 0.4], params=10), "plus": tuned, "lora": rows([0.7] * 6),
                "full": rows([0.8] * 6), "noah": [record("digits", 0.99)]}  # fmt: skip
     assert average(results["glora"]) == pytest.approx((0.9 + 0.6 + 0.25) / 3) and average(results["noah"]) is None
@@ -24,9 +27,44 @@ def test_a_row_is_complete_or_has_no_average_and_is_compared_with_the_best_basel
     assert "vs full" in table.header and "vs lora" not in table.header
     assert cells["plus"]["vs full"] == "+10.0" and cells["full"]["vs full"] == MISSING == cells["noah"]["Average"]
     assert cells["plus"]["vs glora"].startswith("+48.3") and cells["plus"]["Tuning (s)"] == "7"
-    assert [cells["plus"][k] for k in ("Val", "Untuned", "From scratch")] == ["92.0", "80.0", MISSING]
-    assert cells["glora"]["Val"] == "85.0"
+    assert cells["plus"]["Val"] == "92.0" and cells["glora"]["Val"] == "85.0"
     assert cells["noah"]["textures"] == MISSING and cells["glora"]["Average"] == "58.3"
+
+
+def test_what_was_measured_beside_a_winner_has_rows_of_its_own():
+    beside = {"images": 1000, "largest": {"test": 0.8, "params": 99}, "random20": {"test_mean": 0.4, "test_sd": 0.1},
+              "random_search": {"test": 0.6, "val": 0.7, "params": 11}, "untuned": {"test": 0.5}}  # fmt: skip
+    few = {"winner": {"test": 0.9}, "largest": {"test": 0.1, "params": 99}}
+    times = {"search_seconds": 5.0, "tuning_seconds": 7.0, "training_seconds": 100.0}
+    plus = rows([0.9] * 6, comparators=beside, val_accuracy=0.85, tuned_val_accuracy=0.95, params=10, **times)
+    # The last saw fewer test images than the winner: its winner counts and its comparators do not.
+    last = record("digits", 0.9, seed=1, comparators=few, val_accuracy=0.85, params=10, **times)
+    table = study_table(compared({"lora": rows([0.3] * 6), "plus": [*plus, last]}))
+    cells = {r[0]: dict(zip(table.header, r, strict=True)) for r in table.rows}
+    assert list(cells) == ["lora", "plus", "plus_untuned", "plus_largest", "plus_random", "plus_random_search"]
+    keys = ("digits", "Average", "vs lora", "Val", "Params", "Training (s)", "Search (s)", "Tuning (s)", "Runs")
+    assert [cells["plus_largest"][k] for k in keys] == ["80.0", "80.0", "+50.0", "-", "99", "100", "-", "-", "6"]
+    assert [cells["plus_untuned"][k] for k in keys[:5]] == ["50.0", "50.0", "+20.0", "85.0", "10"]
+    assert [cells["plus_random_search"][k] for k in keys[:5]] == ["60.0", "60.0", "+30.0", "70.0", "11"]
+    assert [cells["plus_random"][k] for k in keys[:5]] == ["40.0", "40.0", "+10.0", "-", "-"]
+    assert cells["plus"]["Runs"] == "7" and cells["plus"]["Val"] != cells["plus_untuned"]["Val"]
+
+
+def test_names_in_the_picture_cover_neither_each_other_nor_points():
+    figure = new_figure(7.2, 4.8)
+    axes = figure.subplots()
+    # All to the upper right, the third would cover the fourth's point, and the first two each other.
+    points = {"plus_untuned": (80_013.0, 89.9), "paper": (75_549.0, 89.8), "adaptformer": (13_104.0, 89.5),
+              "noah": (20_182.0, 89.6), "lora": (24_576.0, 90.2), "full": (1_223_040.0, 90.1)}  # fmt: skip
+    axes.scatter([x for x, _ in points.values()], [y for _, y in points.values()])
+    axes.set_xscale("log")
+    axes.set_ylim(87, 92)
+    label(axes, points)
+    names = [text.get_window_extent() for text in axes.texts]
+    assert len(names) == 6 and all(box.x1 < figure.bbox.x1 for box in names)
+    assert all(a.count_overlaps([b for b in names if b is not a]) == 0 for a in names)
+    dots = axes.transData.transform(list(points.values()))
+    assert not any(box.contains(*dot) for box in names for dot in dots)
 
 
 def test_every_form_names_a_run_of_its_own():

@@ -1,0 +1,50 @@
+"""The study's picture: accuracy against parameters, a named point per row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
+from matplotlib.transforms import Bbox
+
+from runner.report.figure import new_figure, save, tidy
+from tools.winner_forms import BASELINES
+
+
+def plot(points: Mapping[str, tuple[float, float]], path: Path) -> Path:
+    """Average accuracy (a fraction) against parameters, a named point per form; baselines are hollow."""
+    figure = new_figure(7.2, 4.8)
+    axes = figure.subplots()
+    for name, (params, accuracy) in points.items():
+        face = "none" if name in BASELINES else "C0"
+        axes.scatter([params], [100 * accuracy], s=40, facecolors=face, edgecolors="C1" if face == "none" else "C0")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlabel("parameters without head, mean over runs")
+    axes.set_ylabel("test accuracy, average of groups (%)")
+    tidy(axes)
+    label(axes, {name: (params, 100 * accuracy) for name, (params, accuracy) in points.items()})
+    return save(figure, path)
+
+
+def label(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    """Names beside points, each on the first side on which it covers no name or point that is there."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # only then do the axes lie where they will be
+    at = axes.transData.transform
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in map(at, points.values())]
+    for name, point in points.items():
+        sides = [("left", 6, 4), ("left", 6, -10), ("right", -6, 4), ("right", -6, -10), ("center", 0, 8),
+                 ("center", 0, -14)]  # fmt: skip
+        for ha, dx, dy in sides:
+            text = axes.annotate(name, point, textcoords="offset points", xytext=(dx, dy), ha=ha, fontsize=8)
+            box = text.get_window_extent()
+            if box.count_overlaps(taken) == 0 and axes.bbox.x0 < box.x0 and box.x1 < figure.bbox.x1:
+                break
+            text.remove()
+        else:
+            text = axes.annotate(name, point, textcoords="offset points", xytext=(6, 4), fontsize=8)
+        taken.append(text.get_window_extent())
