@@ -201,22 +201,24 @@ def _take_over(choice: SearchChoice, weights: str, names: Collection[str]) -> No
 
     One with other weights, or with a file that cannot be read, is passed over: this search is made anew then.
     """
-    directory, states = choice.directory, [f"{name}.json" for name in names]
-    if any((directory / state).exists() for state in states):
+    directory = choice.directory
+    missing = [name for name in names if not (directory / f"{name}.json").exists()]
+    if not missing:
         return
     for other in sorted(best.parent for best in directory.parent.glob("*/best.json")):
         try:
             asked = read(other / "settings.json", Asked).model_dump()
             if asked != choice.asked or read_best(other).weights != weights:
                 continue
-            for state in states:
-                read(other / state, State)
+            for name in missing:
+                read(other / f"{name}.json", State)
         except ConfigError:
             continue
-        # Clocks first: a state that is there says that its clock is.
-        for kept in [*(clock_file(other, name) for name in names), *(other / state for state in states)]:
-            if kept.exists():
-                write_text(directory / kept.name, kept.read_text())
+        for name in missing:
+            # The clock first: beside a state that is there, it is not taken over again.
+            for kept in (clock_file(other, name), other / f"{name}.json"):
+                if kept.exists():
+                    write_text(directory / kept.name, kept.read_text())
         log.info("the search of %s is this one but for its winner: taken over", other)
         return
 

@@ -154,6 +154,13 @@ def test_a_search_that_was_made_is_taken_over_for_another_form_of_its_winner(tmp
     clock.write_text('{"seconds": 1234.5}')  # a search of its own would have another
     assert found("search.winner=soup", "search.soup_size=3")[:2] == (states, clock.read_text())
     assert found("search.finetune_epochs=2")[:2] == (states, clock.read_text())
+    # Killed between its two states, it takes the other one too; a clock without its state does not count.
+    folder = found("search.winner=mean")[2]
+    for name in ("best.json", "random.json"):
+        (folder / name).unlink()
+    (folder / "seconds_random.json").write_text('{"seconds": 1.0}')
+    kept = (first / "seconds_random.json").read_text()
+    assert found("search.winner=mean")[0] == states and (folder / "seconds_random.json").read_text() == kept
     # Another search, and one of other weights, is made for itself; so is one beside a damaged state.
     other, seconds, _ = found("search.max_share=0.5")
     assert other != states and seconds != clock.read_text()
