@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-
-from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter
-from matplotlib.transforms import Bbox
+from typing import TYPE_CHECKING
 
 from runner.report.figure import new_figure, save, tidy
 from tools.winner_forms import BASELINES
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 def plot(points: Mapping[str, tuple[float, float]], path: Path) -> Path:
     """Average accuracy (a fraction) against parameters, a named point per form; baselines are hollow."""
+    from matplotlib.ticker import EngFormatter
+
     figure = new_figure(7.2, 4.8)
     axes = figure.subplots()
     for name, (params, accuracy) in points.items():
@@ -31,6 +33,8 @@ def plot(points: Mapping[str, tuple[float, float]], path: Path) -> Path:
 
 def label(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
     """Names beside points, each on the first side on which it covers no name or point that is there."""
+    from matplotlib.transforms import Bbox
+
     figure = axes.get_figure(root=True)
     assert figure is not None
     figure.draw_without_rendering()  # only then do the axes lie where they will be

@@ -23,7 +23,6 @@ from runner.config.run import Run, SearchChoice
 from runner.report.show import draw_search, search_drawn
 from runner.rundir.files import locked, write_json
 from runner.rundir.records import WINNER, Asked, Clock, clock_file, read, read_best
-from runner.rundir.weights import read_weights
 from runner.stages.inputs import Preprocess, balanced_cut, selection_split
 from runner.stages.model import load_trained, searched
 from runner.stages.train import finished, train_phase
@@ -140,7 +139,7 @@ def find(run: Run) -> Path:
             return directory
         run = chosen(run)
         method = searched(load_trained(run, run.directory))
-        weights = digest(read_weights(run.directory / WEIGHTS))
+        weights = digest(method.state_dict())
         torchrun.order("search", run)
         torchrun.give(method.state_dict)
         fitness, space = fitness_of(run, method), method.space
