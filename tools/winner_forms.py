@@ -41,6 +41,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "plus_accuracy": (PLUS, ACCURACY),
     "plus_scratch": (PLUS, "search.finetune_scratch=true"),
     "plus_gates": (PLUS, "search.winner=soup", "search.learn_gates=true"),
+    "plus_largest_tuned": (PLUS, "search.winner=largest"),
     "plus_sixth": (PLUS, "search.max_share=0.17"),
     "plus_tenth": (PLUS, "search.max_share=0.1"),
     **{name: (f"method={name}",) for name in BASELINES},

@@ -151,11 +151,15 @@ def without_later(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in settings.items() if k not in SEARCH_BEFORE or v != SEARCH_BEFORE[k]}
 
 
+NAMING = {"generations": "g", "population": "p", "seed": "seed"}
+"""The settings of a search that its directory's name shows, and their marks."""
+
+
 def search_directory(run: Path, name: str, settings: Mapping[str, Any]) -> Path:
-    """<run>/search/<name>-g20-p50-seed1-<hash>, one directory per distinct search setting."""
+    """<run>/search/<name>-g20-p50-seed1-<hash>, one directory per distinct search setting; without those it has not."""
     named = {"name": name, **BREEDING_BEFORE, **without_later(settings)}
     parts = [
         _part("search.name", name),
-        *(f"{mark}{settings[k]}" for k, mark in (("generations", "g"), ("population", "p")) if k in settings),
+        *(f"{mark}{settings[k]}" for k, mark in NAMING.items() if k in settings),
     ]
-    return run / "search" / f"{'-'.join(parts)}-seed{settings['seed']}-{digest(named)}"
+    return run / "search" / "-".join([*parts, digest(named)])

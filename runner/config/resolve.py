@@ -31,7 +31,7 @@ from runner.config.identity import SHORTHANDS, identity_of, recipe_digest, run_d
 from runner.config.method import read_method, read_training, trainer_entry
 from runner.config.plugins import load_plugins
 from runner.config.protocol import Protocol
-from runner.config.run import MethodChoice, Run, Tracking
+from runner.config.run import UNSEARCHED, MethodChoice, Run, Tracking
 from runner.config.schema import BackboneConf, TrainConf
 from runner.config.search import read_search
 
@@ -174,7 +174,10 @@ def resolve(raw: DictConfig, typed: Collection[str] = ()) -> Run:
 def _search_keys(conf: TrainConf, typed: Collection[str]) -> dict[str, Any]:
     """The keys of the search: what was typed, else what the method says for the trainer or for all, else the group."""
     own = {**conf.method.search, **trainer_entry(conf).search}
-    return {**conf.search, **{k: v for k, v in own.items() if f"search.{k}" not in typed}}
+    keys = {**conf.search, **{k: v for k, v in own.items() if f"search.{k}" not in typed}}
+    if keys.get("winner") in UNSEARCHED and "search.max_share" not in typed:
+        keys["max_share"] = conf.search.get("max_share")  # a method's limit is on what a search finds
+    return keys
 
 
 def _quick(conf: TrainConf) -> bool:

@@ -88,6 +88,10 @@ def alone(recipe: Recipe, epochs: int, lr: float | None) -> Recipe:
     return replace(recipe, epochs=epochs, lr=lr, sampling="uniform", draws=1, distill=False, ema=None)
 
 
+UNSEARCHED = {"mean": "averages the whole space", "largest": "is all of the space at once"}
+"""The winners that no search finds but the space alone gives, and what each is; no limit holds for them."""
+
+
 @dataclass(frozen=True)
 class SearchChoice:
     """The search over a supernet: its class and settings, its directory, and the recipe of a retrained winner.
@@ -117,6 +121,11 @@ class SearchChoice:
         shown = {k: v for k, v in vars(self).items() if k not in ("kind", "directory", "settings", "retrain")}
         retrain = None if self.retrain is None else vars(self.retrain)
         return {**shown, "settings": dict(self.settings), "retrain": retrain}
+
+    @property
+    def searches(self) -> bool:
+        """Whether candidates are evaluated; else the winner is one of `UNSEARCHED`."""
+        return self.winner not in UNSEARCHED
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -184,7 +193,7 @@ class Run:
         if r.sampling != "uniform":
             found.append(r.sampling)
         found += [f"{r.draws} draws"] * (r.draws > 1) + ["distilled"] * r.distill + ["EMA"] * int(r.ema is not None)
-        if by := SELECTED_BY.get(s.settings.get("fitness", "accuracy")):
+        if s.searches and (by := SELECTED_BY.get(s.settings.get("fitness", "accuracy"))):
             found.append(by)
         if s.max_share is not None:
             found.append(f"{'members ' * (s.winner != 'subnet')}up to {100 * s.max_share:.0f} %")

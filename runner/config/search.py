@@ -14,9 +14,9 @@ from runner.config.fields import build, choice, number
 from runner.config.identity import search_directory
 from runner.config.method_schema import MOST_EPOCHS
 from runner.config.protocol import OF_SEARCHES, Protocol
-from runner.config.run import MethodChoice, SearchChoice
+from runner.config.run import UNSEARCHED, MethodChoice, SearchChoice
 
-WINNERS = ("subnet", "soup", "greedy_soup", "mean")
+WINNERS = ("subnet", "soup", "greedy_soup", *UNSEARCHED)
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,12 @@ class SearchSettings:
         """The search of one run: its limits decided, its directory named."""
         stage = self.stage
         own, name = dict(self.own), self.stage.name
-        if own["max_params"] is None:
-            own["max_params"] = protocol.max_params.get(family or "")
-        if stage.winner == "mean" and (stage.max_share is not None or own["max_params"] is not None):
-            raise ConfigError("search.winner=mean averages the whole space, and a limit on the subnets does not hold "
-                              "for it; leave out search.max_share and search.max_params")  # fmt: skip
+        if (whole := UNSEARCHED.get(stage.winner)) is None:
+            if own["max_params"] is None:
+                own["max_params"] = protocol.max_params.get(family or "")
+        elif stage.max_share is not None or own["max_params"] is not None or own["min_params"]:
+            raise ConfigError(f"search.winner={stage.winner} {whole}, and a limit on the subnets does not hold for it; "
+                              "leave out search.max_share, search.max_params and search.min_params")  # fmt: skip
         made = SearchChoice(
             name, SEARCHES[name], own, stage.val_limit, run, retrain, stage.winner, stage.soup_size, stage.max_share,
             stage.finetune_epochs, stage.finetune_lr, stage.finetune_scratch, stage.learn_gates,
@@ -74,15 +75,15 @@ class SearchSettings:
 
 
 def directory_of(run: Path, search: SearchChoice) -> Path:
-    """Where the search lies below its run directory, by everything that it was asked for."""
-    named = {**search.settings, "val_limit": search.selection_images}
+    """Where the search lies below its run directory, by all that it was asked for and that decides its result."""
+    named = {**(search.settings if search.searches else {}), "val_limit": search.selection_images}
     if search.retrain is not None:
         named |= {"retrain_epochs": search.retrain.epochs, "retrain_lr": search.retrain.lr}
     named |= {"max_share": search.max_share, "winner": search.winner, "finetune_epochs": search.finetune_epochs,
               "finetune_lr": search.finetune_lr, "finetune_scratch": search.scratch,
               "learn_gates": search.learn_gates}  # fmt: skip
     named |= {"soup_size": search.soup_size} if "soup" in search.winner else {}
-    return search_directory(run, search.name, named)
+    return search_directory(run, search.name if search.searches else search.winner, named)
 
 
 def read_search(
@@ -136,7 +137,9 @@ def _winner_problems(stage: StageSettings, own: Mapping[str, Any], method: Metho
     instead = (
         "it trains its winner anew; set search.retrain_epochs" if method.retrained else "its winner stays as it is"
     )
-    if stage.winner != "subnet":
+    if stage.winner == "largest":
+        yield f"search.winner=largest is not for method={method.name}: {instead}"
+    elif stage.winner != "subnet":
         yield f"search.winner={stage.winner}: the subnets of method={method.name} are no gates that can be averaged"
     if stage.finetune_epochs:
         yield f"search.finetune_epochs is not for method={method.name}: {instead}"

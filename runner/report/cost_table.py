@@ -41,7 +41,7 @@ def _chosen(record: Record) -> str:
         found.append(f"{', '.join(grid['chosen'])} of {len(grid['points'])} points")
     elif record["hparams"] == "published":
         found.append(f"{', '.join(knobs_of(record['method']).published) or 'its values'} as published")
-    return " + ".join(found + ["subnet"] * bool(record.get("search"))) or "nothing"
+    return " + ".join(found + ["subnet"] * ("random_search" in record["comparators"])) or "nothing"
 
 
 def _offered(record: Record) -> str:

@@ -121,9 +121,13 @@ class Result(records.Record, extra="allow"):
     def _complete(self) -> Result:
         missing = [key for key in SCHEMA_2 if self.schema_ >= 2 and key not in self.model_fields_set]
         if self.schema_ >= 2:
-            for needs, sign in (("search", "random_search"), ("search_seconds", "random_search"),
-                                ("tuning_seconds", "untuned")):  # fmt: skip
-                if (needs in self.model_fields_set) != (getattr(self.comparators, sign) is not None):
+            of = self.comparators
+            # Random subnets alone stand beside a winner that no search found.
+            searched = of.random_search is not None or of.random20 is not None
+            for needs, sign, there in (("search", "random_search or random20", searched),
+                                       ("search_seconds", "random_search or random20", searched),
+                                       ("tuning_seconds", "untuned", of.untuned is not None)):  # fmt: skip
+                if (needs in self.model_fields_set) != there:
                     missing.append(f"{needs} where it has comparators.{sign}, and only there")
         if missing:
             raise ValueError(f"a result of schema {self.schema_} has {', '.join(missing)}")

@@ -12,6 +12,7 @@ from rich.console import Console
 from glora import SearchSpace, Soup
 from glora.search import Member, Space, State
 from runner.config.errors import ConfigError
+from runner.config.run import UNSEARCHED
 from runner.report.compact import compact_table, print_compact, searches_line
 from runner.report.cost_table import cost_table
 from runner.report.figure import attempt, is_drawn
@@ -25,7 +26,7 @@ from runner.report.result import collect
 from runner.report.search_table import search_table
 from runner.report.tables import Table, build_tables, grouped, table_key
 from runner.report.transfer_tables import SUITE_TABLES, few_shot_curves, suite_tables
-from runner.rundir.records import Summary, read, read_subnet, read_winner
+from runner.rundir.records import Summary, read, read_best, read_subnet, read_winner
 
 
 def tables(records: list[dict[str, Any]]) -> list[Table]:
@@ -116,25 +117,34 @@ def draw_classes(predictions: Path, redraw: bool = True) -> list[Path]:
     return [path for name, plot in wanted.items() for path in attempt(plot, plots / f"{name}.png", counts)]
 
 
-def search_drawn(folder: Path, winner: str) -> bool:
-    """Whether all pictures of a search for a winner of this form are there."""
-    names = ["candidates", "options", "params_by_type", *(["gates"] if winner != "subnet" else [])]
-    return all(is_drawn(folder / "plots" / f"{name}.png") for name in names)
+def search_pictures(winner: str) -> tuple[str, ...]:
+    """What is drawn of a search: its candidates where there are any, the choices of a subnet, the gates of a soup."""
+    searched = ("candidates", "options") if winner not in UNSEARCHED else ()
+    own = {"subnet": (), "largest": ("options",)}.get(winner, ("gates",))
+    return (*searched, *own, "params_by_type")
 
 
-def draw_search(folder: Path, space: Space[Member], name: str, objective: str = "accuracy") -> list[Path]:
-    """The candidates of a search by this objective, the best one's options and sizes, and a soup's gates."""
-    state = folder / f"{name}.json"
-    candidates, best = read(state, State).candidates, read_subnet(space, folder, name)
-    winner = next((i for i, row in enumerate(candidates) if space.decode(row.subnet) == best), -1)
-    rows = [{**vars(row), **row.measured._asdict()} for row in candidates]
-    choices, sizes = space.choices(best), space.sizes(best)
-    plots, handed = folder / "plots", read_winner(space, folder)
-    gates = space.gates(handed) if isinstance(handed, Soup) and isinstance(space, SearchSpace) else None
-    picture = partial(plot_search, title=f"{name} search, {len(rows)} candidates", objective=objective)
-    return [
-        *attempt(picture, plots / "candidates.png", rows, winner),
-        *attempt(plot_options, plots / "options.png", list(choices), list(choices.values())),
-        *attempt(plot_params_by_type, plots / "params_by_type.png", list(sizes), list(sizes.values())),
-        *([] if gates is None else attempt(plot_gates, plots / "gates.png", gates)),
-    ]
+def search_drawn(folder: Path) -> bool:
+    """Whether all pictures of a finished search are there."""
+    return all(is_drawn(folder / "plots" / f"{name}.png") for name in search_pictures(read_best(folder).winner))
+
+
+def draw_search(folder: Path, space: Space[Member]) -> list[Path]:
+    """The candidates of a finished search, the best one's options and sizes, and a soup's gates."""
+    best, handed = read_best(folder), read_winner(space, folder)
+    searched = best.winner not in UNSEARCHED
+    shown = read_subnet(space, folder, best.search) if searched else handed
+    wanted, plots, drawn = search_pictures(best.winner), folder / "plots", []
+    if "candidates" in wanted:
+        candidates = read(folder / f"{best.search}.json", State).candidates
+        winner = next((i for i, row in enumerate(candidates) if space.decode(row.subnet) == shown), -1)
+        rows = [{**vars(row), **row.measured._asdict()} for row in candidates]
+        picture = partial(plot_search, title=f"{best.search} search, {len(rows)} candidates", objective=best.fitness)
+        drawn += attempt(picture, plots / "candidates.png", rows, winner)
+    if "options" in wanted:
+        choices = space.choices(shown)
+        drawn += attempt(plot_options, plots / "options.png", list(choices), list(choices.values()))
+    if isinstance(handed, Soup) and isinstance(space, SearchSpace):
+        drawn += attempt(plot_gates, plots / "gates.png", space.gates(handed))
+    sizes = space.sizes(shown)
+    return drawn + attempt(plot_params_by_type, plots / "params_by_type.png", list(sizes), list(sizes.values()))

@@ -17,6 +17,7 @@ from glora import Soup
 from glora.search import SEARCHES, Member, Space
 from glora.typed import Amount, Count, Share, Typed, parse
 from runner.config.errors import ConfigError
+from runner.config.run import UNSEARCHED
 from runner.config.search import WINNERS
 
 WINNER = "winner.json"
@@ -148,7 +149,7 @@ class Best(Record):
         val_accuracy: of the winner, with the supernet's weights.
         params: of the winner.
         images: that selected.
-        random_search: the baseline.
+        random_search: the baseline; None where nothing was searched.
         winner: the form that was handed over.
         fitness: what it was chosen by.
         subnet: in words, where the method trains it anew.
@@ -160,11 +161,17 @@ class Best(Record):
     val_accuracy: Share
     params: Count
     images: Annotated[Count, Field(ge=1)]
-    random_search: Baseline
+    random_search: Baseline | None = None
     winner: Annotated[str, AfterValidator(_known_winner)] = "subnet"
     fitness: Literal["accuracy", "loss", "probability"] = "accuracy"
     subnet: str = ""
     weights: str = ""
+
+    @model_validator(mode="after")
+    def _searched(self) -> Best:
+        if self.random_search is None and self.winner not in UNSEARCHED:
+            raise ValueError(f"winner={self.winner} is of a search, and random_search is missing")
+        return self
 
 
 class Failure(Record):

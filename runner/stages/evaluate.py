@@ -252,7 +252,7 @@ def _selection(best: Best, directory: Path) -> dict[str, Any]:
         "val_accuracy": best.val_accuracy,
         "search": directory.name,
         "search_seconds": _search_seconds(directory, best.search),
-        "comparators": {"random_search": best.random_search.model_dump()},
+        "comparators": {} if best.random_search is None else {"random_search": best.random_search.model_dump()},
     }
 
 
@@ -275,16 +275,13 @@ def _measure_subnets(method: Searched[Member], directory: Path, test: Split, pre
 
     winner, rng = read_winner(space, directory), random.Random("comparators")
     draws = torch.tensor([on(few, space.sample(rng)) for _ in range(20)])
-    return {
-        **_selection(best, directory),
-        "comparators": {
-            "images": len(few.labels),
-            **({} if few is test else {"winner": {"test": on(few, winner)}}),
-            "largest": {"test": on(few, space.largest), "params": space.params_range[1]},
-            "random20": {"test_mean": draws.mean().item(), "test_sd": draws.std().item()},
-            "random_search": {
-                **best.random_search.model_dump(),
-                "test": on(few, read_subnet(space, directory, "random")),
-            },
-        },
+    found: dict[str, Any] = {
+        "images": len(few.labels),
+        **({} if few is test else {"winner": {"test": on(few, winner)}}),
+        "largest": {"test": on(few, space.largest), "params": space.params_range[1]},
+        "random20": {"test_mean": draws.mean().item(), "test_sd": draws.std().item()},
     }
+    if best.random_search is not None:
+        subnet = read_subnet(space, directory, "random")
+        found["random_search"] = {**best.random_search.model_dump(), "test": on(few, subnet)}
+    return {**_selection(best, directory), "comparators": found}

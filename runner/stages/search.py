@@ -27,7 +27,7 @@ from runner.stages.inputs import Preprocess, balanced_cut, selection_split
 from runner.stages.model import load_trained, searched
 from runner.stages.train import finished, train_phase
 from runner.stages.tune import chosen
-from runner.stages.winner import form, tune_winner
+from runner.stages.winner import Winner, form, tune_winner, unsearched
 from runner.tracking.of_run import one_page, open_tracker
 from runner.tracking.progress import Progress, log_file
 from runner.tracking.tracker import Tracker
@@ -128,7 +128,7 @@ def make_search(name: str, choice: SearchChoice, space: Space[Hashable], fitness
 
 
 def find(run: Run) -> Path:
-    """Search over the trained supernet, and at random with equal budget beside it; returns the directory."""
+    """Find the winner of the trained supernet, by a search or as a function of the space; returns the directory."""
     choice = search_choice(run)
     directory = choice.directory
     with locked(run.directory), log_file(run.directory / "search.log"):
@@ -144,55 +144,71 @@ def find(run: Run) -> Path:
         torchrun.give(method.state_dict)
         fitness, space = fitness_of(run, method), method.space
         log.info(space.describe())
-        searches = {n: make_search(n, choice, space, fitness) for n in dict.fromkeys((choice.name, BASELINE))}
-        _take_over(choice, weights, searches)
-        with open_tracker(run, directory) as tracker:
-            for name, s in searches.items():
-                _load(s, directory / f"{name}.json", name)
-                fitness.known |= {c.subnet: c.measured for c in s.candidates if None not in c.measured}
-            tracker.restore([row for n, s in searches.items() for row in _curve(s, n)], "generation")
-            winners = {n: _run_search(s, fitness, directory / f"{n}.json", tracker) for n, s in searches.items()}
-            rows = [(n, k.generation, k.params, *k.measured) for n, s in searches.items() for k in s.candidates]
-            tracker.log_table(
-                "candidates", ("search", "generation", "params", *(f"val_{m}" for m in Measured._fields)), rows
-            )
-            tracker.summary({f"{n}_{k}": getattr(w, k) for n, w in winners.items() for k in ("accuracy", "params")})
-            handed = form(choice, searches[choice.name], space, fitness)
-        for name, winner in winners.items():
-            write_text(directory / f"subnet_{name}.json", space.to_json(winner.subnet))
+        if choice.searches:
+            handed, found = _candidates(run, choice, space, fitness, weights)
+        else:
+            handed, found = unsearched(choice, space, fitness), {}
+            with open_tracker(run, directory) as tracker:
+                figures = {"accuracy": handed.measured.accuracy, "params": handed.params}
+                tracker.summary({f"{choice.winner}_{k}": figure for k, figure in figures.items()})
+            log.info("%s: %.1f%% on %d images with %s parameters, without a search", choice.winner,
+                     100 * handed.measured.accuracy, fitness.images, f"{handed.params:,}")  # fmt: skip
         if choice.winner != "subnet":
             write_text(directory / WINNER, space.to_json(handed.choice))
-        best, baseline = winners[choice.name], winners[BASELINE]
-        noise = selection_noise(searches[choice.name].candidates, best, fitness.images)
         write_json(
             directory / "best.json",
             {
                 "search": choice.name,
-                "fitness": searches[choice.name].objective,
+                "fitness": choice.settings.get("fitness", "accuracy"),
                 "winner": choice.winner,
                 "members": handed.members,
                 **{f"val_{name}": getattr(handed.measured, name) for name in Measured._fields},
-                "noise": noise._asdict(),
                 "params": handed.params,
                 "images": fitness.images,
                 "weights": weights,
-                "random_search": {"val": baseline.accuracy, "params": baseline.params},
-                **({"subnet": str(best.subnet)} if method.retrained else {}),
+                **found,
+                **({"subnet": str(handed.choice)} if method.retrained else {}),
             },
         )
-        percent, error = 100 * best.accuracy, 100 * noise.standard_error
-        log.info("%s: %.1f%% on %d images, standard error %.1f points, within which %d other candidates lie",
-                 choice.name, percent, fitness.images, error, noise.within)  # fmt: skip
-        draw_search(directory, space, choice.name, searches[choice.name].objective)
+        draw_search(directory, space)
     return directory
+
+
+def _candidates(
+    run: Run, choice: SearchChoice, space: Space[Hashable], fitness: Fitness, weights: str
+) -> tuple[Winner, dict[str, Any]]:
+    """Search, and at random with equal budget beside it: what is handed over, and what best.json says of the search."""
+    directory = choice.directory
+    searches = {n: make_search(n, choice, space, fitness) for n in dict.fromkeys((choice.name, BASELINE))}
+    _take_over(choice, weights, searches)
+    with open_tracker(run, directory) as tracker:
+        for name, s in searches.items():
+            _load(s, directory / f"{name}.json", name)
+            fitness.known |= {c.subnet: c.measured for c in s.candidates if None not in c.measured}
+        tracker.restore([row for n, s in searches.items() for row in _curve(s, n)], "generation")
+        winners = {n: _run_search(s, fitness, directory / f"{n}.json", tracker) for n, s in searches.items()}
+        rows = [(n, k.generation, k.params, *k.measured) for n, s in searches.items() for k in s.candidates]
+        tracker.log_table(
+            "candidates", ("search", "generation", "params", *(f"val_{m}" for m in Measured._fields)), rows
+        )
+        tracker.summary({f"{n}_{k}": getattr(w, k) for n, w in winners.items() for k in ("accuracy", "params")})
+        handed = form(choice, searches[choice.name], space, fitness)
+    for name, winner in winners.items():
+        write_text(directory / f"subnet_{name}.json", space.to_json(winner.subnet))
+    best, baseline = winners[choice.name], winners[BASELINE]
+    noise = selection_noise(searches[choice.name].candidates, best, fitness.images)
+    percent, error = 100 * best.accuracy, 100 * noise.standard_error
+    log.info("%s: %.1f%% on %d images, standard error %.1f points, within which %d other candidates lie",
+             choice.name, percent, fitness.images, error, noise.within)  # fmt: skip
+    random_search = {"val": baseline.accuracy, "params": baseline.params}
+    return handed, {"noise": noise._asdict(), "random_search": random_search}
 
 
 def _complete(run: Run, directory: Path) -> None:
     """Draw what the process that finished the search did not come to."""
-    best = read_best(directory)
-    if not search_drawn(directory, best.winner):
+    if not search_drawn(directory):
         space = searched(load_trained(chosen(run), run.directory)).space
-        draw_search(directory, space, best.search, best.fitness)
+        draw_search(directory, space)
 
 
 def _take_over(choice: SearchChoice, weights: str, names: Collection[str]) -> None:

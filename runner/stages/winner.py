@@ -1,4 +1,4 @@
-"""What a search hands over: its best candidate or an average of candidates, as it is or trained on by itself."""
+"""What is handed over: the best candidate, an average or all of the space, as it is or trained on by itself."""
 
 from __future__ import annotations
 
@@ -37,16 +37,21 @@ class Winner:
 
 
 def form(choice: SearchChoice, search: Search[Hashable], space: Space[Hashable], fitness: Fitness[Hashable]) -> Winner:
-    """The winner in the form that `search.winner` names; a soup costs a few evaluations more."""
+    """What a finished search gives, in the form that `search.winner` names; a soup costs a few evaluations more."""
     ranked, best = search.ranked(), search.best()
     if choice.winner == "subnet":
         return Winner(best.subnet, best.measured, best.params, 1)
     if choice.winner == "greedy_soup":
         found = greedy_soup(space, ranked[: choice.soup_size], fitness, search.objective, search.max_params)
         return Winner(found.soup, found.measured, space.params(found.soup), len(found.members))
-    mixed = mean(space) if choice.winner == "mean" else soup(space, ranked, choice.soup_size)
-    members = 0 if choice.winner == "mean" else min(choice.soup_size, len(ranked))
-    return Winner(mixed, Measured.of(fitness(mixed)), space.params(mixed), members)
+    mixed = soup(space, ranked, choice.soup_size)
+    return Winner(mixed, Measured.of(fitness(mixed)), space.params(mixed), min(choice.soup_size, len(ranked)))
+
+
+def unsearched(choice: SearchChoice, space: Space[Hashable], fitness: Fitness[Hashable]) -> Winner:
+    """The winner that `search.winner` names where no search finds it; one evaluation says what it is worth."""
+    whole: Hashable = mean(space) if choice.winner == "mean" else space.largest
+    return Winner(whole, Measured.of(fitness(whole)), space.params(whole), 0)
 
 
 def tunings(search: SearchChoice) -> tuple[str, ...]:

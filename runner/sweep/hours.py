@@ -105,7 +105,9 @@ def _seconds(run: Run, train: float, evaluate: float, done: float) -> float:
     search = run.search
     if search is not None:
         final = _size(sizes, protocol.final)
-        tried = 2 * search.settings.get("generations", 1) * search.settings.get("population", 1)  # beside random search
+        tried = 1
+        if search.searches:  # beside random search
+            tried = 2 * search.settings.get("generations", 1) * search.settings.get("population", 1)
         chosen = min(search.selection_images, _size(sizes, protocol.selection))
         tuned = search.finetune_epochs * (1 + search.scratch) + (search.retrain.epochs if search.retrain else 0)
         seconds += evaluate * (tried * chosen + COMPARED * min(COMPARED_IMAGES, test)) + train * tuned * final

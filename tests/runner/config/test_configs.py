@@ -196,6 +196,11 @@ def test_every_method_has_a_yaml_that_lists_its_options_with_their_defaults():
         (["search.fitness=loss", "search.ties=loss"], "search.ties=loss is for ties of accuracy"),
         (["search.ties=loss"], "with search.fitness=probability ties go to the accuracy; type search.fitness=accuracy"),
         (["search.winner=mean", "search.max_share=0.1"], "search.winner=mean averages the whole space"),
+        (["search.winner=largest", "search.max_params=5"], "largest is all of the space at once, and a limit on the"),
+        (
+            ["method=noah", "search.winner=largest"],
+            "search.winner=largest is not for method=noah: it trains its winner",
+        ),
         (["search.fitness=hits"], "search.fitness=hits is not one of accuracy, loss"),
         (["search.max_share=1.5"], "search.max_share=1.5 must be above 0 and below 1"),
         (["+method.search.speed=1"], "search.speed"),
@@ -321,6 +326,23 @@ def test_mini_paper_trains_supernets_five_times_as_long_as_baselines():
     assert found["glora"].lr == resolved("dataset=digits", "trainer=mini").recipe.lr == 5e-3
     plus = [resolved("dataset=digits", f"trainer={t}", "method=glora_plus").recipe for t in ("mini", "mini_paper")]
     assert plus[0] == plus[1] and 2 * plus[0].epochs + 30 == 150  # no more steps than that
+
+
+def test_a_winner_of_the_space_has_no_limit_and_no_search_in_its_name():
+    words = ("dataset=digits", "trainer=mini", "method=glora_plus", "search.winner=largest")
+    found = resolved(*words).search
+    assert (found.max_share, found.max_params, found.finetune_epochs) == (None, None, 30)
+    assert found.directory.name.startswith("largest-")
+    # What decides nothing names nothing; what becomes of the winner does.
+    assert (
+        found.directory == resolved(*words, "search=nsga2", "search.seed=7", "search.fitness=accuracy").search.directory
+    )
+    others = [resolved(*words[:-1], w).search.directory for w in ("search.winner=mean", "search.winner=soup")]
+    others.append(resolved(*words, "search.finetune_epochs=0").search.directory)
+    assert len({found.directory, *others}) == 4
+    # The protocol's limit is on what a search finds, too.
+    paper = resolved("dataset=cifar100", "protocol=reference_2023_06", "search.winner=largest").search
+    assert paper.max_params is None and resolved("dataset=cifar100", "protocol=reference_2023_06").search.max_params
 
 
 def test_what_a_winner_trains_with_draws_and_averages_nothing():

@@ -259,7 +259,10 @@ def test_costs_say_what_was_chosen_per_task_and_what_selecting_took():
     assert found["Knobs"] == "lr 10, weight_decay 4"
     ssf = row(cost_table([record(method="ssf", label="SSF", hparams="published")]), "SSF")
     assert (ssf["Selection (s)"], ssf["Chosen per task"]) == ("-", "lr, weight_decay, drop_path as published")
-    assert row(cost_table([record(search="evolution-a")]))["Chosen per task"] == "subnet"
+    searched = {"random20": {"test_mean": 0.7, "test_sd": 0.1}, "random_search": {"val": 0.8}}
+    assert row(cost_table([record(search="evolution-a", comparators=searched)]))["Chosen per task"] == "subnet"
+    del searched["random_search"]  # the largest, which nothing chose
+    assert row(cost_table([record(search="largest-a", comparators=searched)]))["Chosen per task"] == "nothing"
     other = row(cost_table([record(method="plugin", label="Plugin")]), "Plugin")
     assert (other["Chosen per task"], other["Knobs"]) == ("nothing", "-")
 

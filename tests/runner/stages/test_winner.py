@@ -115,7 +115,7 @@ def test_a_killed_tuning_ends_with_the_weights_of_an_unbroken_one(tuned, tmp_pat
     assert not list(tmp_path.rglob("resume_*"))
 
 
-@pytest.mark.parametrize("form", ["soup", "greedy_soup", "mean"])
+@pytest.mark.parametrize("form", ["soup", "greedy_soup", "mean", "largest"])
 def test_every_form_of_a_winner_is_measured_as_its_merged_model(form, tuned, tmp_path, data_root):
     size = ["search.soup_size=3"] if "soup" in form else []
     words = [*TUNED[:2], f"search.winner={form}", *size, "optimizer.lr=0.02"]
@@ -130,8 +130,18 @@ def test_every_form_of_a_winner_is_measured_as_its_merged_model(form, tuned, tmp
     assert (best["val_accuracy"], best["winner"]) == (found.accuracy, form)
     assert best["val_loss"] == pytest.approx(found.loss, abs=1e-6)
     assert best["val_probability"] == pytest.approx(found.probability, abs=1e-6)
-    assert best["members"] in {"soup": [3], "greedy_soup": [1, 2, 3], "mean": [0]}[form]
+    assert best["members"] in {"soup": [3], "greedy_soup": [1, 2, 3], "mean": [0], "largest": [0]}[form]
+    # What the space gives is not searched for: no candidates, no search beside it and no time of one.
+    whole = form in ("mean", "largest")
+    assert whole == ("random_search" not in record["comparators"]) == ("random_search" not in best)
+    assert whole == (record["search_seconds"] is None) == ("by loss" not in record["form"])
+    assert whole != (run.search.directory / "evolution.json").exists()
     assert record["params"] == method.space.params(winner) and form.replace("_", " ") in record["form"]
+    drawn = {path.stem for path in (run.search.directory / "plots").glob("*.png")} - {"confusion", "classes"}
+    if form == "largest":
+        assert winner == method.space.largest and drawn == {"options", "params_by_type"}
+        return
+    assert drawn == {"gates", "params_by_type", *(() if whole else ("candidates", "options"))}
     with Image.open(run.search.directory / "plots" / "gates.png") as image:
         assert image.format == "PNG" and image.width > image.height
     names, rows = rows_of(method.space.gates(winner))
@@ -155,12 +165,12 @@ def test_a_search_that_was_made_is_taken_over_for_another_form_of_its_winner(tmp
     assert found("search.winner=soup", "search.soup_size=3")[:2] == (states, clock.read_text())
     assert found("search.finetune_epochs=2")[:2] == (states, clock.read_text())
     # Killed between its two states, it takes the other one too; a clock without its state does not count.
-    folder = found("search.winner=mean")[2]
+    folder = found("search.winner=greedy_soup")[2]
     for name in ("best.json", "random.json"):
         (folder / name).unlink()
     (folder / "seconds_random.json").write_text('{"seconds": 1.0}')
     kept = (first / "seconds_random.json").read_text()
-    assert found("search.winner=mean")[0] == states and (folder / "seconds_random.json").read_text() == kept
+    assert found("search.winner=greedy_soup")[0] == states and (folder / "seconds_random.json").read_text() == kept
     # Another search, and one of other weights, is made for itself; so is one beside a damaged state.
     other, seconds, _ = found("search.max_share=0.5")
     assert other != states and seconds != clock.read_text()
@@ -172,7 +182,7 @@ def test_a_search_that_was_made_is_taken_over_for_another_form_of_its_winner(tmp
                 shutil.rmtree(path)
         whole = (first / name).read_text()
         (first / name).write_text(content)
-        assert found("search.winner=mean")[:2] != (states, clock.read_text())
+        assert found("search.winner=greedy_soup")[:2] != (states, clock.read_text())
         (first / name).write_text(whole)
 
 
