@@ -87,7 +87,9 @@ def with_search(run: Run, name: str, seed: int) -> Run:
     choice, kind = search_choice(run), SEARCHES[name]
     known = vars(kind.settings()())
     settings = {k: choice.settings.get(k, v) for k, v in known.items()} | {"seed": seed}
-    other = replace(choice, name=name, kind=kind, settings=settings)
+    # What no search finds is no winner to compare.
+    winner = choice.winner if choice.searches else "subnet"
+    other = replace(choice, name=name, kind=kind, settings=settings, winner=winner)
     return replace(run, search=replace(other, directory=directory_of(run.directory, other)))
 
 

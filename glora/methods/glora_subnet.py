@@ -62,7 +62,7 @@ def _read_layers(text: str) -> dict[str, list[str]]:
                 "B=lora_8,E=vector, or the path of a subnet's JSON file as a search leaves it"
             ) from error
     if is_soup(text):
-        raise ValueError("it is a soup, an average of subnets; one of its members is in subnet_*.json beside it")
+        raise ValueError("it is a soup, an average of subnets, and no subnet; what a search found is in subnet_*.json")
     try:
         layers = parse(LAYERS.validate_json, text)
     except ValueError as error:

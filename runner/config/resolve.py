@@ -33,7 +33,7 @@ from runner.config.plugins import load_plugins
 from runner.config.protocol import Protocol
 from runner.config.run import UNSEARCHED, MethodChoice, Run, Tracking
 from runner.config.schema import BackboneConf, TrainConf
-from runner.config.search import read_search
+from runner.config.search import LIMITS, read_search
 
 C = TypeVar("C")
 
@@ -174,10 +174,10 @@ def resolve(raw: DictConfig, typed: Collection[str] = ()) -> Run:
 def _search_keys(conf: TrainConf, typed: Collection[str]) -> dict[str, Any]:
     """The keys of the search: what was typed, else what the method says for the trainer or for all, else the group."""
     own = {**conf.method.search, **trainer_entry(conf).search}
-    keys = {**conf.search, **{k: v for k, v in own.items() if f"search.{k}" not in typed}}
-    if keys.get("winner") in UNSEARCHED and "search.max_share" not in typed:
-        keys["max_share"] = conf.search.get("max_share")  # a method's limit is on what a search finds
-    return keys
+    own = {k: v for k, v in own.items() if f"search.{k}" not in typed}
+    if str({**conf.search, **own}.get("winner")) in UNSEARCHED:  # a method's limits are on what a search finds
+        own = {k: v for k, v in own.items() if k not in LIMITS or f"method.search.{k}" in typed}
+    return {**conf.search, **own}
 
 
 def _quick(conf: TrainConf) -> bool:

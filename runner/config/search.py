@@ -16,6 +16,7 @@ from runner.config.method_schema import MOST_EPOCHS
 from runner.config.protocol import OF_SEARCHES, Protocol
 from runner.config.run import UNSEARCHED, MethodChoice, SearchChoice
 
+LIMITS = ("max_share", "max_params", "min_params")
 WINNERS = ("subnet", "soup", "greedy_soup", *UNSEARCHED)
 
 
@@ -66,7 +67,7 @@ class SearchSettings:
                 own["max_params"] = protocol.max_params.get(family or "")
         elif stage.max_share is not None or own["max_params"] is not None or own["min_params"]:
             raise ConfigError(f"search.winner={stage.winner} {whole}, and a limit on the subnets does not hold for it; "
-                              "leave out search.max_share, search.max_params and search.min_params")  # fmt: skip
+                              f"leave out {', '.join(f'search.{k}' for k in LIMITS)}")  # fmt: skip
         made = SearchChoice(
             name, SEARCHES[name], own, stage.val_limit, run, retrain, stage.winner, stage.soup_size, stage.max_share,
             stage.finetune_epochs, stage.finetune_lr, stage.finetune_scratch, stage.learn_gates,
@@ -129,7 +130,8 @@ def _winner_problems(stage: StageSettings, own: Mapping[str, Any], method: Metho
             yield f"search.{key}={getattr(stage, key)} needs search.finetune_epochs, for as long as it trains"
     if stage.soup_size != StageSettings.soup_size and "soup" not in stage.winner:
         yield f"search.soup_size={stage.soup_size} is for search.winner=soup or greedy_soup"
-    if (fitness := own.get("fitness")) != "accuracy" and own.get("ties") == "loss":
+    searches = stage.winner not in UNSEARCHED
+    if searches and (fitness := own.get("fitness")) != "accuracy" and own.get("ties") == "loss":
         yield (f"search.ties=loss is for ties of accuracy; with search.fitness={fitness} ties go to the accuracy; "
                "type search.fitness=accuracy with it")  # fmt: skip
     if method is None or not method.searched or method.kind.keeps_winner:
@@ -138,7 +140,9 @@ def _winner_problems(stage: StageSettings, own: Mapping[str, Any], method: Metho
         "it trains its winner anew; set search.retrain_epochs" if method.retrained else "its winner stays as it is"
     )
     if stage.winner == "largest":
-        yield f"search.winner=largest is not for method={method.name}: {instead}"
+        if method.retrained:
+            yield (f"search.winner=largest is not for method={method.name}, which trains its winner anew; "
+                   "method.options.subnet=... trains a given subnet without a supernet")  # fmt: skip
     elif stage.winner != "subnet":
         yield f"search.winner={stage.winner}: the subnets of method={method.name} are no gates that can be averaged"
     if stage.finetune_epochs:

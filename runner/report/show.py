@@ -132,9 +132,8 @@ def search_drawn(folder: Path) -> bool:
 def draw_search(folder: Path, space: Space[Member]) -> list[Path]:
     """The candidates of a finished search, the best one's options and sizes, and a soup's gates."""
     best, handed = read_best(folder), read_winner(space, folder)
-    searched = best.winner not in UNSEARCHED
-    shown = read_subnet(space, folder, best.search) if searched else handed
     wanted, plots, drawn = search_pictures(best.winner), folder / "plots", []
+    shown = read_subnet(space, folder, best.search) if "candidates" in wanted else handed
     if "candidates" in wanted:
         candidates = read(folder / f"{best.search}.json", State).candidates
         winner = next((i for i, row in enumerate(candidates) if space.decode(row.subnet) == shown), -1)

@@ -257,7 +257,7 @@ def _selection(best: Best, directory: Path) -> dict[str, Any]:
 
 
 def _search_seconds(directory: Path, name: str) -> float | None:
-    """Wall time of the search, without the random search beside it; None for one finished before it was kept."""
+    """Wall time of the search, without the random search beside it; None where none is kept: nothing was searched."""
     clock = clock_file(directory, name)
     return read(clock, Clock).seconds if clock.exists() else None
 

@@ -140,8 +140,9 @@ def find(run: Run) -> Path:
         run = chosen(run)
         method = searched(load_trained(run, run.directory))
         weights = digest(method.state_dict())
-        torchrun.order("search", run)
-        torchrun.give(method.state_dict)
+        if choice.searches:
+            torchrun.order("search", run)
+            torchrun.give(method.state_dict)
         fitness, space = fitness_of(run, method), method.space
         log.info(space.describe())
         if choice.searches:
@@ -151,15 +152,15 @@ def find(run: Run) -> Path:
             with open_tracker(run, directory) as tracker:
                 figures = {"accuracy": handed.measured.accuracy, "params": handed.params}
                 tracker.summary({f"{choice.winner}_{k}": figure for k, figure in figures.items()})
-            log.info("%s: %.1f%% on %d images with %s parameters, without a search", choice.winner,
-                     100 * handed.measured.accuracy, fitness.images, f"{handed.params:,}")  # fmt: skip
+            log.info("search.winner=%s: %.1f%% on %d images with %s parameters; nothing is searched, and settings of a "
+                     "search do not count", choice.winner, 100 * handed.measured.accuracy, fitness.images,
+                     f"{handed.params:,}")  # fmt: skip
         if choice.winner != "subnet":
             write_text(directory / WINNER, space.to_json(handed.choice))
         write_json(
             directory / "best.json",
             {
                 "search": choice.name,
-                "fitness": choice.settings.get("fitness", "accuracy"),
                 "winner": choice.winner,
                 "members": handed.members,
                 **{f"val_{name}": getattr(handed.measured, name) for name in Measured._fields},
@@ -201,7 +202,8 @@ def _candidates(
     log.info("%s: %.1f%% on %d images, standard error %.1f points, within which %d other candidates lie",
              choice.name, percent, fitness.images, error, noise.within)  # fmt: skip
     random_search = {"val": baseline.accuracy, "params": baseline.params}
-    return handed, {"noise": noise._asdict(), "random_search": random_search}
+    objective = searches[choice.name].objective
+    return handed, {"fitness": objective, "noise": noise._asdict(), "random_search": random_search}
 
 
 def _complete(run: Run, directory: Path) -> None:

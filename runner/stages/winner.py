@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
@@ -49,9 +50,17 @@ def form(choice: SearchChoice, search: Search[Hashable], space: Space[Hashable],
 
 
 def unsearched(choice: SearchChoice, space: Space[Hashable], fitness: Fitness[Hashable]) -> Winner:
-    """The winner that `search.winner` names where no search finds it; one evaluation says what it is worth."""
+    """The winner that `search.winner` names where no search finds it; one evaluation says what it is worth.
+
+    Raises:
+        FloatingPointError: if its logits are not finite.
+    """
     whole: Hashable = mean(space) if choice.winner == "mean" else space.largest
-    return Winner(whole, Measured.of(fitness(whole)), space.params(whole), 0)
+    measured = Measured.of(fitness(whole))
+    if measured.loss is not None and math.isnan(measured.loss):
+        raise FloatingPointError(f"{choice.directory}: search.winner={choice.winner} has logits that are NaN or "
+                                 "infinite: lower optimizer.lr and train again")  # fmt: skip
+    return Winner(whole, measured, space.params(whole), 0)
 
 
 def tunings(search: SearchChoice) -> tuple[str, ...]:

@@ -86,7 +86,7 @@ def _stage(run: Run) -> tuple[str, float]:
     if search is None:
         return "evaluating", 1.0
     if not (search.directory / "best.json").exists():
-        return f"{search.name} search", 1.0
+        return f"{search.name} search" if search.searches else f"measuring search.winner={search.winner}", 1.0
     left = [name for name in tunings(search) if not (search.directory / name / WEIGHTS).exists()]
     return (f"training the winner ({left[0]})" if left else "evaluating"), 1.0
 

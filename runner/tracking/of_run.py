@@ -72,7 +72,8 @@ class Job:
 
     def _open(self) -> Page:
         run = self._run
-        search = {} if run.search is None else {"name": run.search.name, **run.search.settings}
+        search = {} if run.search is None else run.search.described()
+        search = {**search.pop("settings", {}), **search}
         options = {
             "project": run.tracking.project,
             "name": f"{run.task.id}-{run.method.name}-seed{run.seed}-{page_id(run)[:6]}",

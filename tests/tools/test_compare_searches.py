@@ -41,6 +41,12 @@ def test_the_comparison_runs_each_search_once_and_its_figures_follow_from_the_ca
     assert stamps == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("best.json")} and len(stamps) == 6
 
 
+def test_a_winner_that_no_search_finds_is_not_what_is_compared():
+    run = resolved("dataset=digits", "trainer=mini", "search=mini", "search.winner=largest")
+    plain = resolved("dataset=digits", "trainer=mini", "search=mini")
+    assert with_search(run, "nsga2", 2).search == with_search(plain, "nsga2", 2).search
+
+
 @pytest.mark.parametrize(
     "overrides",
     [

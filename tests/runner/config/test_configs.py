@@ -198,8 +198,13 @@ def test_every_method_has_a_yaml_that_lists_its_options_with_their_defaults():
         (["search.winner=mean", "search.max_share=0.1"], "search.winner=mean averages the whole space"),
         (["search.winner=largest", "search.max_params=5"], "largest is all of the space at once, and a limit on the"),
         (
+            ["search.winner=largest", "+method.search.max_share=0.2"],
+            "leave out search.max_share, search.max_params",
+        ),
+        (["search.winner=[largest]"], "search.winner=['largest'] is no text"),
+        (
             ["method=noah", "search.winner=largest"],
-            "search.winner=largest is not for method=noah: it trains its winner",
+            "search.winner=largest is not for method=noah, which trains its",
         ),
         (["search.fitness=hits"], "search.fitness=hits is not one of accuracy, loss"),
         (["search.max_share=1.5"], "search.max_share=1.5 must be above 0 and below 1"),
@@ -340,7 +345,8 @@ def test_a_winner_of_the_space_has_no_limit_and_no_search_in_its_name():
     others = [resolved(*words[:-1], w).search.directory for w in ("search.winner=mean", "search.winner=soup")]
     others.append(resolved(*words, "search.finetune_epochs=0").search.directory)
     assert len({found.directory, *others}) == 4
-    # The protocol's limit is on what a search finds, too.
+    # What would be wrong with a search is not wrong here; the protocol's limit is on what a search finds, too.
+    assert resolved(*words, "search.ties=loss").search.directory == found.directory
     paper = resolved("dataset=cifar100", "protocol=reference_2023_06", "search.winner=largest").search
     assert paper.max_params is None and resolved("dataset=cifar100", "protocol=reference_2023_06").search.max_params
 

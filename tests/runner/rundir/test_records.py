@@ -139,7 +139,7 @@ def test_damage_is_one_line_or_means_what_it_says(tmp_path: Path, found: tuple[s
 def test_a_value_of_another_kind_is_named_with_its_key_and_remedy(key: str, value: object, tmp_path: Path) -> None:
     path = tmp_path / "best.json"
     path.write_text(json.dumps(BEST | {key: value}))
-    with pytest.raises(ConfigError, match=rf"{path} (has|lacks|is wrong at) .*{key}.*; delete it, and run search\.py"):
+    with pytest.raises(ConfigError, match=rf"{path} (has|lacks|is wrong)\b.*{key}.*; delete it, and run search\.py"):
         read(path, Best)
 
 
@@ -234,7 +234,9 @@ def test_results_that_do_not_fit_leave_the_others(tmp_path: Path) -> None:
         "e": {"comparators": {"random20": {"test_mean": 0.5}}}, "f": {"suite": "few_shot"}, "g": {"schema": 3},
         "h": {"environment": {"threads": "two"}}, "i": {"suite": "domain_generalization"},
         "j": {"environment": {"threads": 2}}, "k": {"schema": 2, "family": "vit", "mark": ""},
-        "l": {"schema": 2, "comparators": {"random_search": {"val": 0.5, "test": 0.5}}}, "m": {},
+        "l": {"schema": 2, "comparators": {"random_search": {"val": 0.5, "test": 0.5}}},
+        "m": {"schema": 2, "search": "evolution-a", "search_seconds": 3.0,
+              "comparators": {"random20": {"test_mean": 0.5, "test_sd": 0.1}}}, "n": {},
     }  # fmt: skip
     for name, change in wrong.items():
         (tmp_path / name).mkdir()
@@ -246,6 +248,7 @@ def test_results_that_do_not_fit_leave_the_others(tmp_path: Path) -> None:
     assert "schema 3, this version reads 1 to 2; update the code" in problems[6]
     assert "lacks environment.device" in problems[9] and "a result of schema 2 has comparable, resize" in problems[10]
     assert "search_seconds where it has comparators.random_search" in problems[11]
+    assert "comparators.random_search beside the time of a search" in problems[12]
 
 
 def test_a_chosen_point_is_one_that_was_tried(tmp_path: Path) -> None:

@@ -142,6 +142,17 @@ def test_weights_that_give_no_finite_logits_are_neither_measured_nor_exported(co
     assert not list(c.search.directory.glob("result.json")) and not list(c.search.directory.rglob("*.safetensors.part"))
 
 
+def test_a_winner_that_no_search_finds_needs_finite_logits_too(copied):
+    overrides, _ = copied
+    c = resolved(*overrides, "search.winner=largest")
+    assert c.search is not None
+    path = c.directory / "weights.safetensors"
+    write_weights(path, {n: torch.full_like(t, 3e38) for n, t in load_file(path).items()})
+    with pytest.raises(FloatingPointError, match="search.winner=largest has logits that are NaN or infinite"):
+        search(c)
+    assert not (c.search.directory / "best.json").exists()
+
+
 def test_pipes_and_links_in_a_run_folder_are_refused_or_replaced(copied):
     overrides, runs = copied
     c = resolved(*overrides)
