@@ -58,6 +58,8 @@ COMPARED = {
     "plus_from_scratch": ("plus_scratch", "scratch"),
 }
 """Rows of what was measured beside a form's winner: the form, and the comparator of its results."""
+SAME_WINNER = ("plus_scratch",)
+"""Forms whose winner is another one's, run for what is measured beside it; the picture leaves them out."""
 
 
 def compared(found: Mapping[str, Sequence[Record]]) -> dict[str, list[Record]]:

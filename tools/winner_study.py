@@ -35,7 +35,7 @@ from runner.report.result import Record, read_result
 from runner.report.tables import MISSING, Table, count, group_means, known, mean_of, mean_sd, percent, tasks_by_group
 from runner.rundir.files import write_json
 from runner.stages.whole import whole
-from tools.winner_forms import BASELINES, COMPARED, FORMS, MINI, compared
+from tools.winner_forms import BASELINES, COMPARED, FORMS, MINI, SAME_WINNER, compared
 from tools.winner_plot import plot
 
 log = logging.getLogger(f"glora.{__name__}")
@@ -176,7 +176,7 @@ def command(raw: DictConfig, typed: Collection[str]) -> None:
     shown = compared(results)
     table = study_table(shown)
     to_rich(table)
-    found = {f: (_mean(rs, "params"), average(rs)) for f, rs in shown.items()}
+    found = {f: (_mean(rs, "params"), average(rs)) for f, rs in shown.items() if f not in SAME_WINNER}
     points = {f: (params, accuracy) for f, (params, accuracy) in found.items() if params and accuracy is not None}
     drawn = attempt(partial(plot, points), directory / "winner_study.png") if points else []
     for path in [*write_all([table], directory), *drawn]:
