@@ -129,7 +129,7 @@ class Result(records.Record, extra="allow"):
                                        ("tuning_seconds", "untuned", of.untuned is not None)):  # fmt: skip
                 if (needs in self.model_fields_set) != there:
                     missing.append(f"{needs} where it has comparators.{sign}, and only there")
-            if self.search_seconds is not None and self.comparators.random_search is None:
+            if self.search_seconds is not None and of.random_search is None:
                 missing.append("comparators.random_search beside the time of a search")
         if missing:
             raise ValueError(f"a result of schema {self.schema_} has {', '.join(missing)}")

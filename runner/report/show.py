@@ -133,8 +133,9 @@ def draw_search(folder: Path, space: Space[Member]) -> list[Path]:
     """The candidates of a finished search, the best one's options and sizes, and a soup's gates."""
     best, handed = read_best(folder), read_winner(space, folder)
     wanted, plots, drawn = search_pictures(best.winner), folder / "plots", []
-    shown = read_subnet(space, folder, best.search) if "candidates" in wanted else handed
+    shown = handed
     if "candidates" in wanted:
+        shown = read_subnet(space, folder, best.search)
         candidates = read(folder / f"{best.search}.json", State).candidates
         winner = next((i for i, row in enumerate(candidates) if space.decode(row.subnet) == shown), -1)
         rows = [{**vars(row), **row.measured._asdict()} for row in candidates]

@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from data.files import read_bytes
 from glora import Soup
@@ -149,8 +149,8 @@ class Best(Record):
         val_accuracy: of the winner, with the supernet's weights.
         params: of the winner.
         images: that selected.
-        random_search: the baseline; None where nothing was searched.
         winner: the form that was handed over.
+        random_search: the baseline; None where nothing was searched.
         fitness: what it was chosen by.
         subnet: in words, where the method trains it anew.
         weights: digest of the supernet's tensors; empty where it was not kept.
@@ -161,17 +161,18 @@ class Best(Record):
     val_accuracy: Share
     params: Count
     images: Annotated[Count, Field(ge=1)]
-    random_search: Baseline | None = None
     winner: Annotated[str, AfterValidator(_known_winner)] = "subnet"
+    random_search: Annotated[Baseline | None, Field(validate_default=True)] = None
     fitness: Literal["accuracy", "loss", "probability"] = "accuracy"
     subnet: str = ""
     weights: str = ""
 
-    @model_validator(mode="after")
-    def _searched(self) -> Best:
-        if self.random_search is None and self.winner not in UNSEARCHED:
-            raise ValueError(f"winner={self.winner} is of a search, and random_search is missing")
-        return self
+    @field_validator("random_search")
+    @classmethod
+    def _beside_a_search(cls, found: Baseline | None, info: ValidationInfo) -> Baseline | None:
+        if found is None and info.data.get("winner") not in UNSEARCHED:
+            raise ValueError("there is none, and every search has one beside it")
+        return found
 
 
 class Failure(Record):

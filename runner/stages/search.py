@@ -140,13 +140,10 @@ def find(run: Run) -> Path:
         run = chosen(run)
         method = searched(load_trained(run, run.directory))
         weights = digest(method.state_dict())
-        if choice.searches:
-            torchrun.order("search", run)
-            torchrun.give(method.state_dict)
         fitness, space = fitness_of(run, method), method.space
         log.info(space.describe())
         if choice.searches:
-            handed, found = _candidates(run, choice, space, fitness, weights)
+            handed, found = _candidates(run, method, fitness, weights)
         else:
             handed, found = unsearched(choice, space, fitness), {}
             with open_tracker(run, directory) as tracker:
@@ -175,10 +172,11 @@ def find(run: Run) -> Path:
     return directory
 
 
-def _candidates(
-    run: Run, choice: SearchChoice, space: Space[Hashable], fitness: Fitness, weights: str
-) -> tuple[Winner, dict[str, Any]]:
+def _candidates(run: Run, method: Searched[Hashable], fitness: Fitness, weights: str) -> tuple[Winner, dict[str, Any]]:
     """Search, and at random with equal budget beside it: what is handed over, and what best.json says of the search."""
+    torchrun.order("search", run)
+    torchrun.give(method.state_dict)
+    choice, space = search_choice(run), method.space
     directory = choice.directory
     searches = {n: make_search(n, choice, space, fitness) for n in dict.fromkeys((choice.name, BASELINE))}
     _take_over(choice, weights, searches)

@@ -139,7 +139,7 @@ def test_damage_is_one_line_or_means_what_it_says(tmp_path: Path, found: tuple[s
 def test_a_value_of_another_kind_is_named_with_its_key_and_remedy(key: str, value: object, tmp_path: Path) -> None:
     path = tmp_path / "best.json"
     path.write_text(json.dumps(BEST | {key: value}))
-    with pytest.raises(ConfigError, match=rf"{path} (has|lacks|is wrong)\b.*{key}.*; delete it, and run search\.py"):
+    with pytest.raises(ConfigError, match=rf"{path} (has|lacks|is wrong at) .*{key}.*; delete it, and run search\.py"):
         read(path, Best)
 
 
