@@ -28,7 +28,7 @@ from runner.config.run import Run
 from runner.config.schema import TrainConf
 from runner.report.plots_features import Panel, plot_features, separation
 from runner.report.result import Record, read_result
-from runner.report.tables import row_key, row_names
+from runner.report.rows import rates_apart, row_key, row_names
 from runner.rundir.files import write_json
 from runner.stages.features import features
 
@@ -83,7 +83,7 @@ def command(raw: DictConfig, typed: Collection[str]) -> None:
     if problems:
         raise ConfigError("\n".join(problems))
     shared = [w for w in HydraConfig.get().overrides.task if w.partition("=")[0].lstrip("+") in SHARED]
-    records = [read_result(d / "result.json") for d in directories]
+    records = rates_apart([read_result(d / "result.json") for d in directories])
     runs = [run_of(d, r, shared) for d, r in zip(directories, records, strict=True)]
     names, panels, kept = row_names(records), [], []
     for run, record in zip(runs, records, strict=True):

@@ -8,21 +8,18 @@ from typing import TYPE_CHECKING
 
 from data import SUITES, TASKS
 from runner.report.result import Record
+from runner.report.rows import grouped, row_key, row_names, without_repeats
 from runner.report.tables import (
     GROUPS,
     MISSING,
     Table,
     group_means,
-    grouped,
     known,
     mean_params,
     mixing_notes,
     percent,
     remarks,
-    row_key,
-    row_names,
     tasks_by_group,
-    without_repeats,
 )
 from runner.tracking.progress import spelled
 

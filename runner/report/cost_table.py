@@ -9,7 +9,8 @@ from typing import Any
 
 from runner.config.knobs import knobs_of
 from runner.report.result import Record
-from runner.report.tables import MISSING, Table, grouped, known, row_key, row_names, without_repeats
+from runner.report.rows import grouped, row_key, row_names, without_repeats
+from runner.report.tables import MISSING, Table, known
 
 
 def _mean_max(values: list[float]) -> str:

@@ -70,7 +70,8 @@ def comparisons(
     found: dict[str, Comparison] = {}
     if len(rows) > 1:
         plain = [key for key, part in rows.items() if part[0]["method"] == REFERENCE and not part[0].get("form")]
-        key = plain[0] if plain else next(iter(rows))
+        # A rate of its own (see `rates_apart`) is the last of a key: the method's own rate comes first.
+        key = min(plain, key=lambda key: key[-1] is not None) if plain else next(iter(rows))
         reference = rows[key]
         found[f"vs {names[key]}"] = lambda part: None if part is reference else difference(part, reference)
     if paper is not None and any(_printed(paper, part) for part in rows.values()):

@@ -11,8 +11,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from data.files import write_text
 from runner.report.result import PATH, Record
+from runner.report.rows import full_key, grouped, rates_apart, row_key, row_names
 from runner.report.run_section import RunSection, anchor, section
-from runner.report.tables import Table, grouped, row_key, row_names
+from runner.report.tables import Table
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -43,15 +44,12 @@ class Chapter:
     parts: Sequence[Part]
 
 
-def _row(record: Record) -> tuple[object, ...]:
-    return row_key(record), record["suite"], record["backbone"], record["protocol"]
-
-
 def _chapters(records: Sequence[Record], root: Path, page: Path) -> tuple[list[Chapter], dict[str, tuple[str, str]]]:
     """The chapters of these records, and by their paths the ids of chapter and part that hold each."""
+    records = rates_apart(records)
     names, chapters = row_names(records), list[Chapter]()
     held: dict[str, tuple[str, str]] = {}
-    for key, rows in grouped(records, _row).items():
+    for key, rows in grouped(records, full_key).items():
         title = f"{names[row_key(rows[0])]}: {rows[0]['suite']}, {rows[0]['backbone']}, protocol {rows[0]['protocol']}"
         parts = []
         for task, runs in grouped(rows, lambda r: (r["dataset"], r.get("shots"))).items():

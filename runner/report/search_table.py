@@ -7,22 +7,8 @@ import statistics
 
 from glora.methods import METHODS
 from runner.report.result import Record
-from runner.report.tables import (
-    MISSING,
-    Table,
-    count,
-    grouped,
-    known,
-    mean_of,
-    mean_sd,
-    mixing_notes,
-    percent,
-    remarks,
-    row_key,
-    row_names,
-    span,
-    without_repeats,
-)
+from runner.report.rows import grouped, row_key, row_names, without_repeats
+from runner.report.tables import MISSING, Table, count, known, mean_of, mean_sd, mixing_notes, percent, remarks, span
 
 
 def _task(record: Record) -> str:

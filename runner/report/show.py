@@ -23,8 +23,9 @@ from runner.report.plots_soup import plot_gates
 from runner.report.predictions import confusion
 from runner.report.render import to_rich, write_all
 from runner.report.result import collect
+from runner.report.rows import grouped
 from runner.report.search_table import search_table
-from runner.report.tables import Table, build_tables, grouped, table_key
+from runner.report.tables import Table, build_tables, table_key
 from runner.report.transfer_tables import SUITE_TABLES, few_shot_curves, suite_tables
 from runner.rundir.records import Summary, read, read_best, read_subnet, read_winner
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from data import SUITES, TASKS
 from glora.methods import METHODS
 from runner.config.protocol import FOUNDING
 from runner.report.differences import comparisons
 from runner.report.published import PAPER_TABLES, VTAB_ORDER, PublishedTable
-from runner.report.result import PATH, Record, completed
+from runner.report.result import Record, completed
+from runner.report.rows import grouped, row_key, row_names, without_repeats
 
 MISSING = "-"
 GROUPS: dict[str, str] = {"natural": "Nat", "specialized": "Spec", "structured": "Struct"}
@@ -116,52 +116,6 @@ def mean_params(by_task: dict[str, list[Record]], groups: dict[str, tuple[str, .
     means = {task: statistics.fmean(values) for task, values in found.items() if values}
     average = group_means(means, groups)[-1]
     return mean_of(means.values()) if average is None else average
-
-
-def row_key(record: Record) -> tuple[Any, ...]:
-    """What must agree before two records may be averaged as seeds of one row."""
-    variant = record.get("recipe"), record.get("search"), record.get("augmentation"), record.get("class_subset")
-    named = record["label"], record.get("form", "")
-    return named, record["hparams"], bool(record["selected_on_test"]), *variant
-
-
-def row_names(records: Sequence[Record]) -> dict[tuple[Any, ...], str]:
-    """Row key to the row's name: the label, how its supernet and search differ from the paper's, what else tells."""
-    keys = {row_key(r): r for r in records}
-    names = {}
-    for key, record in keys.items():
-        rivals = [other for other in keys if other[0] == key[0]]
-        label, form = key[0]
-        variants = ([form] if form else []) + ([f"hparams {key[1]}"] if len({k[1] for k in keys}) > 1 else [])
-        recipes = {other[3]: keys[other].get("epochs") for other in rivals}
-        if len(recipes) > 1:
-            told = None not in recipes.values() and len(set(recipes.values())) == len(recipes)
-            variants.append(f"{record['epochs']} epochs" if told else f"{record.get('trainer', 'trainer')} {key[3]}")
-        if len({other[4] for other in rivals}) > 1:
-            variants.append(str(key[4]))
-        names[key] = f"{label} ({', '.join(variants)})" if variants else label
-    return names
-
-
-def grouped(records: Iterable[Record], key: Any) -> dict[Any, list[Record]]:
-    """Records by key, in order of first appearance."""
-    groups: dict[Any, list[Record]] = {}
-    for record in records:
-        groups.setdefault(key(record), []).append(record)
-    return groups
-
-
-def without_repeats(records: list[Record], notes: list[str]) -> list[Record]:
-    """One record per row, task and seed (a repeated seed is no further evidence): the last given one wins, noted."""
-    kept: dict[Any, Record] = {}
-    for record in records:
-        lists = record.get("shots"), record.get("list_seed")
-        key = (record["backbone"], record["protocol"], row_key(record), record["dataset"], record["seed"], lists)
-        if key in kept and {**kept[key], PATH: None} != {**record, PATH: None}:
-            notes.append(f"{record['label']}, {record['dataset']}, seed {record['seed']}: several differing results; "
-                         "the last one given is used")  # fmt: skip
-        kept[key] = record
-    return list(kept.values())
 
 
 def mixing_notes(records: list[Record]) -> list[str]:

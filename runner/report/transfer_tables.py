@@ -7,21 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from runner.report.published_transfer import DOMAIN, DOMAIN_SOURCE, FEW_SHOT, FEW_SHOT_SETS, FEW_SHOT_SOURCE, TARGETS
 from runner.report.result import Record, completed
-from runner.report.tables import (
-    MISSING,
-    Table,
-    count,
-    grouped,
-    known,
-    mean_sd,
-    mixing_notes,
-    percent,
-    remarks,
-    row_key,
-    row_names,
-    span,
-    without_repeats,
-)
+from runner.report.rows import grouped, rates_apart, row_key, row_names, without_repeats
+from runner.report.tables import MISSING, Table, count, known, mean_sd, mixing_notes, percent, remarks, span
 
 PUBLISHED = "published, not directly comparable"
 """Neither the learning rate nor the images that selected are published for these suites."""
@@ -101,7 +88,8 @@ def _domain_table(records: list[Record]) -> Table:
 
 def few_shot_curves(records: Sequence[Record]) -> dict[str, dict[str, Points]]:
     """Method to set to accuracies by shots: what the plot of Figure 2 draws."""
-    names = row_names(list(records))
+    records = rates_apart(records)
+    names = row_names(records)
     curves: dict[str, dict[str, Points]] = {}
     for record in records:
         if record["test_accuracy"] is None:

@@ -54,23 +54,9 @@ def test_seeds_give_mean_and_sample_sd():
     assert row(uneven)["Seeds"] == "1-2"
 
 
-def test_a_repeated_seed_is_not_two_seeds():
-    table = build_table([record(test=0.5), record(test=0.7)])
-    assert (row(table)["Digits (UCI)"], row(table)["Seeds"]) == ("70.0", "1")
-    assert "several differing results" in table.notes[0]
-    assert build_table([record(), record()]).notes == []
-
-
 def test_rows_chosen_on_the_test_set_say_so_and_are_not_averaged_with_others():
     table = build_table([record(test=0.8), record(test=0.9, selected_on_test=True, seed=1)])
     assert [(r[1], r[-1]) for r in table.rows] == [("80.0", ""), ("90.0", "selected on test")]
-
-
-def test_hparams_are_kept_apart_and_a_missing_test_is_no_zero():
-    table = build_table([record(), record(hparams="per_task", test=None)])
-    assert [r[0] for r in table.rows] == ["GLoRA-8-4 (hparams global)", "GLoRA-8-4 (hparams per_task)"]
-    assert table.rows[1][1] == "-"
-    assert table.rows[1][table.header.index("Seeds")] == "-"
 
 
 @pytest.mark.parametrize("field", ["source", "codec", "normalization"])
@@ -213,18 +199,6 @@ def test_a_terminal_that_is_not_utf_8_shows_every_table(tmp_path, settings):
     assert "65.0 ± 7.1" in (tmp_path / "tables" / "table.md").read_text(encoding="utf-8")
 
 
-def test_recipes_and_searches_of_one_method_are_rows_of_their_own_and_named():
-    short, long = (
-        record(test=0.5, recipe="aaaa0000", trainer="mini"),
-        record(test=0.9, recipe="bbbb1111", trainer="paper"),
-    )
-    names = [cells[0] for cells in build_table([short, long]).rows]
-    assert names == ["GLoRA-8-4 (mini aaaa0000)", "GLoRA-8-4 (paper bbbb1111)"]
-    found = [record(test=0.5, search="evolution-a"), record(test=0.9, search="random-b")]
-    assert [cells[0] for cells in build_table(found).rows] == ["GLoRA-8-4 (evolution-a)", "GLoRA-8-4 (random-b)"]
-    assert [cells[0] for cells in build_table([short]).rows] == ["GLoRA-8-4"]
-
-
 def test_published_hyper_parameters_are_marked_in_every_table():
     for test, mark in ((False, "published hyper-parameters"), (True, "selected on test, published hyper-parameters")):
         chosen = record(hparams="published", selected_on_test=test, comparators=COMPARED)
@@ -282,8 +256,3 @@ def test_a_tuned_winner_is_a_row_of_its_own_with_its_comparators_and_cost():
     notes = " ".join(table.notes)
     assert "supernet's weights has 80.0 on test" in notes and "from its initialization has 75.0 on test" in notes
     assert row(cost_table([tuned]))["Tuning (s)"] == "12"
-
-
-def test_rows_that_differ_in_their_epochs_alone_say_them():
-    found = [record(test=0.5, recipe="aaaa0000", epochs=60), record(test=0.9, recipe="bbbb1111", epochs=150)]
-    assert [r[0] for r in build_table(found).rows] == ["GLoRA-8-4 (60 epochs)", "GLoRA-8-4 (150 epochs)"]
