@@ -217,6 +217,14 @@ class Searched(Method, Generic[Member]):
         """
         raise ValueError(f"method={self.name} cannot hold one of its subnets alone")
 
+    def kept(self) -> Hashable:
+        """What `keep` was given, with its gates as they are now where they are learned.
+
+        Raises:
+            ValueError: for a method without `keep`.
+        """
+        raise ValueError(f"method={self.name} cannot hold one of its subnets alone")
+
 
 Layer = TypeVar("Layer", bound=Adapted)
 

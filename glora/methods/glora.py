@@ -91,6 +91,10 @@ class GLoRA(OnSupernet, Searched[Subnet]):
         self.supernet.set(subnet)
         self._gates = self.supernet.learn_gates() if learn_gates else {}
 
+    def kept(self) -> Subnet | Soup:
+        """What the model computes: the subnet or soup of `keep`, or the soup that its learned gates are now."""
+        return self.supernet.current
+
     def trainable(self) -> dict[str, nn.Parameter]:
         """All stored support tensors, the head, and gates that are learned."""
         return super().trainable() | self._gates

@@ -75,6 +75,12 @@ def cost_table(records: list[Record]) -> Table:
             _mean_max(known(map(_selection_seconds, part))), _mean_max(known(r.get("peak_memory_mb") for r in part)),
             _chosen(first), _offered(first), str(len(part)), _machine(first), first["protocol"],
         ], part)  # fmt: skip
+    for name, of in grouped(kept, lambda r: names[row_key(r)]).items():
+        seconds = known((r["comparators"].get("scratch") or {}).get("seconds") for r in of)
+        if seconds:
+            notes.append(
+                f"{name}: its comparator, trained from the initialization, took {_mean_max(seconds)} s besides"
+            )
     notes.append(
         "training: the epochs behind the measured weights, without validation; search: without the random "
         "search beside it; tuning: of the search's winner; selection: trainings of the grid that were not chosen; "

@@ -15,7 +15,7 @@ from typing import Any
 from data.files import read_bytes
 from runner.report.predictions import PREDICTIONS, Examples, read_examples
 from runner.report.result import PATH, Record
-from runner.report.tables import MISSING, count, percent
+from runner.report.tables import MISSING, count, percent, selection_noise
 
 CAPTIONS = {
     "candidates": "all candidates of the search, with their Pareto front and the winner",
@@ -80,6 +80,8 @@ def _pictures(directory: Path, whose: str) -> Iterator[Figure]:
         path = next(p for s in SUFFIXES if (p := directory / PLOTS / f"{stem}{s}") in found)
         caption = CAPTIONS.get(stem, f"{whose}: loss, learning rate and validation accuracy by epoch"
                                      if stem.startswith("train_") else stem.replace("_", " "))  # fmt: skip
+        if stem == "gates" and whose != "search":
+            caption = f"{whose}: {caption}"
         svg, content = path.suffix == ".svg", read_bytes(path)
         if svg:
             content = gzip.compress(content, mtime=0)
@@ -106,6 +108,8 @@ def _facts(r: Record) -> Iterator[tuple[str, str]]:
     yield "test accuracy", percent(r["test_accuracy"]) + " %"
     if r["val_accuracy"] is not None:
         yield "validation accuracy", percent(r["val_accuracy"]) + " %"
+    if r.get("selection_noise") is not None:
+        yield "its standard error", selection_noise([r]) + " points"
     if r.get("tuned_val_accuracy") is not None:
         yield "validation accuracy, tuned", percent(r["tuned_val_accuracy"]) + " %"
     yield "parameters", count(r["params"])

@@ -8,7 +8,19 @@ import statistics
 from glora.methods import METHODS
 from runner.report.result import Record
 from runner.report.rows import grouped, row_key, row_names, without_repeats
-from runner.report.tables import MISSING, Table, count, known, mean_of, mean_sd, mixing_notes, percent, remarks, span
+from runner.report.tables import (
+    MISSING,
+    Table,
+    count,
+    known,
+    mean_of,
+    mean_sd,
+    mixing_notes,
+    percent,
+    remarks,
+    selection_noise,
+    span,
+)
 
 
 def _task(record: Record) -> str:
@@ -44,9 +56,9 @@ def search_table(records: list[Record]) -> Table:
     """
     notes: list[str] = []
     searched = without_repeats([r for r in records if r.get("comparators") or _is_supernet(r)], notes)
-    header = ["Method", "Dataset", "Backbone", "Winner val", "Winner test", "Gap", "Largest test", "Random 20 test",
-              "Random search val", "Random search test", "Params winner", "Params largest", "Params random search",
-              "Seeds", "Protocol", "Remarks"]  # fmt: skip
+    header = ["Method", "Dataset", "Backbone", "Winner val", "Winner test", "Gap", "Selection noise", "Largest test",
+              "Random 20 test", "Random search val", "Random search test", "Params winner", "Params largest",
+              "Params random search", "Seeds", "Protocol", "Remarks"]  # fmt: skip
     table = Table("Search: winner against the largest, random and randomly searched subnets (accuracy in %)", header,
                   [], notes)  # fmt: skip
     names = row_names(searched)
@@ -64,7 +76,8 @@ def search_table(records: list[Record]) -> Table:
         table.add([
             names[row_key(first)],
             _task(first), first["backbone"], mean_sd(known(val for val, _ in pairs)),
-            mean_sd(known(test for _, test in pairs)), mean_sd(gaps), mean_sd(_compared(part, "largest", "test")),
+            mean_sd(known(test for _, test in pairs)), mean_sd(gaps), selection_noise(part),
+            mean_sd(_compared(part, "largest", "test")),
             random_cell, mean_sd(_compared(part, "random_search", "val")),
             mean_sd(_compared(part, "random_search", "test")), count(mean_of(known(r["params"] for r in part))),
             count(mean_of(_compared(part, "largest", "params"))),
@@ -83,7 +96,8 @@ def search_table(records: list[Record]) -> Table:
     notes.append(
         "Gap: validation minus test, in points, of a tuned winner as it was selected, before tuning; ± is the sample "
         "sd over seeds, except in Random 20 test, where it is the sd among the random subnets; random search has the "
-        "budget of the search"
+        "budget of the search; Selection noise: standard error of the best candidate's accuracy on the images that "
+        "selected, in points, and how many other candidates lie within it"
     )
     notes += mixing_notes(searched)
     return table

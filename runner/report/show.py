@@ -130,8 +130,19 @@ def search_drawn(folder: Path) -> bool:
     return all(is_drawn(folder / "plots" / f"{name}.png") for name in search_pictures(read_best(folder).winner))
 
 
+GATES = "plots/gates.png"
+"""Where the gates of a soup are drawn, in the folder of its search or tuning."""
+
+
+def draw_gates(folder: Path, space: Space[Member], choice: Member) -> list[Path]:
+    """The gates of a soup; nothing of a subnet."""
+    if isinstance(choice, Soup) and isinstance(space, SearchSpace):
+        return attempt(plot_gates, folder / GATES, space.gates(choice))
+    return []
+
+
 def draw_search(folder: Path, space: Space[Member]) -> list[Path]:
-    """The candidates of a finished search, the best one's options and sizes, and a soup's gates."""
+    """The candidates of a finished search, the best one's options, and gates and sizes of what is handed over."""
     best, handed = read_best(folder), read_winner(space, folder)
     wanted, plots, drawn = search_pictures(best.winner), folder / "plots", []
     shown = handed
@@ -145,7 +156,6 @@ def draw_search(folder: Path, space: Space[Member]) -> list[Path]:
     if "options" in wanted:
         choices = space.choices(shown)
         drawn += attempt(plot_options, plots / "options.png", list(choices), list(choices.values()))
-    if isinstance(handed, Soup) and isinstance(space, SearchSpace):
-        drawn += attempt(plot_gates, plots / "gates.png", space.gates(handed))
-    sizes = space.sizes(shown)
+    drawn += draw_gates(folder, space, handed)
+    sizes = space.sizes(handed)
     return drawn + attempt(plot_params_by_type, plots / "params_by_type.png", list(sizes), list(sizes.values()))

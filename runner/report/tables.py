@@ -74,6 +74,15 @@ def count(value: float | None) -> str:
     return MISSING if value is None else f"{round(value):,}"
 
 
+def selection_noise(records: Iterable[Record]) -> str:
+    """Standard error of what was selected, in points, and how many other candidates lie within it; means of both."""
+    found = [r["selection_noise"] for r in records if r.get("selection_noise")]
+    if not found:
+        return MISSING
+    error, within = (statistics.fmean(noise[key] for noise in found) for key in ("standard_error", "within"))
+    return f"{percent(error)} ({within:.0f} within)"
+
+
 def span(counts: Iterable[int]) -> str:
     """ "3" when all counts agree, else "1-3"."""
     seen = sorted(set(counts))

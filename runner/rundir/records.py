@@ -120,6 +120,13 @@ class Baseline(Typed, extra="allow"):
     params: Count
 
 
+class Noise(Typed):
+    """How sure a selection is (`glora.search.selection_noise`): a share of the images, and candidates within it."""
+
+    standard_error: Share
+    within: Count
+
+
 def _known_search(name: str) -> str:
     if name not in SEARCHES:
         raise ValueError(f"search={name[:40]!r} is not one of {', '.join(SEARCHES)}")
@@ -152,6 +159,7 @@ class Best(Record):
         winner: the form that was handed over.
         random_search: the baseline; None where nothing was searched.
         fitness: what it was chosen by.
+        noise: of the best candidate's accuracy; None where nothing was searched, and in files of earlier versions.
         subnet: in words, where the method trains it anew.
         weights: digest of the supernet's tensors; empty where it was not kept.
     """
@@ -164,6 +172,7 @@ class Best(Record):
     winner: Annotated[str, AfterValidator(_known_winner)] = "subnet"
     random_search: Annotated[Baseline | None, Field(validate_default=True)] = None
     fitness: Literal["accuracy", "loss", "probability"] = "accuracy"
+    noise: Noise | None = None
     subnet: str = ""
     weights: str = ""
 

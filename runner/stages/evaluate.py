@@ -128,7 +128,10 @@ def _measure(run: Run, directory: Path, kept: Path) -> dict[str, Any]:
             record["tuning_seconds"] = read(directory / TUNED / f"train_{protocol.final}.json", Summary).seconds
             if run.search.scratch:
                 scratch = load_tuned(run, run.search, SCRATCH).merge()
-                record["comparators"]["scratch"] = {"test": accuracy(scratch, test.images, test.labels, prep)}
+                record["comparators"]["scratch"] = {
+                    "test": accuracy(scratch, test.images, test.labels, prep),
+                    "seconds": read(directory / SCRATCH / f"train_{protocol.final}.json", Summary).seconds,
+                }
     else:
         plain = method.model
         predictions = None
@@ -252,6 +255,7 @@ def _selection(best: Best, directory: Path) -> dict[str, Any]:
         "val_accuracy": best.val_accuracy,
         "search": directory.name,
         "search_seconds": _search_seconds(directory, best.search),
+        **({} if best.noise is None else {"fitness": best.fitness, "selection_noise": best.noise.model_dump()}),
         "comparators": {} if best.random_search is None else {"random_search": best.random_search.model_dump()},
     }
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
+from data.files import write_text
 from glora.methods import Method
 from glora.search import Search, Space
 from glora.search.selection import Fitness, Measured
@@ -14,8 +15,10 @@ from glora.winner import greedy_soup, mean, soup
 from runner.config.errors import ConfigError
 from runner.config.protocol import WEIGHTS
 from runner.config.run import Run, SearchChoice, alone
+from runner.report.figure import is_drawn
+from runner.report.show import GATES, draw_gates
 from runner.rundir.files import locked, write_json
-from runner.rundir.records import read_winner
+from runner.rundir.records import WINNER, read_winner
 from runner.rundir.weights import has_weights, read_weights
 from runner.stages.model import build, load_trained, searched, with_weights
 from runner.stages.train import finished, train_phase
@@ -79,7 +82,8 @@ def tune_winner(run: Run, search: SearchChoice) -> None:
     """Train the winner on from the supernet's weights, into <search directory>/tuned; resumes what was killed.
 
     Its choices stay as they are, and what it does not use is gone. It sees the protocol's final images alone.
-    With `SearchChoice.scratch` the same from the winner's initialization, into <search directory>/scratch.
+    With `SearchChoice.scratch` the same from the winner's initialization, into <search directory>/scratch. Gates that
+    were learned are written beside the weights, as `WINNER` and a picture.
     """
     for name in tunings(search):
         with locked(run.directory), log_file(run.directory / "search.log"):
@@ -88,9 +92,17 @@ def tune_winner(run: Run, search: SearchChoice) -> None:
 
 def _train_winner(run: Run, search: SearchChoice, name: str) -> None:
     directory, phase = search.directory / name, run.protocol.phase(run.protocol.final, WEIGHTS)
-    if finished(directory, phase):
-        return
     point = chosen(run)
+    if not finished(directory, phase):
+        _train(run, point, search, name)
+    if search.learn_gates and not ((directory / WINNER).exists() and is_drawn(directory / GATES)):
+        trained = searched(load_tuned(point, search, name))
+        write_text(directory / WINNER, trained.space.to_json(trained.kept()))
+        draw_gates(directory, trained.space, trained.kept())
+
+
+def _train(run: Run, point: Run, search: SearchChoice, name: str) -> None:
+    directory, phase = search.directory / name, run.protocol.phase(run.protocol.final, WEIGHTS)
     inherited = run.protocol.weights_file(final=True)
     method = build(point) if name == SCRATCH else load_trained(point, run.directory, inherited)
     winner = _keep(method, search)

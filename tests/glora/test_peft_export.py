@@ -107,9 +107,14 @@ def ran(script, overrides):
     return done
 
 
-@pytest.mark.parametrize("name", ["lora", "glora"])
-def test_the_command_writes_what_peft_reads(name, tmp_path):
-    overrides = overrides_of(tmp_path, *VIT, f"method={name}")
+GATES = ("search.winner=soup", "search.soup_size=2", "search.finetune_epochs=2", "search.learn_gates=true")
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("lora", ()), ("glora", ()), ("glora", GATES)], ids=["lora", "glora", "learned gates"]
+)
+def test_the_command_writes_what_peft_reads(name, more, tmp_path):
+    overrides = overrides_of(tmp_path, *VIT, f"method={name}", *more)
     for script in ("train.py", *(["search.py"] if name == "glora" else [])):
         ran(script, overrides)
     for kind in ("merged", "peft"):

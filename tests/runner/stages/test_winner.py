@@ -26,6 +26,7 @@ from tests.helpers.commands import forked, kill_when
 from tests.helpers.composing import resolved
 from tests.helpers.small_runs import SMALL, command, only
 
+GATES = ["search.winner=soup", "search.soup_size=3", "search.learn_gates=true"]
 TUNED = ["supernet.sampling=sandwich", "search.fitness=loss", "search.max_share=0.5", "search.finetune_epochs=2",
          "search.finetune_scratch=true", "optimizer.lr=0.02"]  # fmt: skip
 
@@ -57,21 +58,28 @@ def test_tuning_moves_only_the_winners_tensors_from_the_inherited_weights(tuned)
     assert far < sum((after[n] - v).square().sum() for n, v in fresh.state_dict().items())
 
 
-def test_tuning_sees_the_training_images_alone(tuned, tmp_path, data_root, monkeypatch):
-    run = resolved(*SMALL, *TUNED[:-2], f"output_root={tmp_path}", f"data_root={data_root}")
+@pytest.mark.parametrize(
+    ("protocol", "trained", "loaded", "form"),
+    [("clean", "train800", {"train800", "val200"}, []), ("clean_1000", "train800val200", {"train800val200"}, GATES)],
+)
+def test_tuning_sees_the_training_images_alone(protocol, trained, loaded, form, tmp_path, data_root, monkeypatch):
+    words = [*TUNED[:-2], *form, f"protocol={protocol}"]
+    run = resolved(*SMALL, *words, f"output_root={tmp_path}", f"data_root={data_root}")
     train(run)
     find(run)
-    seen = []
-    real = training.Trainer.train_epoch
+    seen, names = [], set()
+    real, load = training.Trainer.train_epoch, inputs._load
 
     def watched(self, images, labels, after_step):
         seen.append(images)
         return real(self, images, labels, after_step)
 
     monkeypatch.setattr(training.Trainer, "train_epoch", watched)
+    monkeypatch.setattr(inputs, "_load", lambda run, name: names.add(name) or load(run, name))
     tune_winner(run, run.search)
-    train800 = split(run, "train800").images
-    assert len(seen) == 2 and all(torch.equal(images, train800) for images in seen)
+    assert names == loaded  # val200 for the accuracies of the log; never the test images
+    images = split(run, trained).images
+    assert len(seen) == 2 and all(torch.equal(found, images) for found in seen)
 
 
 def test_the_result_is_the_tuned_winners_and_names_its_comparators(tuned):
@@ -81,6 +89,14 @@ def test_the_result_is_the_tuned_winners_and_names_its_comparators(tuned):
     winner = read_winner(method.space, tuned.search.directory)
     inherited = measure(method.evaluator().write(winner), [prep(test.images)], test.labels)
     assert record["comparators"]["untuned"]["test"] == inherited.accuracy
+    assert record["comparators"]["scratch"]["seconds"] > 0
+    best = json.loads((tuned.search.directory / "best.json").read_text())
+    assert (record["fitness"], record["selection_noise"]) == ("loss", best["noise"])
+    accuracy, images = best["val_accuracy"], best["images"]
+    assert best["noise"]["standard_error"] == pytest.approx((accuracy * (1 - accuracy) / images) ** 0.5)
+    candidates = json.loads((tuned.search.directory / "evolution.json").read_text())["candidates"]
+    near = [c for c in candidates if abs(c["accuracy"] - accuracy) <= best["noise"]["standard_error"]]
+    assert best["noise"]["within"] == len(near) - 1
     for name, found in (("tuned", record["test_accuracy"]), ("scratch", record["comparators"]["scratch"]["test"])):
         alone = build(tuned)
         alone.keep(winner)
@@ -97,8 +113,11 @@ def test_the_result_is_the_tuned_winners_and_names_its_comparators(tuned):
     assert record["tuned_val_accuracy"] == measure(plain, [prep(val.images)], val.labels).accuracy
 
 
-def test_a_killed_tuning_ends_with_the_weights_of_an_unbroken_one(tuned, tmp_path, data_root):
-    words = [*TUNED, "search.finetune_epochs=2"]
+@pytest.mark.parametrize("form", [[], GATES], ids=["subnet", "learned gates"])
+def test_a_killed_tuning_ends_with_the_weights_of_an_unbroken_one(form, tuned, tmp_path, data_root):
+    words = [*TUNED, *form]
+    unbroken = resolved(*SMALL, *words, f"output_root={tuned.output_root}", f"data_root={data_root}")
+    search(unbroken)
     run = resolved(*SMALL, *words, f"output_root={tmp_path}", f"data_root={data_root}")
     train(run)
     find(run)
@@ -110,7 +129,8 @@ def test_a_killed_tuning_ends_with_the_weights_of_an_unbroken_one(tuned, tmp_pat
     assert done.returncode == 0, done.stderr
     for name in ("tuned", "scratch"):
         found = load_file(only(tmp_path, f"{name}/weights.safetensors"))
-        expected = load_file(tuned.search.directory / name / "weights.safetensors")
+        expected = load_file(unbroken.search.directory / name / "weights.safetensors")
+        assert any(key.endswith(".gates") for key in found) == bool(form)
         assert found.keys() == expected.keys() and all(torch.equal(found[n], expected[n]) for n in found)
     assert not list(tmp_path.rglob("resume_*"))
 
@@ -200,8 +220,7 @@ def test_a_sandwich_is_another_supernet_whose_largest_subnet_has_learned_more(tu
 
 @pytest.mark.slow
 def test_a_soup_trains_on_and_its_learned_gates_are_those_of_the_evaluated_model(tuned, data_root):
-    words = [*TUNED[:2], "search.winner=soup", "search.soup_size=3", "search.finetune_epochs=2",
-             "search.learn_gates=true", "optimizer.lr=0.02"]  # fmt: skip
+    words = [*TUNED[:2], *GATES, "search.finetune_epochs=2", "optimizer.lr=0.02"]
     run = resolved(*SMALL, *words, f"output_root={tuned.output_root}", f"data_root={data_root}")
     search(run)
     record, soup = evaluate(run), read_winner(build(run).space, run.search.directory)
@@ -210,6 +229,16 @@ def test_a_soup_trains_on_and_its_learned_gates_are_those_of_the_evaluated_model
     before = torch.tensor(soup.layers, dtype=torch.float32)
     learned = torch.stack([gates[f"{name}.gates"] for name in build(run).space.names])
     assert not torch.equal(learned, before) and torch.equal(learned == 0, before == 0)
+    kept = json.loads((run.search.directory / "tuned/winner.json").read_text())
+    assert [*kept["layers"]] == list(build(run).space.names)
+    named = build(run).space.from_json((run.search.directory / "tuned/winner.json").read_text())
+    assert torch.equal(torch.tensor(named.layers, dtype=torch.float32), learned)
+    picture = run.search.directory / "tuned/plots/gates.png"
+    assert picture.read_bytes() != (run.search.directory / "plots/gates.png").read_bytes()
+    (run.search.directory / "tuned/winner.json").unlink()  # as a process leaves it that was killed before
+    picture.unlink()
+    search(run)
+    assert json.loads((run.search.directory / "tuned/winner.json").read_text()) == kept and picture.exists()
     # By the library alone: the soup of the learned gates, with the tuned tensors, merged into one plain model.
     method = build(run)
     method.load_state_dict({n: v for n, v in after.items() if n not in gates})
@@ -219,6 +248,29 @@ def test_a_soup_trains_on_and_its_learned_gates_are_those_of_the_evaluated_model
         hits = (plain.eval()(Preprocess(run)(test.images)).argmax(1) == test.labels).sum()
     assert record["test_accuracy"] == int(hits) / len(test.labels)
     assert record["form"] == "sandwich, by loss, soup, tuned 2 epochs, learned gates"
+
+
+def test_the_average_of_the_weights_is_what_is_saved_and_searched(tmp_path, data_root):
+    words = ["trainer.max_steps=1", "trainer.warmup_epochs=0", "optimizer.lr=0.02", "supernet.sampling=fair"]
+    runs = [resolved(*SMALL, *words, *more, f"output_root={tmp_path}", f"data_root={data_root}")
+            for more in ([], ["supernet.ema=0.75"])]  # fmt: skip
+    for run in runs:
+        train(run)
+    last, averaged = (load_file(run.directory / "weights.safetensors") for run in runs)
+    start = build(runs[1]).state_dict()
+    assert averaged.keys() == last.keys()
+    for name, average in averaged.items():
+        torch.testing.assert_close(average, 0.75 * start[name] + 0.25 * last[name])
+    assert any(not torch.equal(averaged[name], last[name]) for name in last)
+    run = runs[1]
+    search(run)
+    method, val = build(run), selection_split(run)
+    method.load_state_dict(averaged)
+    winner = read_winner(method.space, run.search.directory)
+    found = measure(method.evaluator().write(winner), [Preprocess(run)(val.images)], val.labels)
+    best = json.loads((run.search.directory / "best.json").read_text())
+    assert best["val_probability"] == pytest.approx(found.probability, abs=1e-6)
+    assert evaluate(run)["form"] == "fair, EMA, by probability"
 
 
 @pytest.mark.slow
