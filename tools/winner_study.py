@@ -71,24 +71,38 @@ def study(conf: StudyConf, overrides: Sequence[str]) -> Results:
     Raises:
         ConfigError: for an unknown form or task; a run that fails is logged and left out.
     """
-    unknown = [f"forms: {f} is not one of {', '.join(FORMS)}" for f in conf.forms if f not in FORMS]
-    unknown += [f"tasks: {t} is not one of {', '.join(SUITES['mini'])}" for t in conf.tasks if t not in SUITES["mini"]]
-    if unknown:
-        raise ConfigError("\n".join(unknown))
+    require_known(conf.forms, conf.tasks)
     found: Results = {form: [] for form in conf.forms}
     for seed in range(conf.seeds):
         for task in conf.tasks:
             for form in conf.forms:
-                run = named(form, task, seed, overrides)
-                path = run.result_directory / "result.json"
-                if path.exists():
-                    found[form].append(read_result(path))
-                elif conf.measure:
-                    try:
-                        found[form].append(whole(run))
-                    except (ConfigError, FloatingPointError) as error:
-                        log.warning("%s on %s, seed %d is left out: %s", form, task, seed, error)
+                record = made(named(form, task, seed, overrides), conf.measure)
+                found[form] += [] if record is None else [record]
     return found
+
+
+def made(run: Run, measure: bool) -> Record | None:
+    """The record of a run, from its directory if it is finished; with `measure` it is made otherwise.
+
+    None where there is none; one that fails is logged.
+    """
+    path = run.result_directory / "result.json"
+    if path.exists():
+        return read_result(path)
+    if measure:
+        try:
+            return whole(run)
+        except (ConfigError, FloatingPointError) as error:
+            log.warning("%s is left out: %s", " ".join(run.overrides), error)
+    return None
+
+
+def require_known(forms: Collection[str], tasks: Collection[str]) -> None:
+    """Raise ConfigError unless these are forms of the study and tasks of the mini suite."""
+    unknown = [f"forms: {f} is not one of {', '.join(FORMS)}" for f in forms if f not in FORMS]
+    unknown += [f"tasks: {t} is not one of {', '.join(SUITES['mini'])}" for t in tasks if t not in SUITES["mini"]]
+    if unknown:
+        raise ConfigError("\n".join(unknown))
 
 
 Reading = Callable[[Record], float | None]
@@ -96,7 +110,8 @@ Reading = Callable[[Record], float | None]
 
 def val(record: Record) -> float | None:
     """The accuracy of the measured weights on the selection images."""
-    found: float | None = record.get("tuned_val_accuracy", record["val_accuracy"])
+    after = (record[key] for key in ("tuned_val_accuracy", "retrained_val_accuracy") if key in record)
+    found: float | None = next(after, record["val_accuracy"])
     return found
 
 

@@ -110,8 +110,9 @@ def _facts(r: Record) -> Iterator[tuple[str, str]]:
         yield "validation accuracy", percent(r["val_accuracy"]) + " %"
     if r.get("selection_noise") is not None:
         yield "its standard error", selection_noise([r]) + " points"
-    if r.get("tuned_val_accuracy") is not None:
-        yield "validation accuracy, tuned", percent(r["tuned_val_accuracy"]) + " %"
+    for how in ("tuned", "retrained"):
+        if r.get(f"{how}_val_accuracy") is not None:
+            yield f"validation accuracy, {how}", percent(r[f"{how}_val_accuracy"]) + " %"
     yield "parameters", count(r["params"])
     for key, title in (("training_seconds", "training"), ("search_seconds", "search"), ("tuning_seconds", "tuning")):
         if r.get(key) is not None:

@@ -121,9 +121,7 @@ def _measure(run: Run, directory: Path, kept: Path) -> dict[str, Any]:
         if run.search is not None and run.search.finetune_epochs:
             record["comparators"]["untuned"] = {"test": record["test_accuracy"]}
             plain = load_tuned(run, run.search).merge()
-            if protocol.phase(protocol.final, WEIGHTS).validate and not protocol.selects_on_test:
-                val = selection_split(run)
-                record["tuned_val_accuracy"] = accuracy(plain, val.images, val.labels, prep)
+            record |= _trained_on_val(run, plain, "tuned_val_accuracy")
             record["test_accuracy"], predictions = _on_test(plain, test, prep)
             record["tuning_seconds"] = read(directory / TUNED / f"train_{protocol.final}.json", Summary).seconds
             if run.search.scratch:
@@ -141,6 +139,7 @@ def _measure(run: Run, directory: Path, kept: Path) -> dict[str, Any]:
             record["test_accuracy"], predictions = _on_test(plain, test, prep)
         if run.method.searched:
             record |= _selection(read_best(directory), directory)
+            record |= _trained_on_val(run, plain, "retrained_val_accuracy")
         elif protocol.selects_on_test:
             record["val_accuracy"] = None
         else:
@@ -152,6 +151,14 @@ def _measure(run: Run, directory: Path, kept: Path) -> dict[str, Any]:
     if predictions is not None:
         write_predictions(kept, predictions, test.labels, test.images)
     return record
+
+
+def _trained_on_val(run: Run, model: nn.Module, key: str) -> dict[str, float]:
+    """Accuracy on the selection images of a winner that trained after it was selected, unless it trained on them."""
+    if not run.protocol.phase(run.protocol.final, WEIGHTS).validate or run.protocol.selects_on_test:
+        return {}
+    val = selection_split(run)
+    return {key: accuracy(model, val.images, val.labels, Preprocess(run))}
 
 
 def _highest(run: Run, summary: Summary) -> float:

@@ -62,6 +62,8 @@ def test_train_search_evaluate_and_a_kill_while_retraining(tmp_path, data_root):
     head = 32 * 10 + 10
     assert record["params"] == best["params"] == sum(t.numel() for t in one.values()) - head
     assert record["val_accuracy"] == best["val_accuracy"] and record["training_images"] == 800
+    logged = json.loads(only(whole, "retrained/train_train800.json").read_text())["rows"][-1]["val/accuracy"]
+    assert record["retrained_val_accuracy"] == logged
     done = run("export.py", whole, data_root, *OVERRIDES)
     assert done.returncode == 2 and "method=noah cannot be merged" in done.stderr
 

@@ -1,0 +1,125 @@
+"""Learning rates on validation images: a form's own, and multiples of it, on the same tasks and one seed.
+
+    python -m tools.rate_study [forms=[lora,noah]] [tasks=[digits,textures]] [factors=[0.3,1,3]] [measure=false]
+
+Forms are those of `tools.winner_study`; other overrides, such as seed= or output_root=, hold for all of them. Each run
+lies where the single scripts would leave it, so what is finished is reused and a killed study goes on where it was. No
+number here is of a test image. Writes table.md, .csv and .tex to <output_root>/rate_study.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from data import user_path
+from runner.cli import launch
+from runner.config.errors import ConfigError
+from runner.config.fields import problems_of
+from runner.config.resolve import read_conf, resolve, typed_keys
+from runner.config.run import Run
+from runner.config.schema import TrainConf
+from runner.report.render import to_rich, write_all
+from runner.report.result import Record
+from runner.report.tables import MISSING, Table, percent
+from tools.winner_forms import BASELINES, FORMS, MINI
+from tools.winner_study import made, require_known, val
+
+KEYS = {"noah": ("optimizer.lr", "search.retrain_lr"), "plus": ("search.finetune_lr",)}
+"""The overrides that a form's rate is; of all others `optimizer.lr`."""
+
+Rated = dict[tuple[str, float], dict[str, Record]]
+"""By form and rate, the records by task."""
+
+
+@dataclass
+class RatesConf(TrainConf):
+    """Which forms, tasks, and multiples of a form's own rate."""
+
+    forms: list[str] = field(default_factory=lambda: [*BASELINES, "plus"])
+    tasks: list[str] = field(default_factory=lambda: ["digits", "textures", "shapes_distance"])
+    factors: list[float] = field(default_factory=lambda: [0.3, 1.0, 3.0])
+    measure: bool = True
+
+
+OWN = ("forms", "tasks", "factors", "measure")
+FIXED = {"dataset": "tasks=[...]", "method": "forms=[...]", "optimizer.lr": "factors=[...]", "sweep": "tasks=[...]"}
+"""Keys that differ between the runs of the study, and what says them."""
+
+
+def at(form: str, task: str, factor: float, overrides: Sequence[str]) -> tuple[float, Run]:
+    """The run of a form at a multiple of its own rate, to three digits, and that rate."""
+
+    def run_of(*more: str) -> Run:
+        args = [*MINI, *FORMS[form], f"dataset={task}", *overrides, *more]
+        return replace(resolve(compose("train", overrides=args), typed_keys(args)), overrides=tuple(args))
+
+    own = run_of()
+    if factor == 1:
+        return own.recipe.lr, own
+    rate = float(f"{factor * own.recipe.lr:.3g}")
+    return rate, run_of(*(f"{key}={rate:g}" for key in KEYS.get(form, ("optimizer.lr",))))
+
+
+def rated(conf: RatesConf, overrides: Sequence[str]) -> Rated:
+    """The records of every form and rate: those that are missing are made first, unless `conf.measure` is false.
+
+    Raises:
+        ConfigError: for an unknown form or task, or a factor that is none.
+    """
+    require_known(conf.forms, conf.tasks)
+    if not conf.factors or any(not 0 < factor < float("inf") for factor in conf.factors):
+        raise ConfigError(f"factors={conf.factors} must be positive numbers, as in factors=[0.3,1,3]")
+    found: Rated = {}
+    for form in conf.forms:
+        for factor in sorted(conf.factors):
+            for task in conf.tasks:
+                rate, run = at(form, task, factor, overrides)
+                record = made(run, conf.measure)
+                of_rate = found.setdefault((form, rate), {})
+                if record is not None:
+                    of_rate[task] = record
+    return found
+
+
+def rate_table(found: Mapping[tuple[str, float], Mapping[str, Record]], tasks: Sequence[str]) -> Table:
+    """One row a form and rate: validation accuracy on each task, and their mean."""
+    rows: list[list[str]] = []
+    for (form, rate), records in found.items():
+        if not records:
+            continue
+        values = [val(records[task]) if task in records else None for task in tasks]
+        known = [value for value in values if value is not None]
+        mean = statistics.fmean(known) if len(known) == len(tasks) else None
+        rows.append([form, f"{rate:g}", *map(percent, values), percent(mean)])
+    notes = ["validation accuracy of the measured weights, one seed; Mean: over the tasks, for complete rows"]
+    best = {form: max((row for row in rows if row[0] == form and row[-1] != MISSING), key=lambda row: float(row[-1]),
+                      default=None) for form, _ in found}  # fmt: skip
+    notes += [f"{form}: best at {row[1]}" for form, row in best.items() if row is not None]
+    return Table("Learning rates on the selection images: accuracy (%)", ["Form", "Rate", *tasks, "Mean"], rows, notes)
+
+
+def command(raw: DictConfig, typed: Collection[str]) -> None:
+    """Measure what is missing, then show and write the table."""
+    conf = read_conf(raw, RatesConf)
+    problems = list(problems_of(conf))
+    problems += [f"{key}= is the study's own; type {instead}" for key, instead in FIXED.items() if key in typed]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    shared = [w for w in HydraConfig.get().overrides.task if w.partition("=")[0].lstrip("+") not in OWN]
+    found = rated(conf, shared)
+    if not any(found.values()):
+        raise ConfigError("no run at these rates is finished; leave out measure=false")
+    table = rate_table(found, conf.tasks)
+    to_rich(table)
+    for path in write_all([table], user_path(conf.output_root, "output_root") / "rate_study"):
+        print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    launch(command, schema=RatesConf)
