@@ -162,7 +162,7 @@ def quickstart_overrides(root, data_root):
 
 def check_quickstart(printed, root):
     last = printed[printed.rindex("$ python run.py") :]
-    for text in ("Linear", "GLoRA-8-4", "GLoRA largest", "Digits", "Loc", "candidates.png", "options.png"):
+    for text in ("Linear", "GLoRA-8-4 (by", "GLoRA-8-4 (sandwich", "Digits", "Loc", "candidates.png", "options.png"):
         assert text in last
     assert len(list(root.rglob("result.json"))) == 6
 
