@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from runner.report.figure import new_figure, save, tidy
 from tools.winner_forms import BASELINES
@@ -13,21 +13,31 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def plot(points: Mapping[str, tuple[float, float]], path: Path) -> Path:
-    """Average accuracy (a fraction) against parameters, a named point per form; baselines are hollow."""
+class Point(NamedTuple):
+    """Parameters, average accuracy, and its sample sd over seeds where there are several; fractions."""
+
+    params: float
+    accuracy: float
+    sd: float | None = None
+
+
+def plot(points: Mapping[str, Point], path: Path) -> Path:
+    """Average accuracy against parameters, a named point per form with a bar of one sd; baselines are hollow."""
     from matplotlib.ticker import EngFormatter
 
     figure = new_figure(7.2, 4.8)
     axes = figure.subplots()
-    for name, (params, accuracy) in points.items():
-        face = "none" if name in BASELINES else "C0"
-        axes.scatter([params], [100 * accuracy], s=40, facecolors=face, edgecolors="C1" if face == "none" else "C0")
+    for name, (params, accuracy, sd) in points.items():
+        color, face = ("C1", "white") if name in BASELINES else ("C0", "C0")
+        if sd is not None:
+            axes.errorbar([params], [100 * accuracy], [100 * sd], ecolor=color, elinewidth=0.8, alpha=0.6, fmt="none")
+        axes.scatter([params], [100 * accuracy], s=40, facecolors=face, edgecolors=color, zorder=3)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("parameters without head, mean over runs")
-    axes.set_ylabel("test accuracy, average of groups (%)")
+    axes.set_ylabel("test accuracy, average of groups (%); bar: sd over seeds")
     tidy(axes)
-    label(axes, {name: (params, 100 * accuracy) for name, (params, accuracy) in points.items()})
+    label(axes, {name: (point.params, 100 * point.accuracy) for name, point in points.items()})
     return save(figure, path)
 
 

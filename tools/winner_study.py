@@ -36,7 +36,7 @@ from runner.report.tables import MISSING, Table, count, group_means, known, mean
 from runner.rundir.files import write_json
 from runner.stages.whole import whole
 from tools.winner_forms import BASELINES, COMPARED, FORMS, MINI, SAME_WINNER, compared
-from tools.winner_plot import plot
+from tools.winner_plot import Point, plot
 
 log = logging.getLogger(f"glora.{__name__}")
 
@@ -175,6 +175,16 @@ def _mean(records: Sequence[Record], key: str) -> float | None:
     return mean_of(known(r.get(key) for r in records))
 
 
+def _point(records: Sequence[Record]) -> Point | None:
+    """Where a row lies in the picture; None unless its average is complete."""
+    params, accuracy = _mean(records, "params"), average(records)
+    if not params or accuracy is None:
+        return None
+    seeds = sorted({r["seed"] for r in records})
+    averages = known(average([r for r in records if r["seed"] == seed]) for seed in seeds)
+    return Point(params, accuracy, statistics.stdev(averages) if len(averages) > 1 else None)
+
+
 def command(raw: DictConfig, typed: Collection[str]) -> None:
     """Measure what is missing, then show and write the table."""
     conf = read_conf(raw, StudyConf)
@@ -191,8 +201,7 @@ def command(raw: DictConfig, typed: Collection[str]) -> None:
     shown = compared(results)
     table = study_table(shown)
     to_rich(table)
-    found = {f: (_mean(rs, "params"), average(rs)) for f, rs in shown.items() if f not in SAME_WINNER}
-    points = {f: (params, accuracy) for f, (params, accuracy) in found.items() if params and accuracy is not None}
+    points = {f: point for f, rs in shown.items() if f not in SAME_WINNER and (point := _point(rs)) is not None}
     drawn = attempt(partial(plot, points), directory / "winner_study.png") if points else []
     for path in [*write_all([table], directory), *drawn]:
         print(f"written: {path}")

@@ -11,7 +11,7 @@ from tests.helpers.composing import resolved
 from tests.helpers.records import record, rows
 from tests.helpers.small_runs import command, only
 from tools.winner_forms import BASELINES, FORMS, compared
-from tools.winner_plot import label
+from tools.winner_plot import Point, label, plot
 from tools.winner_study import average, study_table
 
 TOOL = "tools/winner_study.py"
@@ -65,6 +65,17 @@ def test_names_in_the_picture_cover_neither_each_other_nor_points():
     assert all(a.count_overlaps([b for b in names if b is not a]) == 0 for a in names)
     dots = axes.transData.transform(list(points.values()))
     assert not any(box.contains(*dot) for box in names for dot in dots)
+
+
+def test_the_picture_has_every_complete_row_and_a_bar_where_seeds_spread(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("tools.winner_plot.save", lambda figure, path: drawn.append(figure.axes[0]) or path)
+    plot({"plus": Point(80_000.0, 0.912, 0.004), "lora": Point(24_576.0, 0.9)}, tmp_path / "x.png")
+    (axes,) = drawn
+    (bar,) = [line for c in axes.containers for line in c.lines[2]]
+    ((_, low), (_, high)), *others = bar.get_segments()
+    assert (low, high) == (pytest.approx(90.8), pytest.approx(91.6)) and not others
+    assert {text.get_text() for text in axes.texts} == {"plus", "lora"}
 
 
 def test_every_form_names_a_run_of_its_own():
