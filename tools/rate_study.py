@@ -26,12 +26,13 @@ from runner.config.run import Run
 from runner.config.schema import TrainConf
 from runner.report.render import to_rich, write_all
 from runner.report.result import Record
+from runner.report.rows import RATE
 from runner.report.tables import MISSING, Table, percent
 from tools.winner_forms import BASELINES, FORMS, MINI
 from tools.winner_study import made, require_known, val
 
-KEYS = {"noah": ("optimizer.lr", "search.retrain_lr"), "plus": ("search.finetune_lr",)}
-"""The overrides that a form's rate is; of all others `optimizer.lr`."""
+KEYS = {"noah": (RATE, "search.retrain_lr"), "plus": ("search.finetune_lr",)}
+"""The overrides that are multiplied of a form; of all others its learning rate."""
 
 Rated = dict[tuple[str, float], dict[str, Record]]
 """By form and rate, the records by task."""
@@ -53,7 +54,7 @@ FIXED = {"dataset": "tasks=[...]", "method": "forms=[...]", "optimizer.lr": "fac
 
 
 def at(form: str, task: str, factor: float, overrides: Sequence[str]) -> tuple[float, Run]:
-    """The run of a form at a multiple of its own rate, to three digits, and that rate."""
+    """The run of a form at a multiple of its own rates, to three digits, and the first of them."""
 
     def run_of(*more: str) -> Run:
         args = [*MINI, *FORMS[form], f"dataset={task}", *overrides, *more]
@@ -62,8 +63,10 @@ def at(form: str, task: str, factor: float, overrides: Sequence[str]) -> tuple[f
     own = run_of()
     if factor == 1:
         return own.recipe.lr, own
-    rate = float(f"{factor * own.recipe.lr:.3g}")
-    return rate, run_of(*(f"{key}={rate:g}" for key in KEYS.get(form, ("optimizer.lr",))))
+    retrain = own.search.retrain if own.search is not None else None
+    rates = {"search.retrain_lr": retrain.lr} if retrain is not None else {}
+    scaled = {key: float(f"{factor * rates.get(key, own.recipe.lr):.3g}") for key in KEYS.get(form, (RATE,))}
+    return next(iter(scaled.values())), run_of(*(f"{key}={rate:g}" for key, rate in scaled.items()))
 
 
 def rated(conf: RatesConf, overrides: Sequence[str]) -> Rated:

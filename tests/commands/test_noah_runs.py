@@ -29,7 +29,7 @@ def test_recipes_of_supernet_retraining_and_given_subnets():
     assert published.recipe == again and not published.method.searched
     assert published.method.label == "NOAH (published subnets)" and paper.method.label == "NOAH"
     mini = resolved("dataset=digits", "method=noah", "trainer=mini")
-    assert (mini.recipe.epochs, mini.search.retrain.epochs, mini.search.retrain.lr) == (60, 30, 5e-3)
+    assert (mini.recipe.epochs, mini.search.retrain.epochs, mini.search.retrain.lr) == (60, 30, 1.5e-2)
     for overrides, message in (
         (["method=noah", "method.options.subnet=published"], "no published subnet for digits"),
         (["method=glora", "search.retrain_epochs=3"], "only the winner of a search whose method retrains it"),

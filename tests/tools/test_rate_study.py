@@ -15,7 +15,7 @@ TOOL = "tools/rate_study.py"
 
 def test_a_rate_is_a_multiple_of_the_forms_own_in_the_key_that_is_its_rate(monkeypatch):
     monkeypatch.setattr(rate_study, "compose", lambda config, overrides: composed(*overrides, config=config))
-    noah = ["method=noah", "search.fitness=accuracy", "search.extremes=false", "search.retrain_lr=1.5e-2"]
+    noah = ["method=noah", "search.fitness=accuracy", "search.extremes=false", "search.retrain_lr=4.5e-2"]
     for form, factor, own, words in (
         ("repadapter", 0.3, 0.0045, ["method=repadapter", "optimizer.lr=4.5e-3"]),
         ("lora", 1, 0.01, ["method=lora"]),
