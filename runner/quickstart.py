@@ -22,7 +22,7 @@ TASKS = ("digits", "shapes_location")
 OVERRIDES = ("backbone=vit_micro", "trainer=mini", "search=mini", "search.generations=2")
 METHODS = (
     ("method=linear,glora", "trainer.epochs=15"),
-    ("method=glora_plus", "trainer.epochs=10", "search.finetune_epochs=8"),  # a step costs more
+    ("method=glora_plus", "trainer.epochs=8", "search.finetune_epochs=8"),  # a step costs more
 )
 """The runs of each task, a command each: what one of them asks for would hold for all methods of its command."""
 ROOT = Path(__file__).resolve().parent.parent
