@@ -9,27 +9,22 @@ number here is of a test image. Writes table.md, .csv and .tex to <output_root>/
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from hydra import compose
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from data import user_path
 from runner.cli import launch
 from runner.config.errors import ConfigError
-from runner.config.fields import problems_of
-from runner.config.resolve import read_conf, resolve, typed_keys
 from runner.config.run import Run
 from runner.config.schema import TrainConf
 from runner.report.render import to_rich, write_all
 from runner.report.result import Record
 from runner.report.rows import RATE
-from runner.report.tables import MISSING, Table, percent
-from tools.winner_forms import BASELINES, FORMS, MINI
-from tools.winner_study import made, require_known, val
+from runner.report.tables import Table, known, mean_of, percent
+from tools.winner_forms import BASELINES
+from tools.winner_study import made, named, read_study, require_known, val
 
 KEYS = {"noah": (RATE, "search.retrain_lr"), "plus": ("search.finetune_lr",)}
 """The overrides that are multiplied of a form; of all others its learning rate."""
@@ -48,25 +43,21 @@ class RatesConf(TrainConf):
     measure: bool = True
 
 
-OWN = ("forms", "tasks", "factors", "measure")
+OWN = ("forms", "tasks", "factors", "measure", "seed")
 FIXED = {"dataset": "tasks=[...]", "method": "forms=[...]", "optimizer.lr": "factors=[...]", "sweep": "tasks=[...]"}
 """Keys that differ between the runs of the study, and what says them."""
 
 
-def at(form: str, task: str, factor: float, overrides: Sequence[str]) -> tuple[float, Run]:
+def at(form: str, task: str, seed: int, factor: float, overrides: Sequence[str]) -> tuple[float, Run]:
     """The run of a form at a multiple of its own rates, to three digits, and the first of them."""
-
-    def run_of(*more: str) -> Run:
-        args = [*MINI, *FORMS[form], f"dataset={task}", *overrides, *more]
-        return replace(resolve(compose("train", overrides=args), typed_keys(args)), overrides=tuple(args))
-
-    own = run_of()
+    own = named(form, task, seed, overrides)
     if factor == 1:
         return own.recipe.lr, own
     retrain = own.search.retrain if own.search is not None else None
     rates = {"search.retrain_lr": retrain.lr} if retrain is not None else {}
     scaled = {key: float(f"{factor * rates.get(key, own.recipe.lr):.3g}") for key in KEYS.get(form, (RATE,))}
-    return next(iter(scaled.values())), run_of(*(f"{key}={rate:g}" for key, rate in scaled.items()))
+    words = [f"{key}={rate:g}" for key, rate in scaled.items()]
+    return next(iter(scaled.values())), named(form, task, seed, [*overrides, *words])
 
 
 def rated(conf: RatesConf, overrides: Sequence[str]) -> Rated:
@@ -82,7 +73,7 @@ def rated(conf: RatesConf, overrides: Sequence[str]) -> Rated:
     for form in conf.forms:
         for factor in sorted(conf.factors):
             for task in conf.tasks:
-                rate, run = at(form, task, factor, overrides)
+                rate, run = at(form, task, conf.seed, factor, overrides)
                 record = made(run, conf.measure)
                 of_rate = found.setdefault((form, rate), {})
                 if record is not None:
@@ -93,28 +84,23 @@ def rated(conf: RatesConf, overrides: Sequence[str]) -> Rated:
 def rate_table(found: Mapping[tuple[str, float], Mapping[str, Record]], tasks: Sequence[str]) -> Table:
     """One row a form and rate: validation accuracy on each task, and their mean."""
     rows: list[list[str]] = []
+    means: dict[str, dict[float, float]] = {}
     for (form, rate), records in found.items():
         if not records:
             continue
         values = [val(records[task]) if task in records else None for task in tasks]
-        known = [value for value in values if value is not None]
-        mean = statistics.fmean(known) if len(known) == len(tasks) else None
+        mean = None if None in values else mean_of(known(values))
+        if mean is not None:
+            means.setdefault(form, {})[rate] = mean
         rows.append([form, f"{rate:g}", *map(percent, values), percent(mean)])
     notes = ["validation accuracy of the measured weights, one seed; Mean: over the tasks, for complete rows"]
-    best = {form: max((row for row in rows if row[0] == form and row[-1] != MISSING), key=lambda row: float(row[-1]),
-                      default=None) for form, _ in found}  # fmt: skip
-    notes += [f"{form}: best at {row[1]}" for form, row in best.items() if row is not None]
+    notes += [f"{form}: best at {max(of_rates, key=of_rates.__getitem__):g}" for form, of_rates in means.items()]
     return Table("Learning rates on the selection images: accuracy (%)", ["Form", "Rate", *tasks, "Mean"], rows, notes)
 
 
 def command(raw: DictConfig, typed: Collection[str]) -> None:
     """Measure what is missing, then show and write the table."""
-    conf = read_conf(raw, RatesConf)
-    problems = list(problems_of(conf))
-    problems += [f"{key}= is the study's own; type {instead}" for key, instead in FIXED.items() if key in typed]
-    if problems:
-        raise ConfigError("\n".join(problems))
-    shared = [w for w in HydraConfig.get().overrides.task if w.partition("=")[0].lstrip("+") not in OWN]
+    conf, shared = read_study(raw, typed, RatesConf, OWN, FIXED)
     found = rated(conf, shared)
     if not any(found.values()):
         raise ConfigError("no run at these rates is finished; leave out measure=false")

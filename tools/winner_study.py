@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TypeVar
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
@@ -57,6 +58,7 @@ OWN = ("tasks", "forms", "seeds", "measure")
 FIXED = {"dataset": "tasks=[...]", "seed": "seeds=", "method": "forms=[...]", "sweep": "tasks=[...] forms=[...]"}
 """Keys that differ between the runs of the study, and what says them."""
 Results = dict[str, list[Record]]
+Conf = TypeVar("Conf", bound=TrainConf)
 
 
 def named(form: str, task: str, seed: int, overrides: Sequence[str]) -> Run:
@@ -185,14 +187,32 @@ def _point(records: Sequence[Record]) -> Point | None:
     return Point(params, accuracy, statistics.stdev(averages) if len(averages) > 1 else None)
 
 
-def command(raw: DictConfig, typed: Collection[str]) -> None:
-    """Measure what is missing, then show and write the table."""
-    conf = read_conf(raw, StudyConf)
+def read_study(
+    raw: DictConfig, typed: Collection[str], kind: type[Conf], own: Collection[str], fixed: Mapping[str, str]
+) -> tuple[Conf, list[str]]:
+    """The config of a study, and the overrides that hold for all of its runs.
+
+    Args:
+        raw: what Hydra composed.
+        typed: keys of the overrides.
+        kind: the study's config.
+        own: keys that no run of it has or that it gives to each run itself.
+        fixed: keys that it decides, and what to type instead of each.
+
+    Raises:
+        ConfigError: for values that are not allowed, and for a typed key of `fixed`.
+    """
+    conf = read_conf(raw, kind)
     problems = list(problems_of(conf))
-    problems += [f"{key}= is the study's own; type {instead}" for key, instead in FIXED.items() if key in typed]
+    problems += [f"{key}= is the study's own; type {instead}" for key, instead in fixed.items() if key in typed]
     if problems:
         raise ConfigError("\n".join(problems))
-    shared = [w for w in HydraConfig.get().overrides.task if w.partition("=")[0].lstrip("+") not in OWN]
+    return conf, [w for w in HydraConfig.get().overrides.task if w.partition("=")[0].lstrip("+") not in own]
+
+
+def command(raw: DictConfig, typed: Collection[str]) -> None:
+    """Measure what is missing, then show and write the table."""
+    conf, shared = read_study(raw, typed, StudyConf, OWN, FIXED)
     results = study(conf, shared)
     if not any(results.values()):
         raise ConfigError("no run of these forms is finished; leave out measure=false")

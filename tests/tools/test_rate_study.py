@@ -7,14 +7,14 @@ from tests.helpers.commands import forked
 from tests.helpers.composing import composed, resolved
 from tests.helpers.records import record
 from tests.helpers.small_runs import command, only
-from tools import rate_study
+from tools import winner_study
 from tools.rate_study import RatesConf, at, rate_table, rated
 
 TOOL = "tools/rate_study.py"
 
 
 def test_a_rate_is_a_multiple_of_the_forms_own_in_the_key_that_is_its_rate(monkeypatch):
-    monkeypatch.setattr(rate_study, "compose", lambda config, overrides: composed(*overrides, config=config))
+    monkeypatch.setattr(winner_study, "compose", lambda config, overrides: composed(*overrides, config=config))
     noah = ["method=noah", "search.fitness=accuracy", "search.extremes=false", "search.retrain_lr=4.5e-2"]
     for form, factor, own, words in (
         ("repadapter", 0.3, 0.0045, ["method=repadapter", "optimizer.lr=4.5e-3"]),
@@ -22,7 +22,7 @@ def test_a_rate_is_a_multiple_of_the_forms_own_in_the_key_that_is_its_rate(monke
         ("noah", 3, 0.015, [*noah, "optimizer.lr=1.5e-2"]),
         ("plus", 0.3, 0.0015, ["method=glora_plus", "search.finetune_lr=1.5e-3"]),
     ):
-        rate, run = at(form, "digits", factor, ["seed=2"])
+        rate, run = at(form, "digits", 2, factor, [])
         single = resolved("trainer=mini", "search=mini", "dataset=digits", "seed=2", *words)
         assert (run.directory, run.result_directory) == (single.directory, single.result_directory)
         assert rate == own
