@@ -46,6 +46,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "plus_tenth": (PLUS, "search.max_share=0.1"),
     **{name: (f"method={name}",) for name in BASELINES},
     "noah": ("method=noah", ACCURACY, DRAWN),
+    "repadapter_long": ("method=repadapter", "trainer.epochs=150"),
 }  # fmt: skip
 """Overrides of every form; the methods of other papers are the baselines."""
 

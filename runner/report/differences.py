@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from runner.config.run import SELECTED_BY
 from runner.report.published import PublishedRow, PublishedTable
 from runner.report.result import Record
+from runner.report.rows import Row
 
 REFERENCE = "lora"
 """The method that rows are compared with where a table has it: named beforehand, not by what it reaches on test."""
@@ -54,8 +55,8 @@ def difference(ours: Iterable[Record], theirs: Iterable[Record]) -> str | None:
 
 
 def comparisons(
-    rows: Mapping[tuple[object, ...], list[Record]],
-    names: Mapping[tuple[object, ...], str],
+    rows: Mapping[Row, list[Record]],
+    names: Mapping[Row, str],
     paper: PublishedTable | None,
     average: Callable[[list[Record]], float | None],
 ) -> dict[str, Comparison]:
@@ -70,8 +71,8 @@ def comparisons(
     found: dict[str, Comparison] = {}
     if len(rows) > 1:
         plain = [key for key, part in rows.items() if part[0]["method"] == REFERENCE and not part[0].get("form")]
-        # A rate of its own (see `rates_apart`) is the last of a key: the method's own rate comes first.
-        key = min(plain, key=lambda key: key[-1] is not None) if plain else next(iter(rows))
+        # The method's own rate before one that was typed.
+        key = min(plain, key=lambda key: key.rate is not None) if plain else next(iter(rows))
         reference = rows[key]
         found[f"vs {names[key]}"] = lambda part: None if part is reference else difference(part, reference)
     if paper is not None and any(_printed(paper, part) for part in rows.values()):

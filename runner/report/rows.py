@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from runner.report.result import PATH, Record
 
-Key = tuple[Any, ...]
 T = TypeVar("T")
 
 RATE = "optimizer.lr"
@@ -20,14 +19,37 @@ VARYING = ("dataset", "seed", "sweep")
 """Overrides that vary within a row."""
 
 
-def row_key(record: Record) -> Key:
-    """What must agree before two records may be averaged as seeds of one row."""
-    variant = record.get("recipe"), record.get("search"), record.get("augmentation"), record.get("class_subset")
-    named = record["label"], record.get("form", "")
-    return named, record["hparams"], bool(record["selected_on_test"]), *variant, record.get(TYPED_RATE)
+class Row(NamedTuple):
+    """What must agree before two records may be averaged as seeds of one row; digests where a result has them."""
+
+    label: str
+    form: str
+    hparams: str
+    selected_on_test: bool
+    recipe: str | None
+    search: str | None
+    augmentation: str | None
+    class_subset: str | None
+    rate: float | None
+    """Of a row with a learning rate of its own (see `rates_apart`)."""
 
 
-def full_key(record: Record) -> Key:
+def row_key(record: Record) -> Row:
+    """The row of a record within one table."""
+    return Row(
+        record["label"],
+        record.get("form", ""),
+        record["hparams"],
+        bool(record["selected_on_test"]),
+        record.get("recipe"),
+        record.get("search"),
+        record.get("augmentation"),
+        record.get("class_subset"),
+        record.get(TYPED_RATE),
+    )
+
+
+def full_key(record: Record) -> tuple[Row, str, str, str]:
     """The key of a row among those of all tables."""
     return row_key(record), record["suite"], record["backbone"], record["protocol"]
 
@@ -55,7 +77,7 @@ def rates_apart(records: Sequence[Record]) -> list[Record]:
 
 def without_repeats(records: Sequence[Record], notes: list[str]) -> list[Record]:
     """One record per row, task and seed (a repeated seed is no further evidence): the last given one wins, noted."""
-    kept: dict[Any, Record] = {}
+    kept: dict[tuple[object, ...], Record] = {}
     for record in rates_apart(records):
         key = full_key(record), _cell(record)
         if key in kept and {**kept[key], PATH: None} != {**record, PATH: None}:
@@ -65,12 +87,12 @@ def without_repeats(records: Sequence[Record], notes: list[str]) -> list[Record]
     return list(kept.values())
 
 
-def row_names(records: Iterable[Record]) -> dict[Key, str]:
+def row_names(records: Iterable[Record]) -> dict[Row, str]:
     """Row key to the row's name: the label, how its supernet and search differ from the paper's, what else tells."""
     rows = grouped(records, row_key)
-    hparams = {key[1] for key in rows}
+    hparams = {key.hparams for key in rows}
     names = {}
-    for ((label, form), source), keys in grouped(rows, lambda key: key[:2]).items():
+    for (label, form, source), keys in grouped(rows, lambda key: (key.label, key.form, key.hparams)).items():
         told = _told({key: rows[key] for key in keys})
         for key in keys:
             variants = [*filter(None, [form]), *([f"hparams {source}"] if len(hparams) > 1 else []), *told[key]]
@@ -78,7 +100,7 @@ def row_names(records: Iterable[Record]) -> dict[Key, str]:
     return {key: names[key] for key in rows}
 
 
-def _cell(record: Record) -> Key:
+def _cell(record: Record) -> tuple[object, ...]:
     return record["dataset"], record["seed"], record.get("shots"), record.get("list_seed")
 
 
@@ -88,15 +110,15 @@ def _words(record: Record) -> dict[str, str]:
     return {key: value for key, _, value in pairs if key.partition(".")[0] not in VARYING}
 
 
-def _told(rivals: Mapping[Key, Sequence[Record]]) -> dict[Key, list[str]]:
+def _told(rivals: Mapping[Row, Sequence[Record]]) -> dict[Row, list[str]]:
     """What tells rows of one label, form and hparams apart: their epochs, else words that were typed, else digests."""
-    recipes = {key[3]: part[0].get("epochs") for key, part in rivals.items()}
-    searches, rates = {key[4] for key in rivals}, {key[-1] for key in rivals}
+    recipes = {key.recipe: part[0].get("epochs") for key, part in rivals.items()}
+    searches, rates = {key.search for key in rivals}, {key.rate for key in rivals}
     told = None not in recipes.values() and len(set(recipes.values())) == len(recipes)
     if len(recipes) == 1 and len(searches) == 1 and len(rates) == 1:
         return {key: [] for key in rivals}
     if told and len(recipes) == len(rivals):
-        return {key: [f"{recipes[key[3]]} epochs"] for key in rivals}
+        return {key: [f"{recipes[key.recipe]} epochs"] for key in rivals}
     shared = {key: set.intersection(*(set(_words(r).items()) for r in part)) for key, part in rivals.items()}
     common = set.intersection(*shared.values())
     words = {key: [f"{k}={v}" for k, v in _words(part[0]).items() if (k, v) in shared[key] - common]
@@ -106,7 +128,7 @@ def _told(rivals: Mapping[Key, Sequence[Record]]) -> dict[Key, list[str]]:
         return words
     found = {}
     for key, part in rivals.items():
-        recipe = f"{recipes[key[3]]} epochs" if told else f"{part[0].get('trainer', 'trainer')} {key[3]}"
-        rate = [] if key[-1] is None else [f"{RATE}={key[-1]:g}"]
-        found[key] = [recipe] * (len(recipes) > 1) + [str(key[4])] * (len(searches) > 1) + rate
+        recipe = f"{recipes[key.recipe]} epochs" if told else f"{part[0].get('trainer', 'trainer')} {key.recipe}"
+        rate = [] if key.rate is None else [f"{RATE}={key.rate:g}"]
+        found[key] = [recipe] * (len(recipes) > 1) + [str(key.search)] * (len(searches) > 1) + rate
     return found
