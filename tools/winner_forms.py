@@ -49,6 +49,8 @@ FORMS: dict[str, tuple[str, ...]] = {
     "repadapter_long": ("method=repadapter", "trainer.epochs=150"),
 }  # fmt: skip
 """Overrides of every form; the methods of other papers are the baselines."""
+OTHERS = frozenset(f for f, words in FORMS.items() if {f"method={name}" for name in BASELINES} & {*words})
+"""Forms that are no GLoRA: the baselines, and baselines with another recipe."""
 
 COMPARED = {
     "paper_largest": ("paper", "largest"),

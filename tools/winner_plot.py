@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from runner.report.figure import new_figure, save, tidy
-from tools.winner_forms import BASELINES
+from tools.winner_forms import OTHERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,13 +22,13 @@ class Point(NamedTuple):
 
 
 def plot(points: Mapping[str, Point], path: Path) -> Path:
-    """Average accuracy against parameters, a named point per form with a bar of one sd; baselines are hollow."""
+    """Average accuracy against parameters, a named point per form with a bar of one sd; hollow: what is no GLoRA."""
     from matplotlib.ticker import EngFormatter
 
-    figure = new_figure(7.2, 4.8)
+    figure = new_figure(7.2, 7.2)
     axes = figure.subplots()
     for name, (params, accuracy, sd) in points.items():
-        color, face = ("C1", "white") if name in BASELINES else ("C0", "C0")
+        color, face = ("C1", "white") if name in OTHERS else ("C0", "C0")
         if sd is not None:
             axes.errorbar([params], [100 * accuracy], [100 * sd], ecolor=color, elinewidth=0.8, alpha=0.6, fmt="none")
         axes.scatter([params], [100 * accuracy], s=40, facecolors=face, edgecolors=color, zorder=3)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from matplotlib.collections import PathCollection
 
 from runner.report.figure import new_figure
 from runner.report.tables import MISSING
@@ -70,12 +71,15 @@ def test_names_in_the_picture_cover_neither_each_other_nor_points():
 def test_the_picture_has_every_complete_row_and_a_bar_where_seeds_spread(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr("tools.winner_plot.save", lambda figure, path: drawn.append(figure.axes[0]) or path)
-    plot({"plus": Point(80_000.0, 0.912, 0.004), "lora": Point(24_576.0, 0.9)}, tmp_path / "x.png")
+    points = {"plus": Point(80_000.0, 0.912, 0.004), "lora": Point(24_576.0, 0.9)}
+    plot({**points, "repadapter_long": Point(20_064.0, 0.9)}, tmp_path / "x.png")
     (axes,) = drawn
+    plus, *others = [dots.get_facecolor()[0].tolist() for dots in axes.collections if isinstance(dots, PathCollection)]
+    assert plus != [1, 1, 1, 1] and others == [[1, 1, 1, 1]] * 2  # another recipe makes no GLoRA of RepAdapter
     (bar,) = [line for c in axes.containers for line in c.lines[2]]
     ((_, low), (_, high)), *others = bar.get_segments()
     assert (low, high) == (pytest.approx(90.8), pytest.approx(91.6)) and not others
-    assert {text.get_text() for text in axes.texts} == {"plus", "lora"}
+    assert {text.get_text() for text in axes.texts} == {"plus", "lora", "repadapter_long"}
 
 
 def test_every_form_names_a_run_of_its_own():
