@@ -160,7 +160,8 @@ class GLoRALinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., d1) to (..., d2) under `self.config`, or under `self.gates` where there are any."""
-        if self.gates is not None:
+        if self.gates is not None or torch.compiler.is_compiling():
+            # A compiler derives gradients itself: those of `product` branch on values, in memory that layers share.
             weight, bias = self.effective()
             return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
         config = self.config

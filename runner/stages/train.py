@@ -6,6 +6,7 @@ import logging
 import random
 import sys
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,8 @@ class Job:
         model = self.method.model if self.probe is None or self.probe.head is None else self.probe.head
         self.normalize: Callable[[Tensor], Tensor] = self.prep if self.probe is None else nn.Identity()
         self._plain = model
-        if run.compute.graph == "static" and method is None:  # one subnet is one graph already
+        self.compute = run.compute if method is None else replace(run.compute, graph=None)  # one subnet is one graph
+        if self.compute.graph == "static":
             self.method.use_static_graph()
         if subnet is not None:
             searched(self.method).set(subnet)
@@ -119,9 +121,9 @@ class Job:
             None if run.method.searched else self.method.before_step,
             self.method.no_decay(),
             self.method.eval_backbone,
-            run.compute.dtype,
+            self.compute.dtype,
             self.supernet,
-            run.compute.compiled,
+            self.compute.compiled,
             ranks,
         )
 
@@ -236,7 +238,7 @@ def train_phase(
     trainer = job.trainer
     if job.supernet is not None:
         log.info(job.supernet.space.describe())
-    log.info(run.compute.describe(job.method.model))
+    log.info(job.compute.describe(job.method.model))
     kept = Resumable(
         run, directory, phase, trainer, data.content_hash, len(data.labels), PeakMemory(run.compute.device).megabytes
     )

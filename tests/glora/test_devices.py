@@ -21,9 +21,9 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 NORMALIZE = Normalizer((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
-def vit():
+def vit(depth=1):
     torch.manual_seed(0)
-    return timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=32, depth=1, num_heads=2,
+    return timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=32, depth=depth, num_heads=2,
                              num_classes=4, drop_path_rate=0.1)  # fmt: skip
 
 
@@ -124,6 +124,23 @@ def test_a_compiled_bfloat16_step_forms_weights_and_their_gradients_in_float32()
         found.append(gradients(static, torch.compile(forward, backend=backend) if backend else forward, x, y))
     assert torch.equal(found[0][0], found[1][0])
     assert all(torch.equal(found[1][1][name], gradient) for name, gradient in found[0][1].items())
+
+
+@pytest.mark.parametrize(("precision", "bound"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
+def test_one_subnet_is_compiled_without_a_static_form(precision, bound):
+    """As a winner that trains on; each of these mixes options, A a vector or a scalar in some layers."""
+    x, y = torch.randn(8, 3, 32, 32), torch.arange(8) % 4
+    for number in range(4):
+        torch._dynamo.reset()
+        supernet = supernet_of(vit(depth=3), static=False)  # layers share memory
+        supernet.model.eval()
+        supernet.sample(random.Random(number))
+        forward = torch.compile(in_precision(supernet.model, precision), backend="aot_eager")
+        got, found = gradients(supernet, forward, x, y)
+        logits, wanted = gradients(supernet, supernet.model, x, y)
+        assert (got - logits).norm() <= bound * logits.norm() and found.keys() == wanted.keys()
+        difference = {n: found[n] - g for n, g in wanted.items()}
+        assert together(difference).norm() <= bound * together(wanted).norm()
 
 
 def test_the_ninth_model_of_a_process_is_compiled_too_and_none_is_kept(monkeypatch):
