@@ -52,7 +52,7 @@ REMEDIES = {
 }
 """What to do about what the system says."""
 
-LOWER = ("lower trainer.batch_size, backbone.image_size, ranks or search.selection_images, take precision=bf16 or a "
+LOWER = ("lower trainer.batch_size, backbone.image_size, ranks or search.val_limit, take precision=bf16 or a "
          "smaller backbone, or run fewer jobs at once")  # fmt: skip
 MEMORY = re.compile(
     "out of memory|can't allocate memory|cannot allocate memory|not enough memory|unable to allocate|std::bad_alloc"

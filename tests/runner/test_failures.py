@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import resource
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 from runner.config.errors import ConfigError
-from runner.failures import BUG, MISTAKE, explained, naming, report
+from runner.failures import BUG, LOWER, MISTAKE, explained, naming, report
 from runner.tracking import standing
 from runner.tracking.progress import Progress, log_file
+from tests.helpers.composing import composed
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +80,13 @@ def test_memory_that_is_not_there_says_what_to_lower(allocate):
     text = explained(found.value)
     assert text is not None and text.startswith("out of memory") and "\n" not in text
     assert all(word in text for word in ("trainer.batch_size", "image_size", "ranks", "search."))
+
+
+def test_what_it_says_to_lower_can_be_typed():
+    keys = re.findall(r"\b[a-z]+\.[a-z_]+", LOWER)
+    assert len(keys) >= 3
+    for key in keys:
+        assert OmegaConf.select(composed("dataset=digits"), key, default="unknown") != "unknown", key
 
 
 @pytest.mark.parametrize(
