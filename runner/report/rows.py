@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from runner.report.result import PATH, Record
@@ -11,6 +11,9 @@ T = TypeVar("T")
 
 RATE = "optimizer.lr"
 """The override of what is no part of a row's recipe, since the paper chooses it per task."""
+
+RATES = (RATE, "dataset.lr")
+"""Both overrides that say it."""
 
 TYPED_RATE = "typed_rate"
 """The key under which `rates_apart` says which rate a row of its own has; it is no part of a result's file."""
@@ -72,7 +75,7 @@ def rates_apart(records: Sequence[Record]) -> list[Record]:
         for row, rivals in grouped(records, full_key).items()
         if any(len({r.get("lr") for r in cell}) > 1 for cell in grouped(rivals, _cell).values())
     }
-    return [{**r, TYPED_RATE: _words(r).get(RATE) and r["lr"]} if full_key(r) in several else r for r in records]
+    return [{**r, TYPED_RATE: _typed(r, RATES) and r["lr"]} if full_key(r) in several else r for r in records]
 
 
 def without_repeats(records: Sequence[Record], notes: list[str]) -> list[Record]:
@@ -104,14 +107,40 @@ def _cell(record: Record) -> tuple[object, ...]:
     return record["dataset"], record["seed"], record.get("shots"), record.get("list_seed")
 
 
-def _words(record: Record) -> dict[str, str]:
-    """The overrides of a record that do not vary within a row, by their keys; none in results of older versions."""
+def _overrides(record: Record) -> dict[str, str]:
+    """The overrides of a record by their keys; none in results of older versions."""
     pairs = (word.lstrip("+~").partition("=") for word in record.get("overrides", ()))
-    return {key: value for key, _, value in pairs if key.partition(".")[0] not in VARYING}
+    return {key: value for key, _, value in pairs}
+
+
+def _typed(record: Record, keys: Collection[str]) -> str | None:
+    return next((value for key, value in _overrides(record).items() if key in keys), None)
+
+
+def _words(record: Record) -> dict[str, str]:
+    """The overrides that do not vary within a row, and its rate in whichever word."""
+    found = _overrides(record).items()
+    return {key: value for key, value in found if key in RATES or key.partition(".")[0] not in VARYING}
+
+
+def _images_told(key: Row, rivals: Iterable[Row]) -> list[str]:
+    """Which images of a few-shot task a row is of, in the words that differ among rivals."""
+    words = {"augmentation": [k.augmentation for k in rivals], "class_subset": [k.class_subset for k in rivals]}
+    return [f"dataset.{name}={getattr(key, name)}" for name, values in words.items() if len(set(values)) > 1]
 
 
 def _told(rivals: Mapping[Row, Sequence[Record]]) -> dict[Row, list[str]]:
-    """What tells rows of one label, form and hparams apart: their epochs, else words that were typed, else digests."""
+    """What tells rows of one label, form and hparams apart: their epochs, else words that were typed, else digests.
+
+    Augmentation and the classes that count are told where rows differ in them.
+    """
+    images = {key: (key.augmentation, key.class_subset) for key in rivals}
+    if len(set(images.values())) > 1:
+        found: dict[Row, list[str]] = {}
+        for alike in grouped(rivals, images.__getitem__).values():
+            inner = _told({key: rivals[key] for key in alike})
+            found |= {key: [*_images_told(key, rivals), *inner[key]] for key in alike}
+        return {key: found[key] for key in rivals}
     recipes = {key.recipe: part[0].get("epochs") for key, part in rivals.items()}
     searches, rates = {key.search for key in rivals}, {key.rate for key in rivals}
     told = None not in recipes.values() and len(set(recipes.values())) == len(recipes)

@@ -1,5 +1,6 @@
 """What is one row of a table and what it is called: seeds and tasks of one recipe, rates apart where compared."""
 
+from runner.report.rows import row_names, without_repeats
 from runner.report.tables import build_table
 from tests.helpers.records import record, row
 
@@ -68,6 +69,24 @@ def test_rates_of_one_task_and_seed_are_rows_and_the_own_rate_is_what_others_are
 def test_a_rate_typed_for_each_task_is_one_row():
     found = [lora(0.003, "optimizer.lr=3e-3"), lora(0.01, "optimizer.lr=1e-2") | {"dataset": "textures"}]
     assert names(found) == ["LoRA"]
+
+
+def test_a_rate_typed_as_the_data_sets_is_a_rate_too():
+    found = [lora(0.003, "dataset.lr=3e-3"), lora(0.01, "dataset.lr=1e-2")]
+    kept = without_repeats(found, notes := [])
+    assert len(kept) == 2 and not notes
+    assert [*row_names(kept).values()] == ["LoRA (dataset.lr=3e-3)", "LoRA (dataset.lr=1e-2)"]
+
+
+def test_images_that_were_augmented_otherwise_make_a_row_that_says_so():
+    seeds = [record(augmentation="timm", class_subset="none", seed=seed) for seed in (0, 1)]
+    assert names(seeds) == ["GLoRA-8-4"]
+    plain = record(augmentation="none", class_subset="none")
+    assert names([*seeds, plain]) == ["GLoRA-8-4 (dataset.augmentation=timm)", "GLoRA-8-4 (dataset.augmentation=none)"]
+    longer = record(augmentation="none", class_subset="dataset", recipe="b", epochs=99)
+    shorter = record(augmentation="none", class_subset="dataset", recipe="a", epochs=9)
+    told = "dataset.augmentation=none, dataset.class_subset=dataset"
+    assert names([seeds[0], longer, shorter])[1:] == [f"GLoRA-8-4 ({told}, {n} epochs)" for n in (99, 9)]
 
 
 def test_rates_without_words_are_told_by_their_numbers():
