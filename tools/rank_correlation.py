@@ -40,6 +40,7 @@ from runner.rundir.records import Record, read
 from runner.stages.inputs import Preprocess, TrainingSet, split, training_set
 from runner.stages.model import searched
 from runner.stages.train import Job
+from runner.stages.tune import chosen
 from runner.tracking.of_run import environment
 from runner.tracking.progress import Progress, log_file
 from tools.supernets import draw, held_out_supernet
@@ -93,6 +94,7 @@ def correlate(run: Run, count: int, epochs: int) -> Path:
         ConfigError: without a finished supernet, for methods without subnets, and where val200 was trained on.
     """
     supernet = held_out_supernet(run, "that share weights")
+    run = chosen(run)
     alone = replace(run, recipe=replace(run.recipe, epochs=epochs or run.recipe.epochs))
     directory = run.directory / "rank_correlation" / f"e{alone.recipe.epochs}"
     path, space, evaluator = directory / "rank_correlation.json", supernet.space, supernet.evaluator()

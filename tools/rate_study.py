@@ -44,7 +44,8 @@ class RatesConf(TrainConf):
 
 
 OWN = ("forms", "tasks", "factors", "measure", "seed")
-FIXED = {"dataset": "tasks=[...]", "method": "forms=[...]", "optimizer.lr": "factors=[...]", "sweep": "tasks=[...]"}
+FIXED = {"dataset": "tasks=[...]", "method": "forms=[...]", "sweep": "tasks=[...]",
+         **dict.fromkeys((RATE, "search.finetune_lr", "search.retrain_lr"), "factors=[...]")}  # fmt: skip
 """Keys that differ between the runs of the study, and what says them."""
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from glora.evaluation import Batches, predict
+from glora.methods import Searched
 from runner.cli import launch
 from runner.config.fields import number
 from runner.config.resolve import resolve
@@ -118,13 +119,8 @@ def compare(outcomes: Outcomes, share: float, splits: int) -> dict[str, Any]:
     }
 
 
-def outcomes_of(run: Run, count: int) -> Outcomes:
-    """Draw the subnets of a finished supernet and ask each about every image of val200.
-
-    Raises:
-        ConfigError: without a finished supernet, for methods without subnets, and where val200 was trained on.
-    """
-    supernet = held_out_supernet(run, "to choose from")
+def outcomes_of(run: Run, supernet: Searched[Hashable], count: int) -> Outcomes:
+    """Draw subnets of the run's finished supernet and ask each about every image of val200."""
     space, evaluator, val = supernet.space, supernet.evaluator(), split(run, "val200")
     limit = size_limit(search_choice(run), space)
     batches = Batches(val.images, Preprocess(run), run.compute.device, keep=True)
@@ -140,10 +136,14 @@ def outcomes_of(run: Run, count: int) -> Outcomes:
 
 
 def measure(run: Run, count: int, splits: int) -> dict[str, Any]:
-    """Compare the rules on one supernet; writes and returns selection.json."""
-    directory = run.directory / "selection"
+    """Compare the rules on one supernet; writes and returns selection.json.
+
+    Raises:
+        ConfigError: without a finished supernet, for methods without subnets, and where val200 was trained on.
+    """
+    supernet, directory = held_out_supernet(run, "to choose from"), run.directory / "selection"
     with locked(directory):
-        outcomes = outcomes_of(run, count)
+        outcomes = outcomes_of(run, supernet, count)
         record = {
             "dataset": run.task.id,
             "run": str(run.directory.relative_to(run.output_root)),

@@ -10,13 +10,14 @@ from glora.search import Member, Space
 from runner.config.errors import ConfigError
 from runner.config.run import Run
 from runner.stages.model import load_trained, searched
+from runner.stages.tune import chosen
 
 DRAWS = 200
 """How many draws a distinct subnet within the limit may take on average."""
 
 
 def held_out_supernet(run: Run, purpose: str) -> Searched[Hashable]:
-    """The trained supernet of a run that has not seen val200.
+    """The trained supernet of a run that has not seen val200; with `hparams=val_grid` at the point that was chosen.
 
     Args:
         run: the supernet's.
@@ -29,7 +30,7 @@ def held_out_supernet(run: Run, purpose: str) -> Searched[Hashable]:
         raise ConfigError(f"method={run.method.name} has no subnets {purpose}; use method=glora or noah")
     if not run.protocol.holds_out_val200:
         raise ConfigError(f"protocol={run.protocol.name} trains the supernet on val200; use protocol=clean")
-    return searched(load_trained(run, run.directory))
+    return searched(load_trained(chosen(run), run.directory))
 
 
 def draw(space: Space[Member], count: int, purpose: str, limit: int | None = None) -> list[Member]:

@@ -62,9 +62,17 @@ Conf = TypeVar("Conf", bound=TrainConf)
 
 
 def named(form: str, task: str, seed: int, overrides: Sequence[str]) -> Run:
-    """The run of a form; `overrides` win over the form's own."""
+    """The run of a form; `overrides` win over the form's own.
+
+    Raises:
+        ConfigError: under a protocol whose measured weights have seen the selection images, or that selects on test.
+    """
     args = [*MINI, *FORMS[form], f"dataset={task}", f"seed={seed}", *overrides]
-    return replace(resolve(compose("train", overrides=args), typed_keys(args)), overrides=tuple(args))
+    run = replace(resolve(compose("train", overrides=args), typed_keys(args)), overrides=tuple(args))
+    if not run.protocol.measures_held_out:
+        raise ConfigError(f"protocol={run.protocol.name} leaves no val200 that the measured weights have not seen, and "
+                          "the study compares on those images; use protocol=clean")  # fmt: skip
+    return run
 
 
 def study(conf: StudyConf, overrides: Sequence[str]) -> Results:
@@ -76,8 +84,8 @@ def study(conf: StudyConf, overrides: Sequence[str]) -> Results:
     require_known(conf.forms, conf.tasks)
     found: Results = {form: [] for form in conf.forms}
     for seed in range(conf.seeds):
-        for task in conf.tasks:
-            for form in conf.forms:
+        for task in dict.fromkeys(conf.tasks):  # what is typed twice counts once
+            for form in found:
                 record = made(named(form, task, seed, overrides), conf.measure)
                 found[form] += [] if record is None else [record]
     return found

@@ -82,6 +82,11 @@ class Protocol:
         return self.selection == "val200" and "val200" not in parts_of(self.training)
 
     @property
+    def measures_held_out(self) -> bool:
+        """Whether the measured weights have not seen val200 either, and their accuracy there says something."""
+        return self.selection == "val200" and "val200" not in parts_of(self.final)
+
+    @property
     def needs_val200_in_training(self) -> bool:
         """Whether a training takes train800 and val200 together, as the 1000 images of VTAB-1K."""
         return "train800val200" in (self.training, self.final)

@@ -13,11 +13,11 @@ from PIL import Image
 
 from runner.stages.inputs import Preprocess, split, training_set
 from runner.stages.model import build, load_trained
-from runner.stages.train import Job
+from runner.stages.train import Job, train
 from tests.helpers.commands import forked, kill_when
 from tests.helpers.composing import resolved
 from tests.helpers.small_runs import command, only, run
-from tools.rank_correlation import statistics_of, train_alone
+from tools.rank_correlation import correlate, statistics_of, train_alone
 from tools.supernets import draw
 
 TOOL, FILE = "tools/rank_correlation.py", "rank_correlation.json"
@@ -89,6 +89,17 @@ def test_the_subnet_without_any_support_tensor_trains_alone_as_the_linear_probe_
             job.trainer.train_epoch(job.inputs, job.labels)
         found.append(job.evaluator(val)()["accuracy"])
     assert found[0] == pytest.approx(found[1], abs=0.006) and found[0] > 0.15  # one image of 200; chance is 0.1
+
+
+def test_alone_is_trained_at_the_rate_that_the_grid_chose(tmp_path, data_root, monkeypatch):
+    words = ["trainer.epochs=1", "trainer.lr_factors=[0.3,3.0]", "hparams=val_grid"]
+    c = resolved(*command(TOOL, tmp_path, data_root, *words)[1:])
+    train(c)
+    rates = []
+    monkeypatch.setattr("tools.rank_correlation.train_alone", lambda run, *_: rates.append(run.recipe.lr) or 0.5)
+    record = json.loads((correlate(c, 2, 0) / FILE).read_text())
+    at = json.loads((c.directory / "grid.json").read_text())["chosen"]["lr"]
+    assert rates == [at, at] and record["lr"] == at != c.recipe.lr
 
 
 @pytest.mark.parametrize(

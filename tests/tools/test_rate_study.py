@@ -52,6 +52,14 @@ def test_the_table_shows_validation_of_the_measured_weights_and_a_mean_of_comple
     assert table.notes[1:] == ["lora: best at 0.01", "plus: best at 0.001", "noah: best at 0.005"]
 
 
+@pytest.mark.parametrize("protocol", ["clean_1000", "reference_2023_06"])
+def test_a_protocol_whose_measured_weights_saw_the_selection_images_is_refused(monkeypatch, protocol):
+    monkeypatch.setattr(winner_study, "compose", lambda config, overrides: composed(*overrides, config=config))
+    for form in ("lora", "plus"):
+        with pytest.raises(ConfigError, match=rf"protocol={protocol} leaves no val200 .*use protocol=clean"):
+            at(form, "digits", 0, 0.3, [f"protocol={protocol}"])
+
+
 def test_factors_are_positive_numbers():
     for factors in ([], [0.0], [-1.0], [float("nan")], [float("inf")]):
         with pytest.raises(ConfigError, match="must be positive numbers, as in factors"):
@@ -64,8 +72,9 @@ def test_the_study_measures_each_rate_once_and_says_what_was_typed_wrongly(tmp_p
     words[words.index("dataset=digits")] = "backbone=vit_micro"  # the study names the task itself
     done = forked([*words, "forms=[lora]", "measure=false"])
     assert done.returncode == 2 and "no run at these rates is finished" in done.stderr
-    done = forked([*words, "forms=[best]", "optimizer.lr=1"])
-    assert done.returncode == 2 and "optimizer.lr= is the study's own; type factors=[...]" in done.stderr
+    for key in ("optimizer.lr", "search.finetune_lr", "search.retrain_lr"):
+        done = forked([*words, "forms=[best]", f"{key}=1"])
+        assert done.returncode == 2 and f"{key}= is the study's own; type factors=[...]" in done.stderr
     done = forked([*words, "forms=[lora]", "factors=[1,3]"])
     assert done.returncode == 0, done.stderr
     stamps = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("result.json")}

@@ -90,6 +90,7 @@ def test_the_study_asks_merged_models_about_val200_and_says_what_is_missing(tmp_
     words = command(TOOL, tmp_path, data_root)
     study = run(TOOL, tmp_path, data_root, "subnets=6", "splits=10")
     assert study.returncode == 2 and "run train.py" in study.stderr
+    assert not list(tmp_path.rglob("vit*"))  # a folder would say that something had begun
     assert run("train.py", tmp_path, data_root).returncode == 0
     done = run(TOOL, tmp_path, data_root, "subnets=6", "splits=10")
     assert done.returncode == 0 and "probability" in done.stdout, done.stderr
@@ -97,7 +98,7 @@ def test_the_study_asks_merged_models_about_val200_and_says_what_is_missing(tmp_
     assert [one["images"] for one in record["chosen_on"]] == [25, 50, 100] and record["subnets"] == 6
     c = resolved(*words[1:])
     method, val = load_trained(c, c.directory), split(c, "val200")
-    found = selection_study.outcomes_of(c, 6)
+    found = selection_study.outcomes_of(c, selection_study.held_out_supernet(c, "to choose from"), 6)
     for subnet, hits, losses in zip(draw(method.space, 6, "selection", 10**9), found.hits, found.losses, strict=True):
         method.set(subnet)
         with torch.no_grad():

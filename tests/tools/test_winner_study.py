@@ -13,7 +13,7 @@ from tests.helpers.records import record, rows
 from tests.helpers.small_runs import command, only
 from tools.winner_forms import BASELINES, FORMS, compared
 from tools.winner_plot import Point, label, plot
-from tools.winner_study import average, study_table
+from tools.winner_study import StudyConf, average, study, study_table
 
 TOOL = "tools/winner_study.py"
 
@@ -85,6 +85,14 @@ def test_the_picture_has_every_complete_row_and_a_bar_where_seeds_spread(tmp_pat
 def test_every_form_names_a_run_of_its_own():
     found = {resolved("trainer=mini", "search=mini", *FORMS[f], "dataset=digits").result_directory for f in FORMS}
     assert len(found) == len(FORMS) and set(BASELINES) < set(FORMS)
+
+
+def test_what_is_typed_twice_counts_once(monkeypatch):
+    monkeypatch.setattr("tools.winner_study.named", lambda form, task, seed, overrides: (form, task, seed))
+    monkeypatch.setattr("tools.winner_study.made", lambda run, measure: record(run[1], 0.8, seed=run[2]))
+    conf = StudyConf(tasks=["digits", "textures", "digits"], forms=["lora", "full", "lora"], seeds=2)
+    found = study(conf, [])
+    assert {form: len(records) for form, records in found.items()} == {"lora": 4, "full": 4}
 
 
 @pytest.mark.slow
