@@ -1,6 +1,6 @@
 """Search over subnets: evolution, NSGA-II and random search on one interface."""
 
-from glora.search.base import SEARCHES, Search
+from glora.search.base import SEARCHES, NoSubnet, Search
 from glora.search.evolution import EvolutionSearch, RandomSearch
 from glora.search.interface import Member, Space
 from glora.search.nsga2 import NSGA2Search
@@ -16,6 +16,7 @@ __all__ = [
     "Measured",
     "Member",
     "NSGA2Search",
+    "NoSubnet",
     "RandomSearch",
     "Search",
     "SelectionNoise",

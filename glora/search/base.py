@@ -22,12 +22,16 @@ REJECTION_SHARE = 0.01
 """Of the draws that must fit the limits for rejection: 100 draws a subnet on average, 50 ms on ViT-B's space."""
 
 
+class NoSubnet(ValueError):
+    """No subnet lies within the limits, or none was found."""
+
+
 def check_limits(space: Space[Member], min_params: int, max_params: int | None) -> None:
-    """Raise ValueError at once if no subnet can lie within the limits, with the reachable range."""
+    """Raise NoSubnet at once if no subnet can lie within the limits, with the reachable range."""
     low, high = space.params_range
     top = high if max_params is None else max_params
     if min_params > top or top < low or min_params > high:
-        raise ValueError(
+        raise NoSubnet(
             f"no subnet has between {min_params:,} and {top:,} parameters; this space reaches {low:,} to {high:,}"
         )
 
@@ -98,7 +102,7 @@ class Search(Generic[Member]):
         """The search with the settings of these keys (`settings`); those that it does not have are left out.
 
         Raises:
-            ValueError: if no subnet lies within the limits.
+            NoSubnet: if no subnet lies within the limits.
         """
         own = cls._own()
         return cls(space, fitness, **{own[k].name: v for k, v in settings.items() if k in own})
@@ -144,6 +148,9 @@ class Search(Generic[Member]):
 
         Where too few draws fit for that, one that does not is changed until it does (`Space.fit`), which is not
         uniform: such subnets lie near the limit.
+
+        Raises:
+            NoSubnet: if none of 200 draws can be made to fit.
         """
         subnet = self.space.sample(rng)
         if not self.fits(subnet) and self.rejects:
@@ -156,9 +163,7 @@ class Search(Generic[Member]):
             if fitted is not None:
                 return fitted
             subnet = self.space.sample(rng)
-        raise ValueError(
-            f"found no subnet between {self.min_params:,} and {self._high:,} parameters in 200 draws; widen the limits"
-        )
+        raise NoSubnet(f"found no subnet between {self.min_params:,} and {self._high:,} parameters in 200 draws")
 
     def propose(self, rng: random.Random) -> list[Member]:
         """The next generation's subnets, distinct and unseen, at most `population`."""

@@ -33,7 +33,7 @@ from runner.config.plugins import load_plugins
 from runner.config.protocol import Protocol
 from runner.config.run import UNSEARCHED, MethodChoice, Run, Tracking
 from runner.config.schema import BackboneConf, TrainConf
-from runner.config.search import LIMITS, read_search
+from runner.config.search import LIMITS, UPPER, read_search
 
 C = TypeVar("C")
 
@@ -173,10 +173,13 @@ def resolve(raw: DictConfig, typed: Collection[str] = ()) -> Run:
 
 def _search_keys(conf: TrainConf, typed: Collection[str]) -> dict[str, Any]:
     """The keys of the search: what was typed, else what the method says for the trainer or for all, else the group."""
-    own = {**conf.method.search, **trainer_entry(conf).search}
+    typed_there = {k: v for k, v in conf.method.search.items() if f"method.search.{k}" in typed}
+    own = {**conf.method.search, **trainer_entry(conf).search, **typed_there}
     own = {k: v for k, v in own.items() if f"search.{k}" not in typed}
+    if any(f"search.{k}" in typed and conf.search.get(k) is not None for k in UPPER):  # the method's own limit ends
+        own = {k: v for k, v in own.items() if k not in UPPER or k in typed_there}
     if str({**conf.search, **own}.get("winner")) in UNSEARCHED:  # a method's limits are on what a search finds
-        own = {k: v for k, v in own.items() if k not in LIMITS or f"method.search.{k}" in typed}
+        own = {k: v for k, v in own.items() if k not in LIMITS or k in typed_there}
     return {**conf.search, **own}
 
 

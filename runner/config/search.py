@@ -16,7 +16,8 @@ from runner.config.method_schema import MOST_EPOCHS
 from runner.config.protocol import OF_SEARCHES, Protocol
 from runner.config.run import UNSEARCHED, MethodChoice, SearchChoice
 
-LIMITS = ("max_share", "max_params", "min_params")
+UPPER = ("max_share", "max_params")
+LIMITS = (*UPPER, "min_params")
 WINNERS = ("subnet", "soup", "greedy_soup", *UNSEARCHED)
 
 

@@ -55,15 +55,21 @@ def _check_image_size(run: Run, model: nn.Module) -> None:
     model.train(training)
 
 
+def trained_file(directory: Path, file: str = WEIGHTS) -> Path:
+    """Where a training left its weights. Raises ConfigError if there are none."""
+    path = directory / file
+    if not path.exists():
+        raise ConfigError(f"{directory} holds no finished training; run train.py with the same overrides first")
+    return path
+
+
 def load_trained(run: Run, directory: Path, file: str = WEIGHTS) -> Method:
     """The method with the weights that a training left in `directory`.
 
     Raises:
         ConfigError: if there are none, the file is damaged, or they do not fit.
     """
-    path = directory / file
-    if not path.exists():
-        raise ConfigError(f"{directory} holds no finished training; run train.py with the same overrides first")
+    path = trained_file(directory, file)
     weights = read_weights(path)  # what is damaged is said before a model is built
     return with_weights(build(run), weights, path)
 

@@ -14,7 +14,7 @@ from data.files import write_text
 from glora.evaluation import Batches, measure
 from glora.methods import METHODS, Searched
 from glora.methods.base import Evaluator
-from glora.search import SEARCHES, Candidate, Measured, Search, Space, State, sealed, selection_noise
+from glora.search import SEARCHES, Candidate, Measured, NoSubnet, Search, Space, State, sealed, selection_noise
 from glora.state import digest
 from runner import torchrun
 from runner.config.errors import ConfigError, NotSearched
@@ -24,7 +24,7 @@ from runner.report.show import draw_search, search_drawn
 from runner.rundir.files import locked, write_json
 from runner.rundir.records import WINNER, Asked, Clock, clock_file, read, read_best
 from runner.stages.inputs import Preprocess, balanced_cut, selection_split
-from runner.stages.model import load_trained, searched
+from runner.stages.model import load_trained, searched, trained_file
 from runner.stages.train import finished, train_phase
 from runner.stages.tune import chosen
 from runner.stages.winner import Winner, form, tune_winner, unsearched
@@ -118,19 +118,27 @@ def make_search(name: str, choice: SearchChoice, space: Space[Hashable], fitness
     """The search called `name` with the budget and limits of the chosen one, and its other settings where it has them.
 
     Raises:
-        ConfigError: if no subnet lies within the limits.
+        ConfigError: if no subnet lies within the limits, or the search refuses its settings.
     """
     settings = {**choice.settings, "max_params": size_limit(choice, space)}
     try:
         return SEARCHES[name].with_settings(space, fitness, settings)
-    except ValueError as error:
-        raise ConfigError(f"{error}; set search.max_params, search.max_share or search.min_params") from error
+    except NoSubnet as error:
+        raise _widened(error) from error
+    except ValueError as error:  # settings that do not go together
+        raise ConfigError(str(error)) from error
+
+
+def _widened(error: NoSubnet) -> ConfigError:
+    return ConfigError(f"{error}; widen the limits: search.max_params, search.max_share or search.min_params")
 
 
 def find(run: Run) -> Path:
     """Find the winner of the trained supernet, by a search or as a function of the space; returns the directory."""
     choice = search_choice(run)
     directory = choice.directory
+    if not (directory / "best.json").exists():
+        trained_file(run.directory)  # before anything is written there
     with locked(run.directory), log_file(run.directory / "search.log"):
         write_json(directory / "settings.json", choice.described())
         if (directory / "best.json").exists():
@@ -267,7 +275,10 @@ def _run_search(s: Search[Hashable], fitness: Fitness, path: Path, tracker: Trac
     with Progress(f"{name} search", s.generations, s.generation, "generation") as progress:
         while not s.done:
             began = time.perf_counter()
-            s.step(fitness.ahead)
+            try:
+                s.step(fitness.ahead)
+            except NoSubnet as error:
+                raise _widened(error) from error
             spent += time.perf_counter() - began
             write_json(path, sealed(s.state()))
             write_json(clock, {"seconds": round(spent, 3)})

@@ -62,6 +62,16 @@ def test_what_a_method_says_of_its_search_holds_unless_it_is_typed():
     assert (paper.recipe.epochs, paper.search.finetune_epochs) == (200, 100)
 
 
+def test_a_typed_limit_takes_the_place_of_the_methods():
+    plus = ("dataset=digits", "trainer=mini", "method=glora_plus")
+    typed = resolved(*plus, "search.max_params=200000").search
+    assert (typed.max_params, typed.max_share) == (200_000, None)
+    assert resolved(*plus, "search.max_params=null").search.max_share == 0.34
+    both = resolved(*plus, "search.max_params=200000", "search.max_share=0.5").search
+    assert (both.max_params, both.max_share) == (200_000, 0.5)
+    assert resolved(*plus, "method.search.finetune_epochs=5").search.finetune_epochs == 5  # not the trainer's
+
+
 def test_mini_paper_trains_supernets_five_times_as_long_as_baselines():
     found = {
         m: resolved("dataset=digits", "trainer=mini_paper", f"method={m}").recipe for m in ("glora", "noah", "lora")

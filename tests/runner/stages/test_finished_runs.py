@@ -67,6 +67,22 @@ def test_a_summary_without_its_keys_is_named(copied, name, text, message):
         measure(resolved(*overrides))
 
 
+@pytest.mark.parametrize("extremes", ["true", "false"])
+def test_limits_between_which_no_subnet_lies_are_refused_in_a_line(copied, extremes):
+    overrides, _ = copied
+    # Within the range of sizes (0 to 21,184), where single parameters make no size of their own.
+    words = (f"search.extremes={extremes}", "search.min_params=21181", "search.max_params=21183")
+    with pytest.raises(ConfigError, match=r"found no subnet between 21,181 and 21,183 .*widen the limits: search\.max"):
+        search(resolved(*overrides, *words))
+
+
+def test_a_search_without_a_supernet_leaves_nothing_behind(tmp_path):
+    run = resolved(*SMALL, "seed=7", f"output_root={tmp_path}")
+    with pytest.raises(ConfigError, match=r"holds no finished training; run train\.py"):
+        search(run)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_search_state_without_its_keys_is_named(copied):
     overrides, runs = copied
     (state,) = runs.rglob("evolution.json")
