@@ -75,10 +75,17 @@ def test_a_method(tmp_path: Path, data_root: Path) -> None:
 
 
 def test_a_search(tmp_path: Path, data_root: Path) -> None:
-    add(tmp_path, "search", "smallest", """\
-        {name: smallest, seed: 1, generations: 20, population: 50, min_params: 0, max_params: null, share: 0.5,
-         extremes: false, val_limit: 1000, retrain_epochs: null, retrain_lr: null}
-        """)  # fmt: skip
+    add(
+        tmp_path,
+        "search",
+        "smallest",
+        """\
+        defaults: [random, _self_]
+        name: smallest
+        share: 0.5
+        extremes: false
+        """,
+    )
     plugin = """\
         from dataclasses import dataclass
         from glora.search.base import Search, at_least
@@ -92,7 +99,7 @@ def test_a_search(tmp_path: Path, data_root: Path) -> None:
             def propose(self, rng):
                 return [self.space.smallest]
         """
-    overrides = ("search=smallest", "search.share=0.25")
+    overrides = ("search=smallest", "search.share=0.25", "search.winner=soup")
     use(tmp_path, data_root, ("train", "search", "evaluate"), *overrides, plugin=plugin)
     assert result(tmp_path)["params"] == 0
     own = [f"plugins=[{tmp_path / 'plugin.py'}]", f"hydra.searchpath=[file://{tmp_path / 'configs'}]"]
