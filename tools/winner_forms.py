@@ -39,6 +39,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "plus": (PLUS,),
     "plus_probability": (PLUS, "search.fitness=probability"),
     "plus_accuracy": (PLUS, ACCURACY),
+    "plus_uniform": (PLUS, "supernet.sampling=uniform", "trainer.epochs=120"),  # as many steps, one subnet in each
     "plus_scratch": (PLUS, "search.finetune_scratch=true"),
     "plus_gates": (PLUS, "search.winner=soup", "search.learn_gates=true"),
     "plus_largest_tuned": (PLUS, "search.winner=largest"),
@@ -47,6 +48,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     **{name: (f"method={name}",) for name in BASELINES},
     "noah": ("method=noah", ACCURACY, DRAWN),
     "repadapter_long": ("method=repadapter", "trainer.epochs=150"),
+    "repadapter_long_low": ("method=repadapter", "trainer.epochs=150", "optimizer.lr=4.5e-3"),
 }  # fmt: skip
 """Overrides of every form; the methods of other papers are the baselines."""
 OTHERS = frozenset(f for f, words in FORMS.items() if {f"method={name}" for name in BASELINES} & {*words})
