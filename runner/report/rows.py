@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from runner.report.result import PATH, Record
@@ -12,7 +12,7 @@ T = TypeVar("T")
 RATE = "optimizer.lr"
 """The override of what is no part of a row's recipe, since the paper chooses it per task."""
 
-RATES = (RATE, "dataset.lr")
+RATES = frozenset((RATE, "dataset.lr"))
 """Both overrides that say it."""
 
 TYPED_RATE = "typed_rate"
@@ -75,7 +75,10 @@ def rates_apart(records: Sequence[Record]) -> list[Record]:
         for row, rivals in grouped(records, full_key).items()
         if any(len({r.get("lr") for r in cell}) > 1 for cell in grouped(rivals, _cell).values())
     }
-    return [{**r, TYPED_RATE: _typed(r, RATES) and r["lr"]} if full_key(r) in several else r for r in records]
+    return [
+        {**r, TYPED_RATE: r["lr"] if RATES & _words(r).keys() else None} if full_key(r) in several else r
+        for r in records
+    ]
 
 
 def without_repeats(records: Sequence[Record], notes: list[str]) -> list[Record]:
@@ -107,20 +110,13 @@ def _cell(record: Record) -> tuple[object, ...]:
     return record["dataset"], record["seed"], record.get("shots"), record.get("list_seed")
 
 
-def _overrides(record: Record) -> dict[str, str]:
-    """The overrides of a record by their keys; none in results of older versions."""
-    pairs = (word.lstrip("+~").partition("=") for word in record.get("overrides", ()))
-    return {key: value for key, _, value in pairs}
-
-
-def _typed(record: Record, keys: Collection[str]) -> str | None:
-    return next((value for key, value in _overrides(record).items() if key in keys), None)
-
-
 def _words(record: Record) -> dict[str, str]:
-    """The overrides that do not vary within a row, and its rate in whichever word."""
-    found = _overrides(record).items()
-    return {key: value for key, value in found if key in RATES or key.partition(".")[0] not in VARYING}
+    """The overrides of a record that do not vary within a row, and its rate in whichever word, by their keys.
+
+    None in results of older versions.
+    """
+    pairs = (word.lstrip("+~").partition("=") for word in record.get("overrides", ()))
+    return {key: value for key, _, value in pairs if key in RATES or key.partition(".")[0] not in VARYING}
 
 
 def _images_told(key: Row, rivals: Iterable[Row]) -> list[str]:
