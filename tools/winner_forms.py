@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from runner.report.result import Record
+from runner.report.result import RANDOM, Record
 
 MINI = ("trainer=mini", "search=mini")
 PAPER, PLUS = "trainer=mini_paper", "method=glora_plus"
@@ -58,7 +58,7 @@ COMPARED = {
     "paper_largest": ("paper", "largest"),
     "plus_untuned": ("plus", "untuned"),
     "plus_largest": ("plus", "largest"),
-    "plus_random": ("plus", "random20"),
+    "plus_random": ("plus", RANDOM),
     "plus_random_search": ("plus", "random_search"),
     "plus_from_scratch": ("plus_scratch", "scratch"),
 }
@@ -89,7 +89,7 @@ def _of_comparator(record: Record, name: str) -> Record:
     found = record["comparators"][name]
     shared = {k: v for k, v in record.items() if k not in ("tuned_val_accuracy", "search_seconds", "tuning_seconds")}
     return shared | {
-        "test_accuracy": found["test_mean"] if name == "random20" else found["test"],
+        "test_accuracy": found["test_mean"] if name == RANDOM else found["test"],
         "val_accuracy": record["val_accuracy"] if name == "untuned" else found.get("val"),
         "params": record["params"] if name in ("untuned", "scratch") else found.get("params"),
     }

@@ -33,7 +33,7 @@ BREEDING_BEFORE = {"parents": 10, "mutants": 25, "crossovers": 25, "mutation_pro
 """What every search's directory was named with, whether or not the search had such a setting."""
 SEARCH_BEFORE = {"fitness": "accuracy", "ties": "params", "extremes": False, "max_share": None, "winner": "subnet",
                  "finetune_epochs": 0, "finetune_scratch": False, "learn_gates": False,
-                 "finetune_lr": None}  # fmt: skip
+                 "finetune_lr": None, "random_subnets": 20}  # fmt: skip
 """What every search did before these were settings."""
 
 

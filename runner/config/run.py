@@ -99,7 +99,8 @@ class SearchChoice:
     `settings` are keyword arguments of the class, the limits included; `selection_images` cuts the selection split,
     `max_share` the subnets' size to that part of the largest. `winner` is the form that is handed over; it trains on
     for `finetune_epochs` at `finetune_lr` (None: the supernet's), with `learn_gates` the gates of its choices too, and
-    with `scratch` a comparator does so from the winner's initialization.
+    with `scratch` a comparator does so from the winner's initialization. So many `random_subnets` are measured on test
+    beside it.
     """
 
     name: str
@@ -115,6 +116,7 @@ class SearchChoice:
     finetune_lr: float | None = None
     scratch: bool = False
     learn_gates: bool = False
+    random_subnets: int = 20
 
     def described(self) -> dict[str, Any]:
         """Every setting, as JSON values."""

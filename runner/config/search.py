@@ -37,6 +37,7 @@ class StageSettings:
         finetune_lr: its learning rate; None: the supernet's.
         learn_gates: the gates of its choices train on too.
         finetune_scratch: train the same subnet as long from its initialization too, a comparator of the inheritance.
+        random_subnets: random subnets measured on test beside the winner; 0: none.
     """
 
     name: str
@@ -50,6 +51,7 @@ class StageSettings:
     finetune_lr: float | None = number(None, above=0)
     finetune_scratch: bool = False
     learn_gates: bool = False
+    random_subnets: int = number(20, low=0, high=10_000)
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class SearchSettings:
         made = SearchChoice(
             name, SEARCHES[name], own, stage.val_limit, run, retrain, stage.winner, stage.soup_size, stage.max_share,
             stage.finetune_epochs, stage.finetune_lr, stage.finetune_scratch, stage.learn_gates,
+            stage.random_subnets,
         )  # fmt: skip
         return replace(made, directory=directory_of(run, made))
 
@@ -83,7 +86,7 @@ def directory_of(run: Path, search: SearchChoice) -> Path:
         named |= {"retrain_epochs": search.retrain.epochs, "retrain_lr": search.retrain.lr}
     named |= {"max_share": search.max_share, "winner": search.winner, "finetune_epochs": search.finetune_epochs,
               "finetune_lr": search.finetune_lr, "finetune_scratch": search.scratch,
-              "learn_gates": search.learn_gates}  # fmt: skip
+              "learn_gates": search.learn_gates, "random_subnets": search.random_subnets}  # fmt: skip
     named |= {"soup_size": search.soup_size} if "soup" in search.winner else {}
     return search_directory(run, search.name if search.searches else search.winner, named)
 
@@ -131,6 +134,8 @@ def _winner_problems(stage: StageSettings, own: Mapping[str, Any], method: Metho
             yield f"search.{key}={getattr(stage, key)} needs search.finetune_epochs, for as long as it trains"
     if stage.soup_size != StageSettings.soup_size and "soup" not in stage.winner:
         yield f"search.soup_size={stage.soup_size} is for search.winner=soup or greedy_soup"
+    if stage.random_subnets == 1:
+        yield "search.random_subnets=1 has no spread; type 2 or more, or 0 for none"
     searches = stage.winner not in UNSEARCHED
     if searches and (fitness := own.get("fitness")) != "accuracy" and own.get("ties") == "loss":
         yield (f"search.ties=loss is for ties of accuracy; with search.fitness={fitness} ties go to the accuracy; "
@@ -146,5 +151,8 @@ def _winner_problems(stage: StageSettings, own: Mapping[str, Any], method: Metho
                    "method.options.subnet=... trains a given subnet without a supernet")  # fmt: skip
     elif stage.winner != "subnet":
         yield f"search.winner={stage.winner}: the subnets of method={method.name} are no gates that can be averaged"
+    if method.retrained and stage.random_subnets != StageSettings.random_subnets:
+        yield (f"search.random_subnets={stage.random_subnets} is not for method={method.name}, which trains its winner "
+               "anew: subnets with inherited weights are not measured beside it")  # fmt: skip
     if stage.finetune_epochs:
         yield f"search.finetune_epochs is not for method={method.name}: {instead}"

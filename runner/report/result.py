@@ -1,6 +1,7 @@
 """`result.json`: what a finished run is known by, written and read here alone.
 
-Schema 2 adds what schema 1 left to the names of backbone and protocol: `family`, `mark` and `comparable`.
+Schema 2 adds what schema 1 left to the names of backbone and protocol: `family`, `mark` and `comparable`. Schema 3 says
+how many random subnets stand beside a searched one; before there were always 20, as `random20`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from runner.config.protocol import FOUNDING
 from runner.rundir import records
 from runner.rundir.files import write_json
 
-SCHEMA = 2
+SCHEMA = 3
+RANDOM, RANDOM_2 = "random_subnets", "random20"
+"""The comparator of random subnets, and what it was up to schema 2."""
 Record = dict[str, Any]
 """A result as the tables take it, with whatever columns of a user's read besides."""
 
@@ -27,7 +30,7 @@ SUITE_NEEDS = {"few_shot": ("shots",), "domain_generalization": ("targets", "lis
 
 SCHEMA_2 = ("group", "family", "mark", "comparable", "resize", "trainer", "recipe", "environment", "training_seconds",
             "peak_memory_mb")  # fmt: skip
-"""What every result of schema 2 says, and earlier ones may not."""
+"""What every result from schema 2 on says, and earlier ones may not."""
 
 
 class Compared(Typed, extra="allow"):
@@ -38,11 +41,17 @@ class Compared(Typed, extra="allow"):
     params: Count | None = None
 
 
-class Random(Typed, extra="allow"):
+class Drawn(Typed, extra="allow"):
     """Random subnets: mean and sample sd of their test accuracies."""
 
     test_mean: Share
     test_sd: Share
+
+
+class Random(Drawn):
+    """The same, and how many they are."""
+
+    subnets: Count
 
 
 class Comparators(Typed, extra="allow"):
@@ -51,7 +60,8 @@ class Comparators(Typed, extra="allow"):
     images: Count | None = None
     winner: Compared | None = None
     largest: Compared | None = None
-    random20: Random | None = None
+    random_subnets: Random | None = None
+    random20: Drawn | None = None
     random_search: Compared | None = None
     untuned: Compared | None = None
     scratch: Compared | None = None
@@ -124,10 +134,10 @@ class Result(records.Record, extra="allow"):
         missing = [key for key in SCHEMA_2 if self.schema_ >= 2 and key not in self.model_fields_set]
         if self.schema_ >= 2:
             of = self.comparators
-            # Random subnets alone stand beside a winner that no search found.
-            searched = of.random_search is not None or of.random20 is not None
-            for needs, sign, there in (("search", "random_search or random20", searched),
-                                       ("search_seconds", "random_search or random20", searched),
+            # A winner that no search found has no random search beside it, a retrained one not the largest subnet.
+            searched = of.random_search is not None or of.largest is not None
+            for needs, sign, there in (("search", "random_search or largest", searched),
+                                       ("search_seconds", "random_search or largest", searched),
                                        ("tuning_seconds", "untuned", of.untuned is not None)):  # fmt: skip
                 if (needs in self.model_fields_set) != there:
                     missing.append(f"{needs} where it has comparators.{sign}, and only there")
@@ -154,7 +164,7 @@ def write_result(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_result(path: Path) -> Record:
-    """A result as it is on the disk, of whichever schema, with what schema 2 has.
+    """A result as it is on the disk, of whichever schema, with what the last one has.
 
     Raises:
         ConfigError: naming the file, if it cannot be read, does not fit, or comes from a later version.
@@ -163,13 +173,17 @@ def read_result(path: Path) -> Record:
 
 
 def completed(record: Mapping[str, Any]) -> Record:
-    """A result of whichever schema with the values of schema 2, its own where it has them."""
+    """A result of whichever schema with the values of the last, its own where it has them."""
     founding = FOUNDING.get(record["protocol"])
+    comparators = dict(record["comparators"])
+    if RANDOM_2 in comparators:
+        comparators[RANDOM] = {"subnets": 20, **comparators.pop(RANDOM_2)}
     return {
         "family": FAMILIES.get(record["backbone"]),
         "mark": "selected on test" if record["selected_on_test"] else "",
         "comparable": founding.comparable if founding else False,
         **record,
+        "comparators": comparators,
     }
 
 

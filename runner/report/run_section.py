@@ -14,7 +14,7 @@ from typing import Any
 
 from data.files import read_bytes
 from runner.report.predictions import PREDICTIONS, Examples, read_examples
-from runner.report.result import PATH, Record
+from runner.report.result import PATH, RANDOM, Record
 from runner.report.tables import MISSING, count, percent, selection_noise
 
 CAPTIONS = {
@@ -29,7 +29,7 @@ WIDE = ("options", "gates")
 PLOTS = "plots"
 SUFFIXES = (".svg", ".png")
 """The first is taken where both are there."""
-COMPARATORS = {"largest": "the largest subnet", "random20": "20 random subnets, mean", "random_search": "random search",
+COMPARATORS = {"largest": "the largest subnet", RANDOM: "random subnets, mean", "random_search": "random search",
                "untuned": "the winner before tuning", "scratch": "the same subnet from its initialization"}  # fmt: skip
 
 
@@ -133,6 +133,7 @@ def _comparators(r: Record) -> Iterator[tuple[str, str]]:
         found = r["comparators"].get(key) or {}
         test = found.get("test", found.get("test_mean"))
         if test is not None:
+            title = f"{found['subnets']} {title}" if key == RANDOM else title
             params = f", {count(found['params'])} parameters" if found.get("params") else ""
             yield title, f"{percent(test)} %{params}"
 

@@ -6,7 +6,7 @@ import math
 import statistics
 
 from glora.methods import METHODS
-from runner.report.result import Record
+from runner.report.result import RANDOM, Record
 from runner.report.rows import grouped, row_key, row_names, without_repeats
 from runner.report.tables import (
     MISSING,
@@ -51,13 +51,13 @@ def search_table(records: list[Record]) -> Table:
     """The searched subnet of every searched run beside what it must beat, one row per method, task and protocol.
 
     Gap is validation minus test in percentage points: how far selection overstates; of a tuned winner with the
-    supernet's weights, as it was selected. Random 20 is the mean of 20 random
-    subnets and the sd among them (over seeds: mean of the means, root mean square of the sds).
+    supernet's weights, as it was selected. Random is the mean of the random subnets, the sd among them and their
+    number (over seeds: mean of the means, root mean square of the sds).
     """
     notes: list[str] = []
     searched = without_repeats([r for r in records if r.get("comparators") or _is_supernet(r)], notes)
     header = ["Method", "Dataset", "Backbone", "Winner val", "Winner test", "Gap", "Selection noise", "Largest test",
-              "Random 20 test", "Random search val", "Random search test", "Params winner", "Params largest",
+              "Random test", "Random search val", "Random search test", "Params winner", "Params largest",
               "Params random search", "Seeds", "Protocol", "Remarks"]  # fmt: skip
     table = Table("Search: winner against the largest, random and randomly searched subnets (accuracy in %)", header,
                   [], notes)  # fmt: skip
@@ -67,12 +67,12 @@ def search_table(records: list[Record]) -> Table:
         pairs = [(r["val_accuracy"], r["test_accuracy"]) for r in part]
         selected = [(r["val_accuracy"], _untuned(r)) for r in part]
         gaps = [val - test for val, test in selected if val is not None and test is not None]
-        random20 = [r["comparators"]["random20"] for r in part if r.get("comparators", {}).get("random20")]
-
+        random = [r["comparators"][RANDOM] for r in part if r.get("comparators", {}).get(RANDOM)]
         random_cell = MISSING
-        if random20:
-            spread = math.sqrt(statistics.fmean(entry["test_sd"] ** 2 for entry in random20))
-            random_cell = f"{percent(statistics.fmean(e['test_mean'] for e in random20))} ± {percent(spread)}"
+        if random:
+            spread = math.sqrt(statistics.fmean(entry["test_sd"] ** 2 for entry in random))
+            mean = percent(statistics.fmean(entry["test_mean"] for entry in random))
+            random_cell = f"{mean} ± {percent(spread)} ({span(entry['subnets'] for entry in random)})"
         table.add([
             names[row_key(first)],
             _task(first), first["backbone"], mean_sd(known(val for val, _ in pairs)),
@@ -95,9 +95,9 @@ def search_table(records: list[Record]) -> Table:
                 notes.append(f"{names[row_key(first)]}, {_task(first)}: {what} {mean_sd(found)} on test")
     notes.append(
         "Gap: validation minus test, in points, of a tuned winner as it was selected, before tuning; ± is the sample "
-        "sd over seeds, except in Random 20 test, where it is the sd among the random subnets; random search has the "
-        "budget of the search; Selection noise: standard error of the best candidate's accuracy on the images that "
-        "selected, in points, and how many other candidates lie within it"
+        "sd over seeds, except in Random test, where it is the sd among the random subnets, whose number is in "
+        "parentheses; random search has the budget of the search; Selection noise: standard error of the best "
+        "candidate's accuracy on the images that selected, in points, and how many other candidates lie within it"
     )
     notes += mixing_notes(searched)
     return table

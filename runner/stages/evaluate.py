@@ -20,7 +20,7 @@ from runner.config.errors import ConfigError
 from runner.config.protocol import WEIGHTS
 from runner.config.run import Run
 from runner.report.predictions import PREDICTIONS, write_predictions
-from runner.report.result import read_result, write_result
+from runner.report.result import RANDOM, read_result, write_result
 from runner.report.show import draw_classes
 from runner.rundir.files import locked
 from runner.rundir.records import Best, Clock, Summary, clock_file, read, read_best, read_subnet, read_winner
@@ -34,7 +34,7 @@ from runner.tracking.of_run import environment, open_tracker
 
 log = logging.getLogger(f"glora.{__name__}")
 COMPARED_IMAGES = 1000
-"""Test images that comparators see at most: 22 subnets on all of them would cost more than the search."""
+"""Test images that comparators see at most: two dozen subnets on all of them would cost more than the search."""
 
 
 def result_path(run: Run) -> Path:
@@ -115,7 +115,8 @@ def _measure(run: Run, directory: Path, kept: Path) -> dict[str, Any]:
     record = _description(run, method, summary, test)
     if run.method.searched and not run.method.retrained:
         supernet = searched(method)
-        record |= _measure_subnets(supernet, directory, test, prep)
+        draws = run.search.random_subnets if run.search is not None else 0
+        record |= _measure_subnets(supernet, directory, test, prep, draws)
         plain = supernet.evaluator().write(read_winner(supernet.space, directory))
         record["test_accuracy"], predictions = _on_test(plain, test, prep)
         if run.search is not None and run.search.finetune_epochs:
@@ -273,10 +274,13 @@ def _search_seconds(directory: Path, name: str) -> float | None:
     return read(clock, Clock).seconds if clock.exists() else None
 
 
-def _measure_subnets(method: Searched[Member], directory: Path, test: Split, prep: Preprocess) -> dict[str, Any]:
+def _measure_subnets(
+    method: Searched[Member], directory: Path, test: Split, prep: Preprocess, draws: int
+) -> dict[str, Any]:
     """Test accuracy of the declared comparators, none of which selects anything.
 
-    They see at most `COMPARED_IMAGES`, the same ones always, and where those are not all the winner sees them too.
+    With `draws` random subnets, the first ones of a seeded order. All see at most `COMPARED_IMAGES`, the same ones
+    always, and where those are not all the winner sees them too.
     """
     space, evaluator, best = method.space, method.evaluator(), read_best(directory)
     few = balanced_cut(test, COMPARED_IMAGES)
@@ -285,13 +289,14 @@ def _measure_subnets(method: Searched[Member], directory: Path, test: Split, pre
         return accuracy(evaluator.write(subnet), s.images, s.labels, prep)
 
     winner, rng = read_winner(space, directory), random.Random("comparators")
-    draws = torch.tensor([on(few, space.sample(rng)) for _ in range(20)])
     found: dict[str, Any] = {
         "images": len(few.labels),
         **({} if few is test else {"winner": {"test": on(few, winner)}}),
         "largest": {"test": on(few, space.largest), "params": space.params_range[1]},
-        "random20": {"test_mean": draws.mean().item(), "test_sd": draws.std().item()},
     }
+    if draws:
+        drawn = torch.tensor([on(few, space.sample(rng)) for _ in range(draws)])
+        found[RANDOM] = {"subnets": draws, "test_mean": drawn.mean().item(), "test_sd": drawn.std().item()}
     if best.random_search is not None:
         subnet = read_subnet(space, directory, "random")
         found["random_search"] = {**best.random_search.model_dump(), "test": on(few, subnet)}

@@ -21,8 +21,6 @@ from runner.tracking.of_run import device_name
 
 BATCH = 16
 """Images of a measured step, at most."""
-COMPARED = 22
-"""Subnets that the evaluation of a search sees beside the winner, on `COMPARED_IMAGES`."""
 
 
 class Hours:
@@ -110,7 +108,8 @@ def _seconds(run: Run, train: float, evaluate: float, done: float) -> float:
             tried = 2 * search.settings.get("generations", 1) * search.settings.get("population", 1)
         chosen = min(search.selection_images, _size(sizes, protocol.selection))
         tuned = search.finetune_epochs * (1 + search.scratch) + (search.retrain.epochs if search.retrain else 0)
-        seconds += evaluate * (tried * chosen + COMPARED * min(COMPARED_IMAGES, test)) + train * tuned * final
+        beside = 0 if run.method.retrained else search.random_subnets + 1 + search.searches
+        seconds += evaluate * (tried * chosen + beside * min(COMPARED_IMAGES, test)) + train * tuned * final
     return seconds
 
 

@@ -22,7 +22,7 @@ def test_train_search_evaluate_and_rerun(tmp_path, data_root):
     assert "GLoRA-8-4" in done.stdout
     record = json.loads(only(tmp_path, "result.json").read_text())
     assert record["protocol"] == "clean" and record["training_images"] == 800
-    assert set(record["comparators"]) == {"images", "largest", "random20", "random_search"}
+    assert set(record["comparators"]) == {"images", "largest", "random_subnets", "random_search"}
     assert record["search_seconds"] > 0 and 100 < record["peak_memory_mb"] < 4000  # torch alone takes a few hundred
     stamp = only(tmp_path, "weights.safetensors").stat().st_mtime_ns
     assert "nothing to do" in run("train.py", tmp_path, data_root, "optimizer.unused_grad=zero").stdout

@@ -33,7 +33,8 @@ def test_a_row_is_complete_or_has_no_average_and_is_compared_with_the_best_basel
 
 
 def test_what_was_measured_beside_a_winner_has_rows_of_its_own():
-    beside = {"images": 1000, "largest": {"test": 0.8, "params": 99}, "random20": {"test_mean": 0.4, "test_sd": 0.1},
+    beside = {"images": 1000, "largest": {"test": 0.8, "params": 99},
+              "random_subnets": {"subnets": 20, "test_mean": 0.4, "test_sd": 0.1},
               "random_search": {"test": 0.6, "val": 0.7, "params": 11}, "untuned": {"test": 0.5}}  # fmt: skip
     few = {"winner": {"test": 0.9}, "largest": {"test": 0.1, "params": 99}}
     times = {"search_seconds": 5.0, "tuning_seconds": 7.0, "training_seconds": 100.0}

@@ -200,9 +200,9 @@ def test_settings_go_by_the_configs_names_and_unknown_ones_are_left_out():
 
 def test_directories_of_before_keep_their_names(tmp_path):
     before = {"seed": 1, "generations": 20, "population": 50, "min_params": 0, "max_params": None, "val_limit": 1000}
-    default = before | {"fitness": "accuracy", "ties": "params", "extremes": False}
+    default = before | {"fitness": "accuracy", "ties": "params", "extremes": False, "random_subnets": 20}
     assert search_directory(tmp_path, "random", default) == search_directory(tmp_path, "random", before)
-    for changed in ({"fitness": "loss"}, {"ties": "loss"}, {"extremes": True}):
+    for changed in ({"fitness": "loss"}, {"ties": "loss"}, {"extremes": True}, {"random_subnets": 5}):
         assert search_directory(tmp_path, "random", default | changed) != search_directory(tmp_path, "random", before)
 
 

@@ -151,6 +151,8 @@ def test_every_method_has_a_yaml_that_lists_its_options_with_their_defaults():
             ["method=noah", "search.finetune_epochs=1"],
             "not for method=noah: it trains its winner anew; set search.retrain_epochs",
         ),
+        (["search.random_subnets=1"], "search.random_subnets=1 has no spread; type 2 or more, or 0 for none"),
+        (["method=noah", "search.random_subnets=5"], "search.random_subnets=5 is not for method=noah, which trains"),
         (["search.learn_gates=true"], "search.learn_gates=True needs search.finetune_epochs"),
         (["search.finetune_scratch=true"], "search.finetune_scratch=True needs search.finetune_epochs"),
         (["search.finetune_lr=1e-3"], "search.finetune_lr=0.001 needs search.finetune_epochs"),

@@ -116,12 +116,13 @@ def test_one_table_for_each_suite_backbone_and_protocol():
         build_table(records)
 
 
-COMPARED = {"largest": {"test": 0.7, "params": 99_000}, "random20": {"test_mean": 0.6, "test_sd": 0.03},
+COMPARED = {"largest": {"test": 0.7, "params": 99_000},
+            "random_subnets": {"subnets": 20, "test_mean": 0.6, "test_sd": 0.03},
             "random_search": {"val": 0.82, "test": 0.79, "params": 20_000}}  # fmt: skip
 
 
 def test_search_table_shows_the_gap_and_what_the_winner_must_beat():
-    other = COMPARED | {"random20": {"test_mean": 0.64, "test_sd": 0.04}}
+    other = COMPARED | {"random_subnets": {"subnets": 20, "test_mean": 0.64, "test_sd": 0.04}}
     records = [record(test=0.80, val_accuracy=0.90, comparators=COMPARED),
                record(test=0.84, val_accuracy=0.90, seed=1, comparators=other),
                record(label="Linear", method="linear", ranks=[])]  # fmt: skip
@@ -130,7 +131,7 @@ def test_search_table_shows_the_gap_and_what_the_winner_must_beat():
     got = row(table)
     assert (got["Winner val"], got["Winner test"], got["Gap"]) == ("90.0 ± 0.0", "82.0 ± 2.8", "8.0 ± 2.8")
     assert got["Largest test"] == "70.0 ± 0.0"
-    assert got["Random 20 test"] == "62.0 ± 3.5"  # sqrt((9 + 16) / 2) = 3.54
+    assert got["Random test"] == "62.0 ± 3.5 (20)"  # sqrt((9 + 16) / 2) = 3.54
     assert (got["Random search val"], got["Random search test"]) == ("82.0 ± 0.0", "79.0 ± 0.0")
     assert (got["Params winner"], got["Params largest"], got["Params random search"]) == ("12,345", "99,000", "20,000")
     assert got["Seeds"] == "2"
@@ -233,7 +234,7 @@ def test_costs_say_what_was_chosen_per_task_and_what_selecting_took():
     assert found["Knobs"] == "lr 10, weight_decay 4"
     ssf = row(cost_table([record(method="ssf", label="SSF", hparams="published")]), "SSF")
     assert (ssf["Selection (s)"], ssf["Chosen per task"]) == ("-", "lr, weight_decay, drop_path as published")
-    searched = {"random20": {"test_mean": 0.7, "test_sd": 0.1}, "random_search": {"val": 0.8}}
+    searched = {"random_subnets": {"subnets": 20, "test_mean": 0.7, "test_sd": 0.1}, "random_search": {"val": 0.8}}
     assert row(cost_table([record(search="evolution-a", comparators=searched)]))["Chosen per task"] == "subnet"
     del searched["random_search"]  # the largest, which nothing chose
     assert row(cost_table([record(search="largest-a", comparators=searched)]))["Chosen per task"] == "nothing"

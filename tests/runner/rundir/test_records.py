@@ -231,12 +231,13 @@ def test_a_loss_that_is_not_finite_survives_in_json() -> None:
 def test_results_that_do_not_fit_leave_the_others(tmp_path: Path) -> None:
     wrong: dict[str, dict[str, Any]] = {
         "a": {"test_accuracy": 12.5}, "b": {"val_accuracy": "high"}, "c": {"params": -3}, "d": {"seed": None},
-        "e": {"comparators": {"random20": {"test_mean": 0.5}}}, "f": {"suite": "few_shot"}, "g": {"schema": 3},
+        "e": {"comparators": {"random20": {"test_mean": 0.5}}}, "f": {"suite": "few_shot"}, "g": {"schema": 4},
         "h": {"environment": {"threads": "two"}}, "i": {"suite": "domain_generalization"},
         "j": {"environment": {"threads": 2}}, "k": {"schema": 2, "family": "vit", "mark": ""},
         "l": {"schema": 2, "comparators": {"random_search": {"val": 0.5, "test": 0.5}}},
         "m": {"schema": 2, "search": "evolution-a", "search_seconds": 3.0,
-              "comparators": {"random20": {"test_mean": 0.5, "test_sd": 0.1}}}, "n": {},
+              "comparators": {"largest": {"test": 0.5, "params": 9}}},
+        "n": {"comparators": {"random_subnets": {"test_mean": 0.5, "test_sd": 0.1}}}, "o": {},
     }  # fmt: skip
     for name, change in wrong.items():
         (tmp_path / name).mkdir()
@@ -245,10 +246,18 @@ def test_results_that_do_not_fit_leave_the_others(tmp_path: Path) -> None:
     assert [r["latency_ms"] for r in records] == [3] and records[0]["test_accuracy"] == record()["test_accuracy"]
     assert [p.partition("/result.json")[0] for p in problems] == [str(tmp_path / n) for n in list(wrong)[:-1]]
     assert all(p.endswith("run evaluate.py with the same overrides again") for p in problems)
-    assert "schema 3, this version reads 1 to 2; update the code" in problems[6]
+    assert "schema 4, this version reads 1 to 3; update the code" in problems[6]
     assert "lacks environment.device" in problems[9] and "a result of schema 2 has comparable, resize" in problems[10]
     assert "search_seconds where it has comparators.random_search" in problems[11]
     assert "comparators.random_search beside the time of a search" in problems[12]
+    assert "lacks comparators.random_subnets.subnets" in problems[13]
+
+
+def test_the_random_subnets_of_earlier_results_were_twenty(tmp_path: Path) -> None:
+    drawn = {"test_mean": 0.5, "test_sd": 0.1}
+    (tmp_path / "result.json").write_text(json.dumps(record() | {"comparators": {"images": 9, "random20": drawn}}))
+    (read,), problems = collect(tmp_path)
+    assert read["comparators"] == {"images": 9, "random_subnets": {"subnets": 20, **drawn}} and not problems
 
 
 def test_a_chosen_point_is_one_that_was_tried(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import statistics
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from runner.stages import evaluate as evaluation
 from runner.stages import inputs
 from runner.stages.evaluate import evaluate as measure
 from runner.stages.export import export
+from runner.stages.model import load_trained
 from runner.stages.search import search
 from runner.stages.train import train
 from tests.helpers.commands import forked
@@ -141,4 +144,29 @@ def test_comparators_see_few_test_images_and_the_winner_all(copied, monkeypatch)
         and record["comparators"]["images"] == 797
         and "winner" not in record["comparators"]
     )
-    assert json.loads(next(runs.rglob("result.json")).read_text()) == {"schema": 2, **record}
+    assert json.loads(next(runs.rglob("result.json")).read_text()) == {"schema": 3, **record}
+
+
+def test_random_subnets_are_as_many_as_asked_and_the_first_of_one_order(copied):
+    overrides, runs = copied
+    c = resolved(*overrides)
+    test, method = inputs.test_split(c), load_trained(c, c.directory)
+    draw, hits = random.Random("comparators"), []
+    with torch.no_grad():
+        for _ in range(20):
+            method.set(method.space.sample(draw))
+            logits = method.model.eval()(inputs.Preprocess(c)(test.images))
+            hits.append((logits.argmax(1) == test.labels).float().mean().item())
+    for words, count in (([], 20), (["search.random_subnets=3"], 3), (["search.random_subnets=0"], 0)):
+        run = resolved(*overrides, *words)
+        search(run)
+        measure(run)
+        compared = json.loads((run.search.directory / "result.json").read_text())["comparators"]
+        assert {"largest", "random_search"} <= {*compared}
+        found = compared.get("random_subnets")
+        assert found is None if not count else found["subnets"] == count
+        if found is not None:
+            assert found["test_mean"] == pytest.approx(statistics.fmean(hits[:count]))
+            assert found["test_sd"] == pytest.approx(statistics.stdev(hits[:count]))
+    table = forked(["evaluate.py", f"output_root={runs}", "details=true"]).stdout
+    assert table.count("(20)") == 1 and table.count("(3)") == 1
