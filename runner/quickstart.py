@@ -22,8 +22,8 @@ TASKS = ("digits", "shapes_location")
 OVERRIDES = ("backbone=vit_micro", "trainer=mini", "search=mini", "search.generations=2", "search.population=20",
              "search.mutants=10", "search.crossovers=10", "search.random_subnets=4")  # fmt: skip
 METHODS = (
-    ("method=linear,glora", "trainer.epochs=12"),
-    ("method=glora_plus", "trainer.epochs=7", "search.finetune_epochs=6"),  # a step costs more
+    ("method=linear,glora", "trainer.epochs=14"),
+    ("method=glora_plus", "trainer.epochs=8", "search.finetune_epochs=7"),  # a step costs more
 )
 """The runs of each task, a command each: what one of them asks for would hold for all methods of its command."""
 ROOT = Path(__file__).resolve().parent.parent
