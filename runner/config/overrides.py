@@ -17,6 +17,8 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import CompactHydraException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from data import DataError, get_task, user_path
 from runner.config.errors import ConfigError
@@ -190,10 +192,27 @@ def explain(error: CompactHydraException) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return unknown_choice(group, name, list(error.options))
+    if str(error).startswith("Could not override") and isinstance(
+        error.__cause__, (ConfigAttributeError, ConfigKeyError)
+    ):
+        return _unknown_key(error.__cause__)
     cause = str(error.__cause__ or "").partition("\n    full_key")[0]
     text = str(error).partition("\n    full_key")[0]
     lines = [text.removeprefix("Error merging override "), *([] if cause in text else [cause])]
     return " ".join(": ".join(lines).split())
+
+
+def _unknown_key(error: ConfigAttributeError | ConfigKeyError) -> str:
+    """That a part of the config has no such key, and what may be meant."""
+    given, node = str(error.full_key), error.parent_node
+    above = given.rpartition(".")[0]
+    known = [str(key) for key in node] if isinstance(node, DictConfig) else []
+    near = difflib.get_close_matches(given.rpartition(".")[2], known, 1)
+    if near:
+        return f"unknown key {given}; did you mean {above}.{near[0]}=?"
+    # A method's YAML leaves out what it does not need: axes of its grid, limits of its search.
+    new = f"; one that it leaves out takes a +: +{given}=" if above.partition(".")[0] == "method" else ""
+    return f"unknown key {given}; known keys of {above}: {', '.join(known) or 'none'}{new}"
 
 
 def unknown_choice(group: str, name: str, options: list[str]) -> str:

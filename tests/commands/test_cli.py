@@ -49,7 +49,11 @@ def test_killed_training_and_search_resume_to_the_same_bits(tmp_path, data_root)
     [
         (["dataset=cifar10"], "cifar100"),
         (["+foo=1"], "unknown key foo=1"),
-        (["trainer.epoch=3"], "epoch"),
+        (["trainer.epoch=3"], "error: unknown key trainer.epoch; did you mean trainer.epochs=?"),
+        (["search.foo=3"], "error: unknown key search.foo; known keys of search: name, seed, generations"),
+        (["seed.a=3"], "seed.a=3"),
+        (["search.seed.a=3"], "error: unknown key search.seed.a; known keys of search.seed: none"),
+        (["method.search.max_params=9"], "takes a +: +method.search.max_params="),
         (["trainer.epochs=many"], "Integer"),
         (["ranks=[4,8]"], "write [8, 4]"),
         (["protocol=mine"], "clean_1000"),
