@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from types import UnionType
 from typing import Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -41,9 +41,9 @@ def number(
     return dataclasses.field(default=default, metadata=rule)
 
 
-def choice(default: Any, allowed: Sequence[str]) -> Any:
-    """A field with one of these values; None, where the type allows it, passes."""
-    return dataclasses.field(default=default, metadata={"allowed": tuple(allowed)})
+def choice(default: Any, allowed: Collection[str]) -> Any:
+    """A field with one of these values, a registry's as they are when it is asked; None, where allowed, passes."""
+    return dataclasses.field(default=default, metadata={"allowed": allowed})
 
 
 def problems_of(value: Dataclass, prefix: str = "") -> Iterator[str]:

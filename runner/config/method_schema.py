@@ -46,7 +46,7 @@ class RecipeConf:
     decay_1d: bool = True
     drop_path: float = number(0.1, low=0, below=1)
     optimizer: str = choice("adamw", OPTIMIZERS)
-    sampling: str = choice("uniform", tuple(SAMPLERS))
+    sampling: str = choice("uniform", SAMPLERS)
     draws: int = number(1, low=1, high=1000)
     distill: bool = False
     ema: float | None = number(None, above=0, below=1)

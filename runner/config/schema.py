@@ -147,7 +147,7 @@ class SupernetConf:
         ema: decay of a moving average of the weights.
     """
 
-    sampling: str | None = choice(None, tuple(SAMPLERS))
+    sampling: str | None = choice(None, SAMPLERS)
     draws: int | None = number(None, low=1, high=1000)
     distill: bool | None = None
     ema: float | None = number(None, above=0, below=1)

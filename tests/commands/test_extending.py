@@ -107,6 +107,29 @@ def test_a_search(tmp_path: Path, data_root: Path) -> None:
     assert refused.returncode == 2 and "search.share=2 must be at least 0 and at most 1" in refused.stderr
 
 
+def test_a_sampler(tmp_path: Path, data_root: Path) -> None:
+    plugin = """\
+        from pathlib import Path
+        from typing import Any
+        from glora.sampling import Sampler
+
+
+        class Ends(Sampler[Any]):
+            name = "ends"
+
+            def subnets(self, seed: int, step: int) -> list[Any]:
+                with (Path(__file__).parent / "asked").open("a") as asked:
+                    asked.write(f"{step} ")
+                return [self.space.largest, self.space.smallest]
+        """
+    use(tmp_path, data_root, ("train", "search", "evaluate"), "supernet.sampling=ends", plugin=plugin)
+    assert (tmp_path / "asked").read_text() == "0 1 "
+    assert "ends" in str(result(tmp_path)["form"])
+    refused = forked(["train.py", "dataset=digits", *SMALL, "supernet.sampling=end",
+                      f"plugins=[{tmp_path / 'plugin.py'}]"])  # fmt: skip
+    assert refused.returncode == 2 and "is not one of uniform, sandwich, fair, ends" in refused.stderr
+
+
 def test_a_backbone(tmp_path: Path, data_root: Path) -> None:
     add(tmp_path, "backbone", "tiny", """\
         name: tiny
