@@ -19,8 +19,7 @@ from runner.sweep.local import fitting_jobs
 from runner.tracking.progress import print_anything
 
 TASKS = ("digits", "shapes_location")
-OVERRIDES = ("backbone=vit_micro", "trainer=mini", "search=mini", "search.generations=2", "search.population=20",
-             "search.mutants=10", "search.crossovers=10", "search.random_subnets=4")  # fmt: skip
+OVERRIDES = ("backbone=vit_micro", "trainer=mini", "search=quick")
 METHODS = (
     ("method=linear,glora", "trainer.epochs=14"),
     ("method=glora_plus", "trainer.epochs=8", "search.finetune_epochs=7"),  # a step costs more

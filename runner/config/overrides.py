@@ -25,6 +25,8 @@ from runner.config.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
 FREE = "backbone.kwargs"
+OPEN = ("method.search", "method.grid", "method.published", "protocol.max_params", "hydra")
+"""Parts of the config that take keys which they do not list, with a + before them."""
 MOST_JOBS = 10_000
 
 
@@ -192,27 +194,28 @@ def explain(error: CompactHydraException) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return unknown_choice(group, name, list(error.options))
-    if str(error).startswith("Could not override") and isinstance(
-        error.__cause__, (ConfigAttributeError, ConfigKeyError)
-    ):
-        return _unknown_key(error.__cause__)
-    cause = str(error.__cause__ or "").partition("\n    full_key")[0]
+    cause = error.__cause__
+    if str(error).startswith("Could not override") and isinstance(cause, (ConfigAttributeError, ConfigKeyError)):
+        return _unknown_key(error, cause)
+    why = str(cause or "").partition("\n    full_key")[0]
     text = str(error).partition("\n    full_key")[0]
-    lines = [text.removeprefix("Error merging override "), *([] if cause in text else [cause])]
+    lines = [text.removeprefix("Error merging override "), *([] if why in text else [why])]
     return " ".join(": ".join(lines).split())
 
 
-def _unknown_key(error: ConfigAttributeError | ConfigKeyError) -> str:
+def _unknown_key(error: CompactHydraException, cause: ConfigAttributeError | ConfigKeyError) -> str:
     """That a part of the config has no such key, and what may be meant."""
-    given, node = str(error.full_key), error.parent_node
-    above = given.rpartition(".")[0]
+    given, node = str(cause.full_key), cause.parent_node
+    above, _, last = given.rpartition(".")
     known = [str(key) for key in node] if isinstance(node, DictConfig) else []
-    near = difflib.get_close_matches(given.rpartition(".")[2], known, 1)
+    near = difflib.get_close_matches(last, known, 1)
     if near:
-        return f"unknown key {given}; did you mean {above}.{near[0]}=?"
-    # A method's YAML leaves out what it does not need: axes of its grid, limits of its search.
-    new = f"; one that it leaves out takes a +: +{given}=" if above.partition(".")[0] == "method" else ""
-    return f"unknown key {given}; known keys of {above}: {', '.join(known) or 'none'}{new}"
+        meant = f"did you mean {above}.{near[0]}=?"
+    else:
+        meant = f"known keys of {above}: {', '.join(known)}" if known else f"{above} has no keys"
+    # Hydra's second line: the same override with a plus.
+    new = f"; a new one takes a +: {str(error).rpartition('use ')[2].strip()}" if above.startswith(OPEN) else ""
+    return f"unknown key {given}; {meant}{new}"
 
 
 def unknown_choice(group: str, name: str, options: list[str]) -> str:

@@ -37,7 +37,7 @@ class StageSettings:
         finetune_lr: its learning rate; None: the supernet's.
         learn_gates: the gates of its choices train on too.
         finetune_scratch: train the same subnet as long from its initialization too, a comparator of the inheritance.
-        random_subnets: random subnets measured on test beside the winner; 0: none.
+        random_subnets: random subnets measured on test beside a winner with inherited weights: 2 or more, or 0.
     """
 
     name: str
@@ -84,9 +84,11 @@ def directory_of(run: Path, search: SearchChoice) -> Path:
     named = {**(search.settings if search.searches else {}), "val_limit": search.selection_images}
     if search.retrain is not None:
         named |= {"retrain_epochs": search.retrain.epochs, "retrain_lr": search.retrain.lr}
+    else:
+        named |= {"random_subnets": search.random_subnets}
     named |= {"max_share": search.max_share, "winner": search.winner, "finetune_epochs": search.finetune_epochs,
               "finetune_lr": search.finetune_lr, "finetune_scratch": search.scratch,
-              "learn_gates": search.learn_gates, "random_subnets": search.random_subnets}  # fmt: skip
+              "learn_gates": search.learn_gates}  # fmt: skip
     named |= {"soup_size": search.soup_size} if "soup" in search.winner else {}
     return search_directory(run, search.name if search.searches else search.winner, named)
 
@@ -151,8 +153,5 @@ def _winner_problems(stage: StageSettings, own: Mapping[str, Any], method: Metho
                    "method.options.subnet=... trains a given subnet without a supernet")  # fmt: skip
     elif stage.winner != "subnet":
         yield f"search.winner={stage.winner}: the subnets of method={method.name} are no gates that can be averaged"
-    if method.retrained and stage.random_subnets != StageSettings.random_subnets:
-        yield (f"search.random_subnets={stage.random_subnets} is not for method={method.name}, which trains its winner "
-               "anew: subnets with inherited weights are not measured beside it")  # fmt: skip
     if stage.finetune_epochs:
         yield f"search.finetune_epochs is not for method={method.name}: {instead}"

@@ -18,7 +18,7 @@ from glora.search import Member
 from glora.state import digest
 from runner.config.errors import ConfigError
 from runner.config.protocol import WEIGHTS
-from runner.config.run import Run
+from runner.config.run import Run, SearchChoice
 from runner.report.predictions import PREDICTIONS, write_predictions
 from runner.report.result import RANDOM, read_result, write_result
 from runner.report.show import draw_classes
@@ -28,6 +28,7 @@ from runner.rundir.weights import read_weights
 from runner.stages.inputs import Preprocess, balanced_cut, selection_split, target_splits, test_split
 from runner.stages.model import load_trained, searched
 from runner.stages.page import show_result
+from runner.stages.search import search_choice
 from runner.stages.tune import chosen, read_grid
 from runner.stages.winner import SCRATCH, TUNED, load_tuned, require_tuned, tunings
 from runner.tracking.of_run import environment, open_tracker
@@ -115,8 +116,7 @@ def _measure(run: Run, directory: Path, kept: Path) -> dict[str, Any]:
     record = _description(run, method, summary, test)
     if run.method.searched and not run.method.retrained:
         supernet = searched(method)
-        draws = run.search.random_subnets if run.search is not None else 0
-        record |= _measure_subnets(supernet, directory, test, prep, draws)
+        record |= _measure_subnets(supernet, search_choice(run), test, prep)
         plain = supernet.evaluator().write(read_winner(supernet.space, directory))
         record["test_accuracy"], predictions = _on_test(plain, test, prep)
         if run.search is not None and run.search.finetune_epochs:
@@ -274,14 +274,13 @@ def _search_seconds(directory: Path, name: str) -> float | None:
     return read(clock, Clock).seconds if clock.exists() else None
 
 
-def _measure_subnets(
-    method: Searched[Member], directory: Path, test: Split, prep: Preprocess, draws: int
-) -> dict[str, Any]:
+def _measure_subnets(method: Searched[Member], search: SearchChoice, test: Split, prep: Preprocess) -> dict[str, Any]:
     """Test accuracy of the declared comparators, none of which selects anything.
 
-    With `draws` random subnets, the first ones of a seeded order. All see at most `COMPARED_IMAGES`, the same ones
-    always, and where those are not all the winner sees them too.
+    The random subnets are the first ones of a seeded order. All see at most `COMPARED_IMAGES`, the same ones always,
+    and where those are not all the winner sees them too.
     """
+    directory, draws = search.directory, search.random_subnets
     space, evaluator, best = method.space, method.evaluator(), read_best(directory)
     few = balanced_cut(test, COMPARED_IMAGES)
 

@@ -52,8 +52,13 @@ def test_killed_training_and_search_resume_to_the_same_bits(tmp_path, data_root)
         (["trainer.epoch=3"], "error: unknown key trainer.epoch; did you mean trainer.epochs=?"),
         (["search.foo=3"], "error: unknown key search.foo; known keys of search: name, seed, generations"),
         (["seed.a=3"], "seed.a=3"),
-        (["search.seed.a=3"], "error: unknown key search.seed.a; known keys of search.seed: none"),
-        (["method.search.max_params=9"], "takes a +: +method.search.max_params="),
+        (["search.seed.a=3"], "error: unknown key search.seed.a; search.seed has no keys"),
+        (["method.recipe.epoch=1"], "error: unknown key method.recipe.epoch; did you mean method.recipe.epochs=?\n"),
+        (
+            ["protocol.max_params.vit_b16=9"],
+            "protocol.max_params has no keys; a new one takes a +: +protocol.max_params.vit",
+        ),
+        (["method=glora_plus", "method.search.max_params=9"], "=?; a new one takes a +: +method.search.max_params=9"),
         (["trainer.epochs=many"], "Integer"),
         (["ranks=[4,8]"], "write [8, 4]"),
         (["protocol=mine"], "clean_1000"),
@@ -168,7 +173,9 @@ def check_quickstart(printed, root):
     last = printed[printed.rindex("$ python run.py") :]
     for text in ("Linear", "GLoRA-8-4 (by", "GLoRA-8-4 (sandwich", "Digits", "Loc", "candidates.png", "options.png"):
         assert text in last
-    assert len(list(root.rglob("result.json"))) == 6
+    results = [json.loads(path.read_text()) for path in root.rglob("result.json")]
+    drawn = [r["comparators"]["random_subnets"]["subnets"] for r in results if r["method"] == "glora"]
+    assert len(results) == 6 and drawn == [4] * 4
 
 
 def test_quickstart_in_small_ends_in_a_table_with_all_methods_on_both_tasks(tmp_path, data_root, capsys, monkeypatch):

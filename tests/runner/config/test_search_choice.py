@@ -108,3 +108,12 @@ def test_what_a_winner_trains_with_draws_and_averages_nothing():
     found = [resolved(f"dataset={d}", "method=glora_plus") for d in ("dtd", "clevr_count")]
     assert found[0].recipe.lr != found[1].recipe.lr
     assert len({r.search.directory.name for r in found}) == 1 == len({r.recipe_digest for r in found})
+
+
+def test_the_number_of_random_subnets_names_a_search_beside_which_they_are_measured():
+    words = ("dataset=digits", "trainer=mini", "search.random_subnets=5")
+    for method, measured in (("glora", True), ("noah", False)):  # NOAH's winner trains anew, without them
+        few, usual = resolved(*words, f"method={method}"), resolved(*words[:2], f"method={method}")
+        assert few.directory == usual.directory
+        assert (few.search.directory != usual.search.directory) == measured
+    assert resolved(*words[:2], "search.random_subnets=20").search.directory == resolved(*words[:2]).search.directory

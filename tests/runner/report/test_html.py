@@ -67,6 +67,18 @@ def test_a_number_leads_to_the_runs_behind_it(tmp_path: Path, finished_run: Make
     assert "python train.py dataset=digits &#39;ranks=[8,4]&#39;" in part
 
 
+def test_a_run_stands_beside_its_comparators(tmp_path: Path, finished_run: MakeRun) -> None:
+    beside = {"images": 797, "largest": {"test": 0.7, "params": 99_000},
+              "random_subnets": {"subnets": 4, "test_mean": 0.625, "test_sd": 0.1},
+              "random_search": {"val": 0.8, "test": 0.75, "params": 9_000}}  # fmt: skip
+    finished_run(tmp_path, "a", comparators=beside)
+    page(tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    for title, value in (("the largest subnet", "70.0 %, 99,000 parameters"), ("4 random subnets, mean", "62.5 %"),
+                         ("random search", "75.0 %, 9,000 parameters")):  # fmt: skip
+        assert f"<dt>{title}</dt><dd>{value}</dd>" in text
+
+
 def test_what_a_run_is_called_stays_text(tmp_path: Path, finished_run: MakeRun) -> None:
     finished_run(tmp_path, "a", label="<script>alert(1)</script>")
     page(tmp_path)
