@@ -99,9 +99,7 @@ def check_keys(args: list[str], keys: Collection[str], renamed: Mapping[str, str
         if key in renamed:
             problems.append(f"{key}= is now {renamed[key]}=, as everywhere; type {renamed[key]}={_text(override)}")
         elif not override.is_add() and key.partition(".")[0].partition("/")[0] not in keys:
-            near = difflib.get_close_matches(key, keys, 1)
-            hint = f"did you mean {near[0]}=?" if near else f"known keys: {', '.join(sorted(keys))}"
-            problems.append(f"unknown key {key}={_short(_text(override))}; {hint}")
+            problems.append(f"unknown key {key}={_short(_text(override))}; {meant(key, sorted(keys))}")
         elif (configs / key).is_dir() or key.partition("/")[0] == "hydra":
             problems += _group_problems(key, override)
     if problems:
@@ -208,14 +206,16 @@ def _unknown_key(error: CompactHydraException, cause: ConfigAttributeError | Con
     given, node = str(cause.full_key), cause.parent_node
     above, _, last = given.rpartition(".")
     known = [str(key) for key in node] if isinstance(node, DictConfig) else []
-    near = difflib.get_close_matches(last, known, 1)
-    if near:
-        meant = f"did you mean {above}.{near[0]}=?"
-    else:
-        meant = f"known keys of {above}: {', '.join(known)}" if known else f"{above} has no keys"
+    hint = meant(last, known, f"{above}.", f" of {above}") if known else f"{above} has no keys"
     # Hydra's second line: the same override with a plus.
     new = f"; a new one takes a +: {str(error).rpartition('use ')[2].strip()}" if above.startswith(OPEN) else ""
-    return f"unknown key {given}; {meant}{new}"
+    return f"unknown key {given}; {hint}{new}"
+
+
+def meant(key: str, known: Collection[str], above: str = "", of: str = "") -> str:
+    """What to type instead of an unknown key: the nearest of the known ones below `above`, or one of them all."""
+    near = difflib.get_close_matches(key, known, 1)
+    return f"did you mean {above}{near[0]}=?" if near else f"known keys{of}: {', '.join(known)}"
 
 
 def unknown_choice(group: str, name: str, options: list[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from runner.config.errors import ConfigError
 from runner.config.fields import build, problems_of
 from runner.config.identity import SHORTHANDS, identity_of, recipe_digest, run_directory
 from runner.config.method import read_method, read_training, trainer_entry
+from runner.config.overrides import meant
 from runner.config.plugins import load_plugins
 from runner.config.protocol import Protocol
 from runner.config.run import UNSEARCHED, MethodChoice, Run, Tracking
@@ -82,10 +82,8 @@ def _unknown_keys(raw: DictConfig, typed: Any, prefix: str = "") -> Iterator[str
     known = {f.name for f in fields(typed)}
     for key in map(str, raw):
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(sorted(known))}"
             value = cast("dict[str, object]", OmegaConf.to_container(raw, resolve=False))[key]
-            yield f"unknown key {prefix}{key}={value}; {hint}"
+            yield f"unknown key {prefix}{key}={value}; {meant(key, sorted(known), prefix)}"
             continue
         node = raw._get_node(key)
         if isinstance(node, DictConfig) and dataclasses.is_dataclass(kind := OmegaConf.get_type(node)):

@@ -115,18 +115,18 @@ def _measure(run: Run, directory: Path, kept: Path) -> dict[str, Any]:
     prep, test, protocol = Preprocess(run), test_split(run), run.protocol
     record = _description(run, method, summary, test)
     if run.method.searched and not run.method.retrained:
-        supernet = searched(method)
-        record |= _measure_subnets(supernet, search_choice(run), test, prep)
+        supernet, search = searched(method), search_choice(run)
+        record |= _measure_subnets(supernet, search, test, prep)
         plain = supernet.evaluator().write(read_winner(supernet.space, directory))
         record["test_accuracy"], predictions = _on_test(plain, test, prep)
-        if run.search is not None and run.search.finetune_epochs:
+        if search.finetune_epochs:
             record["comparators"]["untuned"] = {"test": record["test_accuracy"]}
-            plain = load_tuned(run, run.search).merge()
+            plain = load_tuned(run, search).merge()
             record |= _trained_on_val(run, plain, "tuned_val_accuracy")
             record["test_accuracy"], predictions = _on_test(plain, test, prep)
             record["tuning_seconds"] = read(directory / TUNED / f"train_{protocol.final}.json", Summary).seconds
-            if run.search.scratch:
-                scratch = load_tuned(run, run.search, SCRATCH).merge()
+            if search.scratch:
+                scratch = load_tuned(run, search, SCRATCH).merge()
                 record["comparators"]["scratch"] = {
                     "test": accuracy(scratch, test.images, test.labels, prep),
                     "seconds": read(directory / SCRATCH / f"train_{protocol.final}.json", Summary).seconds,
